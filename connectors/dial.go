@@ -1,0 +1,51 @@
+package connectors
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+)
+
+// Host is what the hub offers a connector with I/O. It is the only way out: a
+// connector that opens a connection by other means is refused by the house's lint.
+type Host interface {
+	// Endpoint returns what a Delivery.Endpoint names; ok is false for a Ref that
+	// this process was never given.
+	Endpoint(ref string) (e Endpoint, ok bool)
+	// DialContext connects to "host:port" under the endpoint's address policy,
+	// checked after name resolution, at each dial.
+	DialContext(ctx context.Context, e Endpoint, network, addr string) (net.Conn, error)
+	// HTTPClient returns a client for the endpoint: the policy above, its CA bundle and
+	// forward proxy, no redirects, no cookies. It is kept and shared per Ref.
+	HTTPClient(e Endpoint) (*http.Client, error)
+	Log() *slog.Logger
+}
+
+// DialPolicy is which addresses may be dialled. Public addresses are open, all
+// others are closed unless Open names them; where Allow is not empty, a target
+// must in addition match one of its rules.
+type DialPolicy struct {
+	Open  []string // CIDRs that the operator opened; "0.0.0.0/0" and "::/0" open everything
+	Allow []AllowRule
+}
+
+// AllowRule is one line of an Administrator's list: a host name ("*.example.com"),
+// an address or a CIDR, and a port (0: any).
+type AllowRule struct {
+	Host string
+	Port int
+	List string // the setting that holds this rule, for the text of a refusal
+}
+
+// PolicyError is a target that the address policy refuses. Setting names what an
+// operator or Administrator would have to change.
+type PolicyError struct {
+	Target  string
+	Reason  string
+	Setting string
+}
+
+func (e *PolicyError) Error() string {
+	return "the address policy refuses " + e.Target + ": " + e.Reason + " (setting: " + e.Setting + ")"
+}

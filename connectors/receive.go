@@ -1,0 +1,98 @@
+package connectors
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// Receiver reads what one kind of source sends. It is pure: see the package's life
+// cycle. The hub has read the body (within its limit) and found the source by the
+// address; credentials that the source's settings name are checked by the hub with
+// Verify before Receive is called.
+type Receiver interface {
+	// Kind is what people choose when they make a source: "holm", "cloudevents", …
+	Kind() string
+	// Receive turns one request into events, zero or more. A request that is not
+	// acceptable gives a *RefuseError; nothing of it becomes an event then.
+	Receive(in Inbound) (Received, error)
+}
+
+// Verifier is the ability to check a vendor's signature over the raw request.
+type Verifier interface {
+	// Verify returns a *RefuseError with status 401 when the request is not
+	// genuine. secrets are the source's, the current one first; none means that
+	// the source has no secret.
+	Verify(in Inbound, secrets [][]byte) error
+}
+
+// Handshaker is the ability to answer requests that carry no event: a HEAD, an
+// OPTIONS, a challenge.
+type Handshaker interface {
+	// Handshake returns nil when the request is not a handshake.
+	Handshake(in Inbound) *Reply
+}
+
+// Inbound is one request to a source's address.
+type Inbound struct {
+	Method      string
+	Header      http.Header
+	Query       map[string][]string
+	Body        []byte
+	ReceivedAt  time.Time
+	Location    *time.Location // of times that carry no zone; never nil
+	SourceID    string         // the hub's ID of the source
+	ContentType string
+}
+
+// Received is what a request was found to say.
+type Received struct {
+	Items []Incoming
+	Note  string // why there is no event although the request is fine; for people
+	Reply *Reply // nil: 200 with an empty JSON object
+}
+
+// Incoming is one event before the hub has given it a place: no ID, no application.
+type Incoming struct {
+	Type   EventType
+	Time   time.Time // when it happened; zero: when it was received
+	Source string    // CloudEvents source; "": the hub's name of the source
+	Data   Data
+	// Key makes a repeat recognisable within the source; "" means never a repeat.
+	// State, when not empty, makes it a repeat only if the last accepted event of
+	// the same Key had the same State.
+	Key   string
+	State string
+	// Fields are the vendor's own names and values that mapping rules may look at.
+	Fields map[string]string
+	// Default is the field that names the application when no rule is set.
+	DefaultField string
+}
+
+// Reply is an answer to a source.
+type Reply struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// RefuseError is a request that cannot be accepted. Status is the HTTP status;
+// Field is the path of what is wrong ("finished_scan.started"), when one is;
+// Message is a sentence for people.
+type RefuseError struct {
+	Status  int
+	Field   string
+	Message string
+}
+
+func (e *RefuseError) Error() string {
+	if e.Field == "" {
+		return fmt.Sprintf("refused (%d): %s", e.Status, e.Message)
+	}
+	return fmt.Sprintf("refused (%d): %s: %s", e.Status, e.Field, e.Message)
+}
+
+// Refuse makes a *RefuseError.
+func Refuse(status int, field, format string, args ...any) error {
+	return &RefuseError{Status: status, Field: field, Message: fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,97 @@
+// Package viewer says who is asking: a person, a key or the hub itself, with the
+// organization, role, permissions and asset groups that the ent policies and the
+// ledger's scopes decide by. A leaf: it imports only the standard library.
+//
+// No viewer in a context means no data.
+package viewer
+
+import (
+	"context"
+	"slices"
+)
+
+// Role is a named set of permissions.
+type Role string
+
+// The predefined roles. They cannot be changed or removed.
+const (
+	Administrator      Role = "ADMINISTRATOR"
+	Manager            Role = "MANAGER"
+	ApplicationManager Role = "APPLICATION_MANAGER"
+	Tester             Role = "TESTER"
+	ReportViewer       Role = "REPORT_VIEWER"
+)
+
+// Permission opens one kind of action.
+type Permission string
+
+// The permissions that exist so far.
+const (
+	CreateModifyWebhooks Permission = "CREATE_MODIFY_WEBHOOKS" // webhooks and their endpoints
+	ManageSources        Permission = "MANAGE_SOURCES"         // sources and their mapping; processing receipts again
+	ManageCatalogue      Permission = "MANAGE_CATALOGUE"       // asset groups and applications
+	SendEvents           Permission = "SEND_EVENTS"            // events through the API
+	ReadPayloads         Permission = "READ_PAYLOADS"          // bodies of receipts, events, requests and responses
+	Redeliver            Permission = "REDELIVER"              // redeliver and cancel deliveries
+	ManageAccess         Permission = "MANAGE_ACCESS"          // users and keys
+)
+
+var byRole = map[Role][]Permission{
+	Administrator:      {CreateModifyWebhooks, ManageSources, ManageCatalogue, SendEvents, ReadPayloads, Redeliver, ManageAccess},
+	Manager:            {CreateModifyWebhooks, ManageSources, ManageCatalogue, SendEvents, ReadPayloads, Redeliver},
+	ApplicationManager: {ManageCatalogue, SendEvents, ReadPayloads},
+	Tester:             {SendEvents, ReadPayloads},
+	ReportViewer:       {},
+}
+
+// Permissions returns what a predefined role may do; nil for any other.
+func (r Role) Permissions() []Permission { return slices.Clone(byRole[r]) }
+
+// Viewer is who is asking. It is immutable once it is in a context.
+type Viewer struct {
+	ID           string // "usr_…" or "key_…"; "" for the hub itself
+	Name         string // for logs and the audit trail
+	Organization string // "org_…"
+	Role         Role
+	Permissions  []Permission
+	AllGroups    bool     // complete access to all asset groups
+	Groups       []string // otherwise these
+	system       bool
+}
+
+// Can says whether v has the permission.
+func (v *Viewer) Can(p Permission) bool {
+	return v != nil && (v.system || slices.Contains(v.Permissions, p))
+}
+
+// All says whether v has access to all asset groups: Administrators always have.
+func (v *Viewer) All() bool {
+	return v != nil && (v.system || v.AllGroups || v.Role == Administrator)
+}
+
+// InGroup says whether v has access to the asset group.
+func (v *Viewer) InGroup(group string) bool {
+	return v.All() || v != nil && slices.Contains(v.Groups, group)
+}
+
+// System says that the hub itself is asking.
+func (v *Viewer) System() bool { return v != nil && v.system }
+
+type key struct{}
+
+// NewContext returns a context in which v is asking.
+func NewContext(ctx context.Context, v *Viewer) context.Context {
+	return context.WithValue(ctx, key{}, v)
+}
+
+// FromContext returns who is asking, nil for nobody.
+func FromContext(ctx context.Context) *Viewer {
+	v, _ := ctx.Value(key{}).(*Viewer)
+	return v
+}
+
+// SystemContext returns a context in which the hub itself is asking, for all
+// organizations. Only the hub's own start-up and background work may use it.
+func SystemContext(ctx context.Context) context.Context {
+	return NewContext(ctx, &Viewer{Name: "hookyard", system: true})
+}
