@@ -99,6 +99,7 @@ type NewDelivery struct {
 type Accepted struct {
 	ID        string // of the event that now stands for it: the first one, for a repeat
 	Duplicate bool
+	Unmapped  bool // a repeat of an event that has no application
 	Conflict  bool // the same key came with other bytes; the first was kept
 }
 
