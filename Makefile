@@ -1,0 +1,94 @@
+# Hookyard. `make` alone lists what can be asked for.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+GO      ?= go
+DATA    ?= data
+LISTEN  ?= 127.0.0.1:8080
+BIN     := $(CURDIR)/bin
+TOOLS   := $(BIN)/tools
+# One package's tests may take this long under the race detector on two cores.
+TEST_TIMEOUT ?= 8m
+TEST_ARGS    ?=
+
+build-go = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN)/
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# The go command knows best what has changed: programs are built each time, from its cache.
+.PHONY: build
+build: ## build bin/hookyard, the one file that runs everything
+	$(build-go) ./server/cmd/hookyard
+
+.PHONY: run
+run: build ## build and start the hub on SQLite in ./data; prints the URL and the first credentials
+	$(BIN)/hookyard serve --data-dir $(DATA) --listen $(LISTEN)
+
+.PHONY: demo
+demo: build ## start a hub with a small world and events flowing
+	$(build-go) ./server/cmd/demo
+	$(BIN)/demo -hookyard $(BIN)/hookyard
+
+.PHONY: smoke
+smoke: build ## one event through the whole hub, from the vendor's bytes to the live log
+	$(build-go) ./server/cmd/smoke
+	$(BIN)/smoke -hookyard $(BIN)/hookyard
+
+.PHONY: test
+test: $(TOOLS)/gotestsum ## every test, with the race detector, on SQLite and a throw-away PostgreSQL
+	.ci/need gcc postgres
+	.ci/postgres with $(TOOLS)/gotestsum --format pkgname --hide-summary output --post-run-command .ci/verdict -- \
+		-race -timeout $(TEST_TIMEOUT) $(TEST_ARGS) ./...
+
+.PHONY: bench
+bench: build ## the bench table: SQLite, PostgreSQL and the ceiling, interleaved (about an hour; BENCH_ARGS='-only P1 -repeat 1' for less)
+	.ci/need postgres
+	$(build-go) ./server/cmd/bench
+	$(BIN)/bench all -hookyard $(BIN)/hookyard $(BENCH_ARGS)
+
+.PHONY: soak
+soak: build ## ten minutes at half load on five million rows, with retention running
+	.ci/need postgres
+	$(build-go) ./server/cmd/bench
+	$(BIN)/bench soak -hookyard $(BIN)/hookyard $(BENCH_ARGS)
+
+.PHONY: generate
+generate: ## write all generated code anew
+	$(GO) generate ./...
+
+.PHONY: migration
+migration: ## write the SQL that brings both databases to the ent schema: make migration name=add_colour
+	@test -n "$(name)" || { echo 'say what it does: make migration name=add_colour'; exit 1; }
+	.ci/need postgres
+	.ci/postgres with $(GO) run ./ent/migrations/make $(name)
+
+.PHONY: fmt
+fmt: ## format the Go code
+	gofmt -w $$(git ls-files -co --exclude-standard '*.go' | grep -v /gen/)
+
+.PHONY: vet
+vet: ## go vet
+	$(GO) vet ./...
+
+.PHONY: lint
+lint: $(TOOLS)/golangci-lint ## the linters of .golangci.yml
+	$(TOOLS)/golangci-lint run
+
+.PHONY: tools
+tools: $(TOOLS)/golangci-lint $(TOOLS)/gotestsum ## build the pinned tools into bin/tools
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf $(BIN)
+
+$(TOOLS)/golangci-lint: .ci/check/go.mod
+	CGO_ENABLED=0 $(GO) -C .ci/check build -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(TOOLS)/gotestsum: .ci/check/go.mod
+	CGO_ENABLED=0 $(GO) -C .ci/check build -o $@ gotest.tools/gotestsum
