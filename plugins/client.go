@@ -1,0 +1,406 @@
+package plugins
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/jonboulle/clockwork"
+	"google.golang.org/grpc"
+
+	"github.com/hookyard/hookyard/connectors"
+	wirev1 "github.com/hookyard/hookyard/plugins/wire/v1"
+)
+
+// DialOptions are those of the host's connection to a plugin.
+func DialOptions() []grpc.DialOption {
+	return []grpc.DialOption{
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)),
+		grpc.WithStaticStreamWindowSize(windowSize), grpc.WithStaticConnWindowSize(windowSize),
+	}
+}
+
+// Describe asks a plugin for its Spec.
+func Describe(ctx context.Context, c wirev1.PluginClient) (connectors.Spec, error) {
+	m, err := c.Describe(ctx, &wirev1.DescribeRequest{})
+	if err != nil {
+		return connectors.Spec{}, fmt.Errorf("ask the connector for its description: %w", err)
+	}
+	s, err := specFromWire(m)
+	if err != nil {
+		return connectors.Spec{}, fmt.Errorf("read the connector's description: %w", err)
+	}
+	return s, nil
+}
+
+// SessionConfig is what a Session needs.
+type SessionConfig struct {
+	HostVersion string
+	Log         *slog.Logger
+	Clock       clockwork.Clock
+	// DefaultTimeout is that of items without one; Grace is how much longer than its
+	// timeout an item may take before the Session answers in the connector's place.
+	DefaultTimeout, Grace time.Duration
+}
+
+// Session is the host's end of one process's stream. All methods may be called from
+// many goroutines; none of them waits for the plugin but Check.
+type Session struct {
+	cfg    SessionConfig
+	stream wirev1.Plugin_SessionClient
+	cancel context.CancelFunc
+	out    *outbox[message]
+	ended  chan struct{} // closed when reader and writer have returned
+	stop   chan struct{} // closed when either returns
+
+	mu      sync.Mutex
+	err     error // why it ended; nil while it lives
+	token   uint64
+	pending map[uint64]waiting
+	checks  map[uint64]chan error
+	refs    map[string]string // endpoint ID -> Ref that the process knows
+	idle    chan struct{}     // closed when nothing is pending; nil when nobody waits for that
+	ponged  uint64
+}
+
+// waiting is one item in flight.
+type waiting struct {
+	id       string
+	deadline time.Time
+	done     func(connectors.Result)
+}
+
+// message is either an item or anything else; runs of items become one message.
+type message struct {
+	item  *wirev1.Item
+	size  int
+	other *wirev1.SessionRequest
+}
+
+// ErrEnded is what became of items and checks of a Session that has ended.
+var ErrEnded = errors.New("the connector's process ended")
+
+// NewSession opens the stream.
+func NewSession(c wirev1.PluginClient, cfg SessionConfig) (*Session, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	stream, err := c.Session(ctx)
+	if err != nil {
+		cancel()
+		return nil, fmt.Errorf("open the connector's session: %w", err)
+	}
+	s := &Session{cfg: cfg, stream: stream, cancel: cancel, out: newOutbox[message](), ended: make(chan struct{}), stop: make(chan struct{}),
+		pending: map[uint64]waiting{}, checks: map[uint64]chan error{}, refs: map[string]string{}}
+	s.out.put(message{other: &wirev1.SessionRequest{Message: &wirev1.SessionRequest_Hello{Hello: &wirev1.Hello{HostVersion: cfg.HostVersion}}}})
+	go s.run()
+	return s, nil
+}
+
+func (s *Session) run() {
+	failed := make(chan error, 2)
+	go func() { failed <- s.write() }()
+	go func() { failed <- s.read() }()
+	err := <-failed
+	close(s.stop)
+	s.cancel()
+	<-failed
+	s.end(err)
+	close(s.ended)
+}
+
+// Ended is closed when the session has ended and all its items are answered.
+func (s *Session) Ended() <-chan struct{} { return s.ended }
+
+// Err is why the session ended, nil while it lives.
+func (s *Session) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// Close ends the session and waits for that; what is unanswered is answered with
+// Retry and FaultConnector.
+func (s *Session) Close() {
+	s.cancel()
+	<-s.ended
+}
+
+// InFlight is how many items are handed over and not yet answered.
+func (s *Session) InFlight() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.pending)
+}
+
+// Idle returns a channel that is closed when nothing is in flight any more. Items
+// must not be handed over after the call.
+func (s *Session) Idle() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.idle == nil {
+		s.idle = make(chan struct{})
+		s.idleLocked()
+	}
+	return s.idle
+}
+
+func (s *Session) idleLocked() {
+	if s.idle == nil || len(s.pending) > 0 {
+		return
+	}
+	select {
+	case <-s.idle:
+	default:
+		close(s.idle)
+	}
+}
+
+// Deliver hands one item over; e is what d.Endpoint names. done is called exactly
+// once, from another goroutine; it must not block, or all answers wait. When the
+// session has ended Deliver takes nothing and returns false.
+func (s *Session) Deliver(e connectors.Endpoint, d connectors.Delivery, done func(connectors.Result)) bool {
+	size := itemSize(&d)
+	if size > MaxItem {
+		go done(connectors.Result{DeliveryID: d.ID, Outcome: connectors.Permanent, Fault: connectors.FaultSettings, Started: s.cfg.Clock.Now(),
+			Error: fmt.Sprintf("the request is larger than %d bytes, which is more than a connector is handed", MaxItem)})
+		return true
+	}
+	timeout := d.Timeout
+	if timeout <= 0 {
+		timeout = s.cfg.DefaultTimeout
+	}
+	deadline := s.cfg.Clock.Now().Add(timeout + s.cfg.Grace)
+	item := itemToWire(0, &d)
+	s.mu.Lock()
+	if s.err != nil {
+		s.mu.Unlock()
+		return false
+	}
+	s.knowLocked(e)
+	s.token++
+	item.Token = s.token
+	s.pending[s.token] = waiting{id: d.ID, deadline: deadline, done: done}
+	s.out.put(message{item: item, size: size})
+	s.mu.Unlock()
+	return true
+}
+
+// knowLocked sends the endpoint unless the process has it, and takes back the
+// revision of it that it had.
+func (s *Session) knowLocked(e connectors.Endpoint) {
+	old, known := s.refs[e.ID]
+	if known && old == e.Ref {
+		return
+	}
+	s.refs[e.ID] = e.Ref
+	s.out.put(message{other: &wirev1.SessionRequest{Message: &wirev1.SessionRequest_Endpoint{Endpoint: endpointToWire(e)}}})
+	if known {
+		s.forgetLocked(old)
+	}
+}
+
+func (s *Session) forgetLocked(ref string) {
+	s.out.put(message{other: &wirev1.SessionRequest{Message: &wirev1.SessionRequest_Forget{Forget: &wirev1.Forget{Ref: ref}}}})
+}
+
+// Forget takes an endpoint back, by its ID.
+func (s *Session) Forget(endpointID string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ref, ok := s.refs[endpointID]; ok && s.err == nil {
+		delete(s.refs, endpointID)
+		s.forgetLocked(ref)
+	}
+}
+
+// Check asks the connector whether the endpoint would work.
+func (s *Session) Check(ctx context.Context, e connectors.Endpoint) error {
+	answer := make(chan error, 1)
+	s.mu.Lock()
+	if s.err != nil {
+		s.mu.Unlock()
+		return s.err
+	}
+	_, before := s.refs[e.ID]
+	s.knowLocked(e)
+	s.token++
+	token := s.token
+	s.checks[token] = answer
+	s.out.put(message{other: &wirev1.SessionRequest{Message: &wirev1.SessionRequest_Check{Check: &wirev1.Check{Token: token, Endpoint: e.Ref}}}})
+	if !before {
+		// Perhaps nobody ever delivers there. The plugin keeps it until the check ends.
+		delete(s.refs, e.ID)
+		s.forgetLocked(e.Ref)
+	}
+	s.mu.Unlock()
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		s.mu.Lock()
+		delete(s.checks, token)
+		s.mu.Unlock()
+		s.sendCancel([]uint64{token})
+		return fmt.Errorf("wait for the connector's check: %w", ctx.Err())
+	}
+}
+
+// Ping asks for a sign of life; Ponged is the highest number that came back.
+func (s *Session) Ping(number uint64) {
+	s.out.put(message{other: &wirev1.SessionRequest{Message: &wirev1.SessionRequest_Ping{Ping: &wirev1.Ping{Number: number}}}})
+}
+
+// Ponged is the number of the latest ping that was answered.
+func (s *Session) Ponged() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ponged
+}
+
+// Expire answers what is past its deadline, and cancels it in the plugin. It returns
+// how many there were.
+func (s *Session) Expire() int {
+	now := s.cfg.Clock.Now()
+	var late []waiting
+	var tokens []uint64
+	s.mu.Lock()
+	for token, w := range s.pending {
+		if now.After(w.deadline) {
+			late = append(late, w)
+			tokens = append(tokens, token)
+			delete(s.pending, token)
+		}
+	}
+	s.idleLocked()
+	s.mu.Unlock()
+	if len(late) == 0 {
+		return 0
+	}
+	s.sendCancel(tokens)
+	for _, w := range late {
+		w.done(Broken(w.id, "the connector did not answer within the time limit", 0))
+	}
+	return len(late)
+}
+
+func (s *Session) sendCancel(tokens []uint64) {
+	s.out.put(message{other: &wirev1.SessionRequest{Message: &wirev1.SessionRequest_Cancel{Cancel: &wirev1.Cancel{Tokens: tokens}}}})
+}
+
+// write is the one writer.
+func (s *Session) write() error {
+	for {
+		runtime.Gosched() // let those who are about to hand over do so: longer lists cost less
+		queue := s.out.taken()
+		if len(queue) == 0 {
+			select {
+			case <-s.out.wake:
+				continue
+			case <-s.stop:
+				return nil
+			}
+		}
+		for len(queue) > 0 {
+			m := queue[0].other
+			if m == nil {
+				list := make([]*wirev1.Item, 0, min(len(queue), maxBatch))
+				for size := 0; len(queue) > 0 && queue[0].item != nil && len(list) < maxBatch && size < batchBytes; queue = queue[1:] {
+					list = append(list, queue[0].item)
+					size += queue[0].size
+				}
+				m = &wirev1.SessionRequest{Message: &wirev1.SessionRequest_Deliver{Deliver: &wirev1.Deliver{Items: list}}}
+			} else {
+				queue = queue[1:]
+			}
+			if err := s.stream.Send(m); err != nil {
+				if errors.Is(err, io.EOF) { // the reader knows why
+					<-s.stop
+					return nil
+				}
+				return fmt.Errorf("write to the connector: %w", err)
+			}
+		}
+	}
+}
+
+// read is the one reader. It calls done.
+func (s *Session) read() error {
+	for {
+		m, err := s.stream.Recv()
+		if err != nil {
+			return fmt.Errorf("read from the connector: %w", err)
+		}
+		switch m := m.GetMessage().(type) {
+		case *wirev1.SessionResponse_Results:
+			for _, w := range m.Results.GetResults() {
+				s.result(w)
+			}
+		case *wirev1.SessionResponse_CheckDone:
+			s.checked(m.CheckDone)
+		case *wirev1.SessionResponse_Log:
+			logFromWire(s.cfg.Log, m.Log)
+		case *wirev1.SessionResponse_Pong:
+			s.mu.Lock()
+			s.ponged = max(s.ponged, m.Pong.GetNumber())
+			s.mu.Unlock()
+		}
+	}
+}
+
+func (s *Session) result(w *wirev1.Result) {
+	s.mu.Lock()
+	p, ok := s.pending[w.GetToken()]
+	delete(s.pending, w.GetToken())
+	s.idleLocked()
+	s.mu.Unlock()
+	if !ok {
+		s.cfg.Log.Warn("a result that nobody waits for was dropped", "token", w.GetToken())
+		return
+	}
+	p.done(resultFromWire(p.id, w))
+}
+
+func (s *Session) checked(m *wirev1.CheckDone) {
+	s.mu.Lock()
+	answer := s.checks[m.GetToken()]
+	delete(s.checks, m.GetToken())
+	s.mu.Unlock()
+	if answer == nil {
+		return
+	}
+	if text := m.GetError(); text != "" {
+		answer <- errors.New(clip(text))
+		return
+	}
+	answer <- nil
+}
+
+// end answers everything that is still open.
+func (s *Session) end(cause error) {
+	s.out.close()
+	s.mu.Lock()
+	s.err = ErrEnded
+	if cause != nil {
+		s.err = fmt.Errorf("%w: %w", ErrEnded, cause)
+	}
+	pending, checks := s.pending, s.checks
+	s.pending, s.checks = map[uint64]waiting{}, map[uint64]chan error{}
+	s.idleLocked()
+	s.mu.Unlock()
+	for _, p := range pending {
+		p.done(Broken(p.id, ErrEnded.Error(), 0))
+	}
+	for _, answer := range checks {
+		answer <- ErrEnded
+	}
+}
+
+// Broken is the answer in a connector's place: hand over again, not before after has
+// passed; the endpoint is not to blame, and the attempt need not count.
+func Broken(id, why string, after time.Duration) connectors.Result {
+	return connectors.Result{DeliveryID: id, Outcome: connectors.Retry, Fault: connectors.FaultConnector, RetryAfter: after, Error: why}
+}

@@ -1,0 +1,255 @@
+package plugins
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/hookyard/hookyard/connectors"
+	wirev1 "github.com/hookyard/hookyard/plugins/wire/v1"
+)
+
+// Everything between the contract's nouns and their form on the wire. Byte slices
+// are shared, not copied: nobody changes them after they were handed over. One
+// string that is not UTF-8 would end the stream, so what comes from outside (headers,
+// addresses, texts) goes through valid or clip.
+
+func specToWire(s connectors.Spec) *wirev1.DescribeResponse {
+	abilities := make([]string, len(s.Abilities))
+	for i, a := range s.Abilities {
+		abilities[i] = string(a)
+	}
+	return &wirev1.DescribeResponse{Name: s.Name, Title: s.Title, Description: s.Description, Version: s.Version,
+		Abilities: abilities, Settings: s.Settings, TakesRequest: s.TakesRequest}
+}
+
+func specFromWire(w *wirev1.DescribeResponse) (connectors.Spec, error) {
+	s := connectors.Spec{Name: w.GetName(), Title: clip(w.GetTitle()), Description: clip(w.GetDescription()), Version: clip(w.GetVersion()),
+		TakesRequest: w.GetTakesRequest()}
+	for _, a := range w.GetAbilities() {
+		s.Abilities = append(s.Abilities, connectors.Ability(a))
+	}
+	if b := w.GetSettings(); len(b) > 0 {
+		if !json.Valid(b) {
+			return s, errors.New("the settings' schema is not JSON")
+		}
+		s.Settings = b
+	}
+	return s, nil
+}
+
+func endpointToWire(e connectors.Endpoint) *wirev1.Endpoint {
+	allow := make([]*wirev1.AllowRule, len(e.Dial.Allow))
+	for i, r := range e.Dial.Allow {
+		allow[i] = &wirev1.AllowRule{Host: valid(r.Host), Port: int32(r.Port), List: valid(r.List)}
+	}
+	secrets := make(map[string][]byte, len(e.Secrets))
+	for k, v := range e.Secrets {
+		secrets[valid(k)] = []byte(v)
+	}
+	return &wirev1.Endpoint{Ref: e.Ref, Id: e.ID, Url: valid(e.URL), Settings: e.Settings, Secrets: secrets,
+		Dial: &wirev1.DialPolicy{Open: e.Dial.Open, Allow: allow}}
+}
+
+func endpointFromWire(w *wirev1.Endpoint) connectors.Endpoint {
+	e := connectors.Endpoint{Ref: w.GetRef(), ID: w.GetId(), URL: w.GetUrl(), Settings: w.GetSettings()}
+	e.Secrets = make(map[string]string, len(w.GetSecrets()))
+	for k, v := range w.GetSecrets() {
+		e.Secrets[k] = string(v)
+	}
+	e.Dial.Open = w.GetDial().GetOpen()
+	for _, r := range w.GetDial().GetAllow() {
+		e.Dial.Allow = append(e.Dial.Allow, connectors.AllowRule{Host: r.GetHost(), Port: int(r.GetPort()), List: r.GetList()})
+	}
+	return e
+}
+
+func itemToWire(token uint64, d *connectors.Delivery) *wirev1.Item {
+	return &wirev1.Item{Token: token, DeliveryId: d.ID, Attempt: int32(d.Attempt), Endpoint: d.Endpoint,
+		Timeout: int64(d.Timeout), Request: requestToWire(d.Request), Event: d.Event}
+}
+
+func itemFromWire(w *wirev1.Item) connectors.Delivery {
+	return connectors.Delivery{ID: w.GetDeliveryId(), Attempt: int(w.GetAttempt()), Endpoint: w.GetEndpoint(),
+		Timeout: time.Duration(w.GetTimeout()), Request: requestFromWire(w.GetRequest()), Event: w.GetEvent()}
+}
+
+// itemSize is about what a delivery takes on the wire.
+func itemSize(d *connectors.Delivery) int {
+	n := len(d.Event)
+	if r := d.Request; r != nil {
+		n += len(r.Body) + len(r.URL)
+		for i := range r.Header {
+			n += len(r.Header[i].Name) + len(r.Header[i].Value)
+		}
+	}
+	return n
+}
+
+func requestToWire(r *connectors.Request) *wirev1.Request {
+	if r == nil {
+		return nil
+	}
+	return &wirev1.Request{Method: valid(r.Method), Url: valid(r.URL), Header: headerToWire(r.Header), Body: r.Body}
+}
+
+func requestFromWire(w *wirev1.Request) *connectors.Request {
+	if w == nil {
+		return nil
+	}
+	return &connectors.Request{Method: w.GetMethod(), URL: w.GetUrl(), Header: headerFromWire(w.GetHeader()), Body: w.GetBody()}
+}
+
+func headerToWire(hs []connectors.Header) []*wirev1.Header {
+	if len(hs) == 0 {
+		return nil
+	}
+	slab, out := make([]wirev1.Header, len(hs)), make([]*wirev1.Header, len(hs))
+	for i := range hs {
+		w := &slab[i]
+		w.Name, w.Value, w.Secret = valid(hs[i].Name), valid(hs[i].Value), valid(hs[i].Secret)
+		out[i] = w
+	}
+	return out
+}
+
+func headerFromWire(ws []*wirev1.Header) []connectors.Header {
+	if len(ws) == 0 {
+		return nil
+	}
+	out := make([]connectors.Header, len(ws))
+	for i, w := range ws {
+		out[i] = connectors.Header{Name: w.GetName(), Value: w.GetValue(), Secret: w.GetSecret()}
+	}
+	return out
+}
+
+// boundHeader keeps the lines that fit.
+func boundHeader(hs []connectors.Header) []connectors.Header {
+	n := 0
+	for i := range hs {
+		if n += len(hs[i].Name) + len(hs[i].Value) + len(hs[i].Secret); n > maxHeaders {
+			return hs[:i]
+		}
+	}
+	return hs
+}
+
+// bound brings a result within the limits; both ends do it.
+func bound(r *connectors.Result) {
+	r.Error = clip(r.Error)
+	if r.Request != nil {
+		r.Request.Body = nil
+		r.Request.Header = boundHeader(r.Request.Header)
+	}
+	if p := r.Response; p != nil {
+		p.Header = boundHeader(p.Header)
+		if len(p.Body) > connectors.MaxResponseBody {
+			p.Body, p.Truncated = p.Body[:connectors.MaxResponseBody], true
+		}
+	}
+}
+
+// clip shortens text for people to maxText, and makes it valid UTF-8.
+func clip(s string) string {
+	if len(s) > maxText {
+		s = s[:maxText] + "…"
+	}
+	return valid(s)
+}
+
+func valid(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	return strings.ToValidUTF8(s, "\uFFFD")
+}
+
+func resultToWire(token uint64, r *connectors.Result) *wirev1.Result {
+	w := &wirev1.Result{Token: token, Outcome: outcomeToWire(r.Outcome), Fault: faultToWire(r.Fault), RetryAfter: int64(r.RetryAfter),
+		Dns: int64(r.Timing.DNS), Connect: int64(r.Timing.Connect), Tls: int64(r.Timing.TLS),
+		FirstByte: int64(r.Timing.FirstByte), Total: int64(r.Timing.Total), Request: requestToWire(r.Request), Error: r.Error}
+	if !r.Started.IsZero() {
+		w.Started = r.Started.UnixNano()
+	}
+	if p := r.Response; p != nil {
+		w.Response = &wirev1.Response{Status: int32(p.Status), Header: headerToWire(p.Header), Body: p.Body, Truncated: p.Truncated}
+	}
+	return w
+}
+
+func resultFromWire(id string, w *wirev1.Result) connectors.Result {
+	r := connectors.Result{DeliveryID: id, Outcome: outcomeFromWire(w.GetOutcome()), Fault: faultFromWire(w.GetFault()),
+		RetryAfter: time.Duration(w.GetRetryAfter()), Request: requestFromWire(w.GetRequest()), Error: w.GetError(),
+		Timing: connectors.Timing{DNS: time.Duration(w.GetDns()), Connect: time.Duration(w.GetConnect()), TLS: time.Duration(w.GetTls()),
+			FirstByte: time.Duration(w.GetFirstByte()), Total: time.Duration(w.GetTotal())}}
+	if ns := w.GetStarted(); ns != 0 {
+		r.Started = time.Unix(0, ns).UTC()
+	}
+	if p := w.GetResponse(); p != nil {
+		r.Response = &connectors.Response{Status: int(p.GetStatus()), Header: headerFromWire(p.GetHeader()), Body: p.GetBody(), Truncated: p.GetTruncated()}
+	}
+	if r.Outcome == "" {
+		r.Outcome, r.Fault, r.Error = connectors.Retry, connectors.FaultConnector, "the connector gave an outcome that this hub does not know"
+	}
+	bound(&r)
+	return r
+}
+
+func outcomeToWire(o connectors.Outcome) wirev1.Outcome {
+	switch o {
+	case connectors.Done:
+		return wirev1.Outcome_OUTCOME_DONE
+	case connectors.Retry:
+		return wirev1.Outcome_OUTCOME_RETRY
+	case connectors.Permanent:
+		return wirev1.Outcome_OUTCOME_PERMANENT
+	case connectors.Skipped:
+		return wirev1.Outcome_OUTCOME_SKIPPED
+	}
+	return wirev1.Outcome_OUTCOME_UNSPECIFIED
+}
+
+func outcomeFromWire(o wirev1.Outcome) connectors.Outcome {
+	switch o {
+	case wirev1.Outcome_OUTCOME_DONE:
+		return connectors.Done
+	case wirev1.Outcome_OUTCOME_RETRY:
+		return connectors.Retry
+	case wirev1.Outcome_OUTCOME_PERMANENT:
+		return connectors.Permanent
+	case wirev1.Outcome_OUTCOME_SKIPPED:
+		return connectors.Skipped
+	}
+	return ""
+}
+
+func faultToWire(f connectors.Fault) wirev1.Fault {
+	switch f {
+	case connectors.FaultTarget:
+		return wirev1.Fault_FAULT_TARGET
+	case connectors.FaultConnector:
+		return wirev1.Fault_FAULT_CONNECTOR
+	case connectors.FaultPolicy:
+		return wirev1.Fault_FAULT_POLICY
+	case connectors.FaultSettings:
+		return wirev1.Fault_FAULT_SETTINGS
+	}
+	return wirev1.Fault_FAULT_UNSPECIFIED
+}
+
+func faultFromWire(f wirev1.Fault) connectors.Fault {
+	switch f {
+	case wirev1.Fault_FAULT_TARGET:
+		return connectors.FaultTarget
+	case wirev1.Fault_FAULT_CONNECTOR:
+		return connectors.FaultConnector
+	case wirev1.Fault_FAULT_POLICY:
+		return connectors.FaultPolicy
+	case wirev1.Fault_FAULT_SETTINGS:
+		return connectors.FaultSettings
+	}
+	return connectors.FaultNone
+}

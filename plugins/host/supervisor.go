@@ -1,0 +1,170 @@
+package host
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/jonboulle/clockwork"
+
+	"github.com/hookyard/hookyard/connectors"
+)
+
+const (
+	defaultTimeout = 30 * time.Second // of items without one
+	grace          = 2 * time.Second  // what an item may take beyond its timeout
+)
+
+// longestDir leaves room for go-plugin's names in the 107 bytes of a socket's path.
+const longestDir = 107 - len("/plugin-dir0123456789/plugin0123456789")
+
+// Config is what a Supervisor needs. A zero duration is the default named beside it.
+type Config struct {
+	Catalog     []Entry
+	Logger      *slog.Logger
+	Clock       clockwork.Clock
+	HostVersion string
+	TempDir     string   // where sockets live; "" is the system's; keep it short (a socket's path has 108 bytes)
+	Env         []string // what every process sees besides the short list, "NAME=value"
+
+	StartTimeout time.Duration // 10 s
+	PingEvery    time.Duration // 1 s
+	PingTimeout  time.Duration // 5 s without a sign of life: the process hangs
+	BackoffMin   time.Duration // 100 ms before the second start, then doubling …
+	BackoffMax   time.Duration // … to 30 s
+}
+
+func (c *Config) defaults() {
+	for _, d := range []struct {
+		v *time.Duration
+		d time.Duration
+	}{{&c.StartTimeout, 10 * time.Second}, {&c.PingEvery, time.Second}, {&c.PingTimeout, 5 * time.Second},
+		{&c.BackoffMin, 100 * time.Millisecond}, {&c.BackoffMax, 30 * time.Second}} {
+		if *d.v <= 0 {
+			*d.v = d.d
+		}
+	}
+}
+
+// Supervisor runs the connectors of a catalog.
+type Supervisor struct {
+	cfg    Config
+	list   []*connector
+	byName map[string]*connector
+	cancel context.CancelFunc
+	dir    string
+	wg     sync.WaitGroup
+}
+
+// New checks the catalog; nothing runs yet.
+func New(cfg Config) (*Supervisor, error) {
+	cfg.defaults()
+	s := &Supervisor{cfg: cfg, byName: map[string]*connector{}}
+	for _, e := range cfg.Catalog {
+		if e.Name == "" || s.byName[e.Name] != nil {
+			return nil, fmt.Errorf("the catalog has two connectors called %q, or one without a name", e.Name)
+		}
+		c := &connector{entry: e, cfg: &s.cfg, log: limited(cfg.Logger.With("connector", e.Name), cfg.Clock),
+			state: Starting, tried: make(chan struct{})}
+		s.list = append(s.list, c)
+		s.byName[e.Name] = c
+	}
+	return s, nil
+}
+
+// Start starts all processes and returns when each is up or has failed once, or when
+// ctx ends. A connector that fails is no error: see Stats. Items may be handed over
+// before Start returns.
+func (s *Supervisor) Start(ctx context.Context) error {
+	dir, err := os.MkdirTemp(s.cfg.TempDir, "hookyard-")
+	if err != nil {
+		return fmt.Errorf("make a folder for the connectors' sockets: %w", err)
+	}
+	if len(dir) > longestDir {
+		_ = os.RemoveAll(dir)
+		return fmt.Errorf("the folder %s is too long for a socket's path: set a temporary folder of at most %d bytes", dir, longestDir)
+	}
+	s.dir = dir
+	var run context.Context
+	run, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	for _, c := range s.list {
+		s.wg.Go(func() { c.run(run, dir) })
+	}
+	for _, c := range s.list {
+		select {
+		case <-c.tried:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the connectors: %w", ctx.Err())
+		}
+	}
+	return nil
+}
+
+// Close takes nothing new, waits until what is in flight is answered or ctx ends,
+// and then ends the processes; what is left is answered as if they had died.
+func (s *Supervisor) Close(ctx context.Context) error {
+	if s.cancel == nil {
+		return nil
+	}
+	var err error
+	for _, c := range s.list {
+		c.drain()
+	}
+	for _, c := range s.list {
+		if e := c.idle(ctx); e != nil {
+			err = fmt.Errorf("wait for deliveries in flight: %w", e)
+		}
+	}
+	s.cancel()
+	s.wg.Wait()
+	_ = os.RemoveAll(s.dir)
+	return err
+}
+
+// Deliver hands one item to a connector; ep is what d.Endpoint names. It never waits.
+// done is called exactly once, from another goroutine; it must not block.
+func (s *Supervisor) Deliver(name string, ep connectors.Endpoint, d connectors.Delivery, done func(connectors.Result)) {
+	c := s.byName[name]
+	if c == nil {
+		go done(connectors.Result{DeliveryID: d.ID, Outcome: connectors.Retry, Fault: connectors.FaultSettings, Error: unknown(name).Error()})
+		return
+	}
+	c.deliver(ep, d, done)
+}
+
+// Check asks a connector whether the endpoint would work. The error's text is for
+// the person who set the endpoint up.
+func (s *Supervisor) Check(ctx context.Context, name string, ep connectors.Endpoint) error {
+	c := s.byName[name]
+	if c == nil {
+		return unknown(name)
+	}
+	c.mu.Lock()
+	p, why := c.process, c.lastError
+	c.mu.Unlock()
+	if p == nil {
+		return fmt.Errorf("the connector %q is not running: %s", name, why)
+	}
+	return p.session.Check(ctx, ep)
+}
+
+// Forget tells a connector's process that an endpoint is gone.
+func (s *Supervisor) Forget(name, endpointID string) {
+	c := s.byName[name]
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	p := c.process
+	c.mu.Unlock()
+	if p != nil {
+		p.session.Forget(endpointID)
+	}
+}
+
+func unknown(name string) error {
+	return fmt.Errorf("this hub has no connector called %q; an operator can add it to the catalog", name)
+}

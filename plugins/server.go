@@ -1,0 +1,313 @@
+package plugins
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/hookyard/hookyard/connectors"
+	wirev1 "github.com/hookyard/hookyard/plugins/wire/v1"
+)
+
+// server is the plugin's end: it turns messages into calls of the connector and
+// answers into messages.
+type server struct {
+	wirev1.UnimplementedPluginServer
+	connector connectors.Connector
+}
+
+// Describe implements wirev1.PluginServer.
+func (s *server) Describe(context.Context, *wirev1.DescribeRequest) (*wirev1.DescribeResponse, error) {
+	return specToWire(s.connector.Spec()), nil
+}
+
+// Session implements wirev1.PluginServer.
+func (s *server) Session(stream wirev1.Plugin_SessionServer) error {
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	w := &worker{ctx: ctx, connector: s.connector, out: newOutbox[*wirev1.SessionResponse](), results: newOutbox[answer](), calls: map[uint64]*call{}}
+	w.host = NewOutbound(slog.New(&logHandler{send: w.out.put}), nil)
+	defer w.host.Close()
+
+	// Both outboxes share one writer, woken by either.
+	w.out.wake = w.results.wake
+	written := make(chan error, 1)
+	go func() { written <- w.write(stream); cancel() }()
+	read := make(chan error, 1)
+	go func() { read <- w.read(stream) }()
+	var err error
+	select {
+	case err = <-read:
+	case err = <-written:
+	}
+	cancel()
+	return err
+}
+
+// worker is one session in the plugin.
+type worker struct {
+	ctx       context.Context
+	connector connectors.Connector
+	host      *Outbound
+	out       *outbox[*wirev1.SessionResponse] // all but results
+	results   *outbox[answer]
+
+	mu    sync.Mutex
+	calls map[uint64]*call // by token of an unanswered item or check
+}
+
+type answer struct {
+	token  uint64
+	result connectors.Result
+}
+
+func (w *worker) read(stream wirev1.Plugin_SessionServer) error {
+	for {
+		m, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read from the host: %w", err)
+		}
+		switch m := m.GetMessage().(type) {
+		case *wirev1.SessionRequest_Deliver:
+			w.deliver(m.Deliver.GetItems())
+		case *wirev1.SessionRequest_Endpoint:
+			w.host.Put(endpointFromWire(m.Endpoint))
+		case *wirev1.SessionRequest_Forget:
+			w.host.Forget(m.Forget.GetRef())
+		case *wirev1.SessionRequest_Check:
+			w.check(m.Check)
+		case *wirev1.SessionRequest_Cancel:
+			for _, token := range m.Cancel.GetTokens() {
+				w.cancel(token)
+			}
+		case *wirev1.SessionRequest_Ping:
+			w.out.put(&wirev1.SessionResponse{Message: &wirev1.SessionResponse_Pong{Pong: &wirev1.Pong{Number: m.Ping.GetNumber()}}})
+		}
+	}
+}
+
+func (w *worker) write(stream wirev1.Plugin_SessionServer) error {
+	for {
+		// Let those who are about to answer do so: longer lists cost less.
+		runtime.Gosched()
+		others, results := w.out.taken(), w.results.taken()
+		if len(others)+len(results) == 0 {
+			select {
+			case <-w.results.wake:
+				continue
+			case <-w.ctx.Done():
+				return w.ctx.Err()
+			}
+		}
+		for _, m := range others {
+			if err := stream.Send(m); err != nil {
+				return fmt.Errorf("write to the host: %w", err)
+			}
+		}
+		for len(results) > 0 {
+			list := make([]*wirev1.Result, 0, min(len(results), maxBatch))
+			for size := 0; len(results) > 0 && len(list) < maxBatch && size < batchBytes; results = results[1:] {
+				r := &results[0].result
+				list = append(list, resultToWire(results[0].token, r))
+				if r.Response != nil {
+					size += len(r.Response.Body)
+				}
+			}
+			if err := stream.Send(&wirev1.SessionResponse{Message: &wirev1.SessionResponse_Results{Results: &wirev1.Results{Results: list}}}); err != nil {
+				return fmt.Errorf("write results to the host: %w", err)
+			}
+		}
+	}
+}
+
+// deliver starts one call per endpoint in the list, so that a connector that works
+// on a whole list at once (one SQL insert) sees lists, and endpoints do not meet.
+func (w *worker) deliver(items []*wirev1.Item) {
+	for len(items) > 0 {
+		ref := items[0].GetEndpoint()
+		c := &call{worker: w, ref: ref}
+		rest := items[:0]
+		for _, item := range items {
+			if item.GetEndpoint() != ref {
+				rest = append(rest, item)
+				continue
+			}
+			c.items = append(c.items, itemFromWire(item))
+			c.tokens = append(c.tokens, item.GetToken())
+		}
+		items = rest
+		w.start(c)
+		go c.deliver()
+	}
+}
+
+func (w *worker) check(m *wirev1.Check) {
+	c := &call{worker: w, ref: m.GetEndpoint(), tokens: []uint64{m.GetToken()}}
+	w.start(c)
+	go c.check()
+}
+
+// start makes the call's tokens known and holds its endpoint.
+func (w *worker) start(c *call) {
+	c.open = len(c.tokens)
+	c.ctx, c.stop = context.WithCancel(w.ctx)
+	w.host.hold(c.ref)
+	w.mu.Lock()
+	for _, token := range c.tokens {
+		w.calls[token] = c
+	}
+	w.mu.Unlock()
+}
+
+func (w *worker) cancel(token uint64) {
+	w.mu.Lock()
+	c := w.calls[token]
+	delete(w.calls, token)
+	w.mu.Unlock()
+	if c != nil {
+		c.settle(token)
+	}
+}
+
+// call is one call of the connector: items of one endpoint, or a check.
+type call struct {
+	worker *worker
+	ref    string
+	items  []connectors.Delivery
+	tokens []uint64 // of items, 0 when answered or cancelled
+	ctx    context.Context
+	stop   context.CancelFunc
+
+	mu   sync.Mutex
+	open int
+}
+
+// settle takes the token out of the call and, with the last one, ends its context.
+func (c *call) settle(token uint64) {
+	c.mu.Lock()
+	for i, t := range c.tokens {
+		if t == token {
+			c.tokens[i] = 0
+			c.open--
+		}
+	}
+	last := c.open == 0
+	c.mu.Unlock()
+	if last {
+		c.stop()
+	}
+}
+
+// done is what the connector calls.
+func (c *call) done(r connectors.Result) {
+	token := uint64(0)
+	c.mu.Lock()
+	for i := range c.items {
+		if c.items[i].ID == r.DeliveryID && c.tokens[i] != 0 {
+			token, c.tokens[i] = c.tokens[i], 0
+			c.open--
+			break
+		}
+	}
+	c.mu.Unlock()
+	if token == 0 {
+		c.worker.host.Log().Warn("a result that nobody waits for was dropped", "delivery", r.DeliveryID)
+		return
+	}
+	w := c.worker
+	w.mu.Lock()
+	delete(w.calls, token)
+	w.mu.Unlock()
+	bound(&r)
+	w.results.put(answer{token: token, result: r})
+}
+
+func (c *call) deliver() {
+	w := c.worker
+	defer c.stop()
+	defer w.host.release(c.ref)
+	reason := "the connector gave no answer"
+	started := time.Now()
+	if err := c.guard(func() error {
+		d, ok := w.connector.(connectors.Deliverer)
+		if !ok {
+			return errors.New("this connector cannot deliver")
+		}
+		return d.Deliver(c.ctx, w.host, c.items, c.done)
+	}); err != nil {
+		reason = "the connector broke: " + err.Error()
+	}
+	c.mu.Lock()
+	open := c.open
+	c.mu.Unlock()
+	if open == 0 {
+		return
+	}
+	for _, d := range c.unanswered() {
+		c.done(connectors.Result{DeliveryID: d, Outcome: connectors.Retry, Fault: connectors.FaultConnector, Started: started,
+			Timing: connectors.Timing{Total: time.Since(started)}, Error: reason})
+	}
+}
+
+func (c *call) unanswered() (ids []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, t := range c.tokens {
+		if t != 0 {
+			ids = append(ids, c.items[i].ID)
+		}
+	}
+	return ids
+}
+
+func (c *call) check() {
+	w, token := c.worker, c.tokens[0]
+	defer c.stop()
+	defer w.host.release(c.ref)
+	err := c.guard(func() error {
+		k, ok := w.connector.(connectors.Checker)
+		if !ok {
+			return errors.New("this connector cannot check an endpoint")
+		}
+		e, ok := w.host.Endpoint(c.ref)
+		if !ok {
+			return unknownRef(c.ref)
+		}
+		return k.Check(c.ctx, w.host, e)
+	})
+	w.mu.Lock()
+	_, waiting := w.calls[token]
+	delete(w.calls, token)
+	w.mu.Unlock()
+	if !waiting {
+		return
+	}
+	m := &wirev1.CheckDone{Token: token}
+	if err != nil {
+		m.Error = clip(err.Error())
+		if m.Error == "" {
+			m.Error = "the check failed without a reason"
+		}
+	}
+	w.out.put(&wirev1.SessionResponse{Message: &wirev1.SessionResponse_CheckDone{CheckDone: m}})
+}
+
+// guard turns a panic of the connector into an error: the other endpoints go on.
+func (c *call) guard(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.worker.host.Log().Error("the connector panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return f()
+}
