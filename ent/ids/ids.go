@@ -25,6 +25,7 @@ const (
 	Application  = "app"
 	User         = "usr"
 	APIKey       = "key"
+	SigningKey   = "sgn"
 	Source       = "src"
 	Endpoint     = "end"
 	Webhook      = "whk"
@@ -39,7 +40,40 @@ const (
 	Node         = "nod"
 )
 
-// Source of IDs; the zero value is not usable, see NewMaker.
+// PrefixOf is the prefix of a noun as ent names its type ("APIKey"), "" for any other.
+func PrefixOf(noun string) string {
+	switch noun {
+	case "Organization":
+		return Organization
+	case "AssetGroup":
+		return AssetGroup
+	case "Application":
+		return Application
+	case "User":
+		return User
+	case "APIKey":
+		return APIKey
+	case "SigningKey":
+		return SigningKey
+	case "Source":
+		return Source
+	case "Endpoint":
+		return Endpoint
+	case "Webhook":
+		return Webhook
+	case "Scan":
+		return Scan
+	case "Finding":
+		return Finding
+	case "Ticket":
+		return Ticket
+	case "Report":
+		return Report
+	}
+	return ""
+}
+
+// Maker makes IDs. The zero value is not usable, see NewMaker.
 type Maker struct {
 	mu      sync.Mutex
 	entropy *ulid.MonotonicEntropy

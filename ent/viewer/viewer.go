@@ -7,7 +7,10 @@ package viewer
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"slices"
+	"strconv"
 )
 
 // Role is a named set of permissions.
@@ -21,6 +24,24 @@ const (
 	Tester             Role = "TESTER"
 	ReportViewer       Role = "REPORT_VIEWER"
 )
+
+// Values lists the predefined roles by name.
+func (Role) Values() []string {
+	return []string{string(Administrator), string(Manager), string(ApplicationManager), string(Tester), string(ReportViewer)}
+}
+
+// MarshalGQL writes the role as GraphQL's enum does.
+func (r Role) MarshalGQL(w io.Writer) { _, _ = io.WriteString(w, strconv.Quote(string(r))) }
+
+// UnmarshalGQL reads the role from GraphQL's enum.
+func (r *Role) UnmarshalGQL(v any) error {
+	s, ok := v.(string)
+	if !ok || !slices.Contains(Role("").Values(), s) {
+		return fmt.Errorf("%v is not a role", v)
+	}
+	*r = Role(s)
+	return nil
+}
 
 // Permission opens one kind of action.
 type Permission string

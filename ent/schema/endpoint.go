@@ -1,0 +1,59 @@
+package schema
+
+import (
+	"entgo.io/contrib/entgql"
+	"entgo.io/ent"
+	"entgo.io/ent/dialect/entsql"
+	"entgo.io/ent/schema"
+	"entgo.io/ent/schema/field"
+	"entgo.io/ent/schema/index"
+
+	"github.com/hookyard/hookyard/ent/parts"
+	"github.com/hookyard/hookyard/ent/rule"
+	"github.com/hookyard/hookyard/ent/viewer"
+)
+
+// Endpoint is where webhooks deliver.
+type Endpoint struct{ ent.Schema }
+
+func (Endpoint) Mixin() []ent.Mixin { return configured() }
+
+func (Endpoint) Fields() []ent.Field {
+	return []ent.Field{
+		nameField("The name, unique in the organization."),
+		levelField("The asset group that it belongs to."),
+		field.String("connector").NotEmpty().Immutable().Comment("The connector that delivers there, by name: \"webhook\", …"),
+		field.String("url").Default("").MaxLen(8192).Comment("The address, for connectors that have one."),
+		field.Bool("enabled").Default(true).Comment("Whether anything is delivered there; when not, deliveries are held."),
+		field.JSON("headers", []parts.EndpointHeader{}).Optional().Annotations(entgql.Type("[EndpointHeader!]")).Comment("Extra request headers. Values of secret ones are not shown."),
+		field.JSON("settings", map[string]any{}).Optional().Annotations(entgql.Type("Map")).Comment("Settings of the connector, valid against its schema; secret ones are not shown."),
+		sealed("secrets", "Values by setting name, and of secret headers by \"header:<name>\": a sealed JSON object."),
+		field.Float("rate_per_second").Default(0).Min(0).Comment("At most this many deliveries per second; 0 is unlimited."),
+		field.Int("burst").Default(1).Min(1).Comment("How many deliveries may go at once under the rate limit."),
+		field.Int("max_in_flight").Default(0).NonNegative().Comment("At most this many deliveries of one webhook at a time; 0 is the hub's default."),
+		field.Int64("revision").Default(1).Comment("Goes up by one with each change."),
+	}
+}
+
+func (Endpoint) Edges() []ent.Edge {
+	return []ent.Edge{levelEdge("The asset group that it belongs to. Null: the organization.")}
+}
+
+func (Endpoint) Hooks() []ent.Hook {
+	return []ent.Hook{onEach(ent.OpUpdate|ent.OpUpdateOne, func(m ent.Mutation) error { return m.AddField("revision", int64(1)) })}
+}
+
+func (Endpoint) Indexes() []ent.Index {
+	return []ent.Index{uniqueName(), index.Fields("asset_group_id")}
+}
+
+func (Endpoint) Annotations() []schema.Annotation {
+	return noun("Where webhooks deliver: an address with its secrets and the settings of its connector.")
+}
+
+func (Endpoint) Policy() ent.Policy {
+	return rule.Noun{Name: "endpoint", Tenant: "organization_id", Level: rule.InGroup, Group: "asset_group_id", Write: viewer.CreateModifyWebhooks}
+}
+
+// restrict refuses to delete what a row still refers to.
+func restrict() schema.Annotation { return entsql.OnDelete(entsql.Restrict) }

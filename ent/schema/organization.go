@@ -1,0 +1,40 @@
+package schema
+
+import (
+	"entgo.io/contrib/entgql"
+	"entgo.io/ent"
+	"entgo.io/ent/schema"
+	"entgo.io/ent/schema/field"
+
+	"github.com/hookyard/hookyard/connectors"
+	"github.com/hookyard/hookyard/ent/rule"
+	"github.com/hookyard/hookyard/ent/viewer"
+)
+
+// Organization is the customer: the tenant that everything else belongs to.
+type Organization struct{ ent.Schema }
+
+func (Organization) Mixin() []ent.Mixin { return []ent.Mixin{id{}, times{}} }
+
+func (Organization) Fields() []ent.Field {
+	days := func(name, what string, n int) ent.Field {
+		return field.Int(name).Default(n).NonNegative().Comment("For how many days " + what + " are kept; 0 keeps them for ever.")
+	}
+	return []ent.Field{
+		field.String("name").Unique().NotEmpty().MaxLen(200).Annotations(entgql.OrderField("NAME")).Comment("The name, unique on this hub."),
+		field.Time("suspended_at").Optional().Nillable().Comment("Since when it is suspended: nothing is accepted or delivered. Null: it is not."),
+		days("retention_events_days", "events and their deliveries", 90),
+		days("retention_attempts_days", "attempts, the delivery log,", 30),
+		days("retention_payloads_days", "bodies of receipts, events, requests and responses", 30),
+		field.JSON("allow_targets", []connectors.AllowRule{}).Optional().Annotations(entgql.Type("[AllowRule!]")).
+			Comment("Hosts and ports that endpoints of the organization may reach; none: all that the operator's policy opens."),
+	}
+}
+
+func (Organization) Annotations() []schema.Annotation {
+	return noun("The customer: everything else belongs to one organization.")
+}
+
+func (Organization) Policy() ent.Policy {
+	return rule.Noun{Name: "organization", Tenant: "id", Level: rule.Everyone, Write: viewer.ManageAccess, HubOnly: ent.OpCreate | ent.OpDeleteOne}
+}

@@ -1,0 +1,116 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"entgo.io/ent"
+
+	"github.com/hookyard/hookyard/ent/gen"
+	"github.com/hookyard/hookyard/ent/ids"
+)
+
+// Channel is where PostgreSQL notifies of a new revision; the payload is the
+// organization's ID.
+const Channel = "hookyard_config"
+
+// hook installs what needs the database or the clock and so is not in ent/schema.
+func (db *DB) hook() {
+	c := db.Client
+	c.Use(db.identify)
+	c.Organization.Use(db.revise)
+	c.AssetGroup.Use(db.revise)
+	c.Application.Use(db.revise)
+	c.User.Use(db.revise)
+	c.APIKey.Use(db.revise)
+	c.Source.Use(db.revise)
+	c.Endpoint.Use(db.revise)
+	c.Webhook.Use(db.revise)
+}
+
+// identify gives a new row an ID, unless it was given one.
+func (db *DB) identify(next ent.Mutator) ent.Mutator {
+	return ent.MutateFunc(func(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+		if n, ok := m.(interface {
+			ID() (string, bool)
+			SetID(string)
+		}); ok && m.Op().Is(ent.OpCreate) {
+			if _, given := n.ID(); !given {
+				n.SetID(db.ids.New(ids.PrefixOf(m.Type())))
+			}
+		}
+		return next.Mutate(ctx, m)
+	})
+}
+
+// revise raises the revision of the organizations whose configuration a mutation
+// changes, in its transaction, so that every node can see that its world is old.
+func (db *DB) revise(next ent.Mutator) ent.Mutator {
+	return ent.MutateFunc(func(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+		c, ok := m.(interface {
+			Tx() (*gen.Tx, error)
+			Organizations(context.Context) ([]string, error)
+		})
+		if !ok || trace(m) {
+			return next.Mutate(ctx, m)
+		}
+		tx, err := c.Tx()
+		if err != nil {
+			return nil, fmt.Errorf("change a %s: only in a transaction (store.DB.WithTx): %w", m.Type(), err)
+		}
+		var orgs []string
+		if !m.Op().Is(ent.OpCreate) { // afterwards the row may be gone
+			if orgs, err = c.Organizations(ctx); err != nil {
+				return nil, err
+			}
+		}
+		v, err := next.Mutate(ctx, m)
+		if err != nil {
+			return nil, err
+		}
+		if m.Op().Is(ent.OpCreate) {
+			if orgs, err = c.Organizations(ctx); err != nil {
+				return nil, err
+			}
+		}
+		for _, org := range orgs {
+			if err := db.raise(ctx, tx, org); err != nil {
+				return nil, err
+			}
+		}
+		return v, nil
+	})
+}
+
+// trace says that a mutation only notes that a key was used.
+func trace(m ent.Mutation) bool {
+	for _, f := range m.Fields() {
+		if f != "last_used_at" && f != "updated_at" {
+			return false
+		}
+	}
+	return m.Op().Is(ent.OpUpdate|ent.OpUpdateOne) && len(m.Fields()) > 0 &&
+		len(m.AddedEdges())+len(m.RemovedEdges())+len(m.ClearedEdges())+len(m.ClearedFields()) == 0
+}
+
+func (db *DB) raise(ctx context.Context, tx *gen.Tx, org string) error {
+	if _, err := tx.ExecContext(ctx, "INSERT INTO revisions (organization_id, n) VALUES ($1, 1) "+
+		"ON CONFLICT (organization_id) DO UPDATE SET n = revisions.n + 1", org); err != nil {
+		return fmt.Errorf("raise the revision of %s: %w", org, err)
+	}
+	if db.Dialect == Postgres {
+		if _, err := tx.ExecContext(ctx, "SELECT pg_notify($1, $2)", Channel, org); err != nil {
+			return fmt.Errorf("tell other nodes of the revision of %s: %w", org, err)
+		}
+	}
+	tx.OnCommit(func(next gen.Committer) gen.Committer {
+		return gen.CommitFunc(func(ctx context.Context, tx *gen.Tx) error {
+			err := next.Commit(ctx, tx)
+			if err == nil {
+				db.changed(org)
+			}
+			return err
+		})
+	})
+	return nil
+}
