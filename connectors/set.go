@@ -1,0 +1,63 @@
+package connectors
+
+import "fmt"
+
+// Set is a list of connectors with their formats and receivers by name. It is
+// immutable once made and safe for concurrent use.
+type Set struct {
+	list      []Connector
+	formats   []Format
+	receivers []Receiver
+	byName    map[string]Connector
+	byFormat  map[string]Format
+	byKind    map[string]Receiver
+}
+
+// NewSet makes a set. A name that two connectors, formats or receivers share is an error.
+func NewSet(list []Connector) (*Set, error) {
+	s := &Set{list: list, byName: map[string]Connector{}, byFormat: map[string]Format{}, byKind: map[string]Receiver{}}
+	for _, c := range list {
+		name := c.Spec().Name
+		if _, taken := s.byName[name]; taken {
+			return nil, fmt.Errorf("two connectors are named %q", name)
+		}
+		s.byName[name] = c
+		if p, ok := c.(FormatProvider); ok {
+			for _, f := range p.Formats() {
+				if _, taken := s.byFormat[f.Name()]; taken {
+					return nil, fmt.Errorf("connector %q: there is already a format %q", name, f.Name())
+				}
+				s.byFormat[f.Name()] = f
+				s.formats = append(s.formats, f)
+			}
+		}
+		if p, ok := c.(ReceiverProvider); ok {
+			for _, r := range p.Receivers() {
+				if _, taken := s.byKind[r.Kind()]; taken {
+					return nil, fmt.Errorf("connector %q: there is already a receiver %q", name, r.Kind())
+				}
+				s.byKind[r.Kind()] = r
+				s.receivers = append(s.receivers, r)
+			}
+		}
+	}
+	return s, nil
+}
+
+// Connectors returns all connectors in the order of the list; do not change it.
+func (s *Set) Connectors() []Connector { return s.list }
+
+// Formats returns all formats in the order of the list; do not change it.
+func (s *Set) Formats() []Format { return s.formats }
+
+// Receivers returns all receivers in the order of the list; do not change it.
+func (s *Set) Receivers() []Receiver { return s.receivers }
+
+// Connector returns the connector of a Spec's name; ok is false when there is none.
+func (s *Set) Connector(name string) (c Connector, ok bool) { c, ok = s.byName[name]; return }
+
+// Format returns the format of a name; ok is false when there is none.
+func (s *Set) Format(name string) (f Format, ok bool) { f, ok = s.byFormat[name]; return }
+
+// Receiver returns the receiver of a kind; ok is false when there is none.
+func (s *Set) Receiver(kind string) (r Receiver, ok bool) { r, ok = s.byKind[kind]; return }
