@@ -1,0 +1,17 @@
+// Package builtin lists every connector that Hookyard ships. It is the only package
+// that imports the rooms, and the list is the only registry there is.
+package builtin
+
+import (
+	"github.com/hookyard/hookyard/connectors"
+	"github.com/hookyard/hookyard/connectors/holm"
+	"github.com/hookyard/hookyard/connectors/webhook"
+)
+
+// Connectors returns the shipped connectors, in the order in which people see them.
+func Connectors() []connectors.Connector {
+	return []connectors.Connector{
+		webhook.Connector{},
+		holm.Connector{},
+	}
+}
