@@ -92,38 +92,81 @@ func requestToWire(r *connectors.Request) *wirev1.Request {
 	if r == nil {
 		return nil
 	}
-	return &wirev1.Request{Method: valid(r.Method), Url: valid(r.URL), Header: headerToWire(r.Header), Body: r.Body}
+	w := &wirev1.Request{Method: valid(r.Method), Url: valid(r.URL), Header: headerToWire(r.Header), Body: r.Body}
+	for i := range r.Header {
+		if name := r.Header[i].Secret; name != "" {
+			w.Secrets = append(w.Secrets, &wirev1.HeaderSecret{Line: int32(i), Secret: valid(name)})
+		}
+	}
+	return w
 }
 
 func requestFromWire(w *wirev1.Request) *connectors.Request {
 	if w == nil {
 		return nil
 	}
-	return &connectors.Request{Method: w.GetMethod(), URL: w.GetUrl(), Header: headerFromWire(w.GetHeader()), Body: w.GetBody()}
+	r := &connectors.Request{Method: w.GetMethod(), URL: w.GetUrl(), Header: headerFromWire(w.GetHeader()), Body: w.GetBody()}
+	for _, h := range w.GetSecrets() {
+		if i := int(h.GetLine()); i >= 0 && i < len(r.Header) {
+			r.Header[i].Secret = h.GetSecret()
+		}
+	}
+	return r
 }
 
-func headerToWire(hs []connectors.Header) []*wirev1.Header {
-	if len(hs) == 0 {
-		return nil
-	}
-	slab, out := make([]wirev1.Header, len(hs)), make([]*wirev1.Header, len(hs))
+// headerToWire writes a header as lines: a message per line costs more than all the
+// rest of a delivery. A line break in a name or value would make two lines of one,
+// and is a space instead.
+func headerToWire(hs []connectors.Header) []byte {
+	n := 0
 	for i := range hs {
-		w := &slab[i]
-		w.Name, w.Value, w.Secret = valid(hs[i].Name), valid(hs[i].Value), valid(hs[i].Secret)
-		out[i] = w
+		n += len(hs[i].Name) + len(hs[i].Value) + len(": \n")
+	}
+	if n == 0 {
+		return nil
+	}
+	out := make([]byte, 0, n)
+	for i := range hs {
+		out = append(appendInLine(out, hs[i].Name), ": "...)
+		out = append(appendInLine(out, hs[i].Value), '\n')
 	}
 	return out
 }
 
-func headerFromWire(ws []*wirev1.Header) []connectors.Header {
-	if len(ws) == 0 {
+func appendInLine(to []byte, s string) []byte {
+	if strings.IndexByte(s, '\n') >= 0 {
+		s = strings.ReplaceAll(s, "\n", " ")
+	}
+	return append(to, s...)
+}
+
+func headerFromWire(b []byte) []connectors.Header {
+	if len(b) == 0 {
 		return nil
 	}
-	out := make([]connectors.Header, len(ws))
-	for i, w := range ws {
-		out[i] = connectors.Header{Name: w.GetName(), Value: w.GetValue(), Secret: w.GetSecret()}
+	lines := string(b)
+	out := make([]connectors.Header, 0, strings.Count(lines, "\n"))
+	for lines != "" {
+		var line string
+		line, lines, _ = strings.Cut(lines, "\n")
+		name, value, _ := strings.Cut(line, ": ")
+		out = append(out, connectors.Header{Name: name, Value: value})
 	}
 	return out
+}
+
+// bound brings a result within the limits; both ends do it.
+func bound(r *connectors.Result) {
+	r.Error = clip(r.Error)
+	if q := r.Request; q != nil {
+		r.Request = &connectors.Request{Method: q.Method, URL: q.URL, Header: boundHeader(q.Header)}
+	}
+	if p := r.Response; p != nil {
+		p.Header = boundHeader(p.Header)
+		if len(p.Body) > connectors.MaxResponseBody {
+			p.Body, p.Truncated = p.Body[:connectors.MaxResponseBody], true
+		}
+	}
 }
 
 // boundHeader keeps the lines that fit.
@@ -137,25 +180,18 @@ func boundHeader(hs []connectors.Header) []connectors.Header {
 	return hs
 }
 
-// bound brings a result within the limits; both ends do it.
-func bound(r *connectors.Result) {
-	r.Error = clip(r.Error)
-	if r.Request != nil {
-		r.Request.Body = nil
-		r.Request.Header = boundHeader(r.Request.Header)
-	}
-	if p := r.Response; p != nil {
-		p.Header = boundHeader(p.Header)
-		if len(p.Body) > connectors.MaxResponseBody {
-			p.Body, p.Truncated = p.Body[:connectors.MaxResponseBody], true
-		}
-	}
-}
-
-// clip shortens text for people to maxText, and makes it valid UTF-8.
+// clip shortens text for people to maxText, and makes it storable.
 func clip(s string) string {
 	if len(s) > maxText {
 		s = s[:maxText] + "…"
+	}
+	return storable(s)
+}
+
+// storable makes s what every database takes as text: UTF-8 without NUL.
+func storable(s string) string {
+	if strings.IndexByte(s, 0) >= 0 {
+		s = strings.ReplaceAll(s, "\x00", "\uFFFD")
 	}
 	return valid(s)
 }
@@ -195,7 +231,20 @@ func resultFromWire(id string, w *wirev1.Result) connectors.Result {
 		r.Outcome, r.Fault, r.Error = connectors.Retry, connectors.FaultConnector, "the connector gave an outcome that this hub does not know"
 	}
 	bound(&r)
+	if q := r.Request; q != nil {
+		q.Method, q.URL = storable(q.Method), storable(q.URL)
+		makeStorable(q.Header)
+	}
+	if p := r.Response; p != nil {
+		makeStorable(p.Header)
+	}
 	return r
+}
+
+func makeStorable(hs []connectors.Header) {
+	for i := range hs {
+		hs[i].Name, hs[i].Value, hs[i].Secret = storable(hs[i].Name), storable(hs[i].Value), storable(hs[i].Secret)
+	}
 }
 
 func outcomeToWire(o connectors.Outcome) wirev1.Outcome {

@@ -15,9 +15,9 @@ const (
 	MaxMessage = 16 << 20 // one message of the stream
 	MaxItem    = 12 << 20 // one delivery; larger ones are refused before they are sent
 
-	maxBatch   = 64      // items or results in one message
-	batchBytes = 1 << 20 // a list is closed when its bodies reach this
-	maxText    = 4 << 10 // an error, a log line or one of its values
+	maxBatch   = 64       // items or results in one message
+	batchBytes = 24 << 10 // a list is closed when it reaches this: gRPC's next buffer after 32 KiB is 1 MiB
+	maxText    = 4 << 10  // an error, a log line or one of its values
 	maxHeaders = 64 << 10
 	maxAttrs   = 32 // attributes of a log line
 )

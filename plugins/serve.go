@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/hashicorp/go-hclog"
@@ -22,6 +23,11 @@ import (
 func Serve(c connectors.Connector) {
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	go exitWithHost(os.Stdin)
+	if os.Getenv("GOGC") == "" {
+		// What lives here is small and what passes through is much: collecting at each
+		// doubling of a few MiB would cost more than it keeps.
+		debug.SetGCPercent(400)
+	}
 	goplugin.Serve(&goplugin.ServeConfig{
 		HandshakeConfig:  Handshake(),
 		VersionedPlugins: versions(&server{connector: c}),

@@ -971,8 +971,9 @@ type Request struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Method        string                 `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"`
 	Url           string                 `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"`
-	Header        []*Header              `protobuf:"bytes,3,rep,name=header,proto3" json:"header,omitempty"`
-	Body          []byte                 `protobuf:"bytes,4,opt,name=body,proto3" json:"body,omitempty"`
+	Header        []byte                 `protobuf:"bytes,3,opt,name=header,proto3" json:"header,omitempty"` // lines "Name: value\n", in order; any bytes but line breaks
+	Secrets       []*HeaderSecret        `protobuf:"bytes,4,rep,name=secrets,proto3" json:"secrets,omitempty"`
+	Body          []byte                 `protobuf:"bytes,5,opt,name=body,proto3" json:"body,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1021,9 +1022,16 @@ func (x *Request) GetUrl() string {
 	return ""
 }
 
-func (x *Request) GetHeader() []*Header {
+func (x *Request) GetHeader() []byte {
 	if x != nil {
 		return x.Header
+	}
+	return nil
+}
+
+func (x *Request) GetSecrets() []*HeaderSecret {
+	if x != nil {
+		return x.Secrets
 	}
 	return nil
 }
@@ -1035,29 +1043,30 @@ func (x *Request) GetBody() []byte {
 	return nil
 }
 
-type Header struct {
+// HeaderSecret says that the value in a line of a header, counted from 0, came from
+// the secret of that name.
+type HeaderSecret struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
-	Secret        string                 `protobuf:"bytes,3,opt,name=secret,proto3" json:"secret,omitempty"`
+	Line          int32                  `protobuf:"varint,1,opt,name=line,proto3" json:"line,omitempty"`
+	Secret        string                 `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *Header) Reset() {
-	*x = Header{}
+func (x *HeaderSecret) Reset() {
+	*x = HeaderSecret{}
 	mi := &file_v1_wire_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *Header) String() string {
+func (x *HeaderSecret) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*Header) ProtoMessage() {}
+func (*HeaderSecret) ProtoMessage() {}
 
-func (x *Header) ProtoReflect() protoreflect.Message {
+func (x *HeaderSecret) ProtoReflect() protoreflect.Message {
 	mi := &file_v1_wire_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -1069,26 +1078,19 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use Header.ProtoReflect.Descriptor instead.
-func (*Header) Descriptor() ([]byte, []int) {
+// Deprecated: Use HeaderSecret.ProtoReflect.Descriptor instead.
+func (*HeaderSecret) Descriptor() ([]byte, []int) {
 	return file_v1_wire_proto_rawDescGZIP(), []int{12}
 }
 
-func (x *Header) GetName() string {
+func (x *HeaderSecret) GetLine() int32 {
 	if x != nil {
-		return x.Name
+		return x.Line
 	}
-	return ""
+	return 0
 }
 
-func (x *Header) GetValue() string {
-	if x != nil {
-		return x.Value
-	}
-	return ""
-}
-
-func (x *Header) GetSecret() string {
+func (x *HeaderSecret) GetSecret() string {
 	if x != nil {
 		return x.Secret
 	}
@@ -1470,7 +1472,7 @@ func (x *Result) GetError() string {
 type Response struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Status        int32                  `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`
-	Header        []*Header              `protobuf:"bytes,2,rep,name=header,proto3" json:"header,omitempty"`
+	Header        []byte                 `protobuf:"bytes,2,opt,name=header,proto3" json:"header,omitempty"` // as in Request
 	Body          []byte                 `protobuf:"bytes,3,opt,name=body,proto3" json:"body,omitempty"`
 	Truncated     bool                   `protobuf:"varint,4,opt,name=truncated,proto3" json:"truncated,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1514,7 +1516,7 @@ func (x *Response) GetStatus() int32 {
 	return 0
 }
 
-func (x *Response) GetHeader() []*Header {
+func (x *Response) GetHeader() []byte {
 	if x != nil {
 		return x.Header
 	}
@@ -1762,16 +1764,16 @@ const file_v1_wire_proto_rawDesc = "" +
 	"\bendpoint\x18\x04 \x01(\tR\bendpoint\x12\x18\n" +
 	"\atimeout\x18\x05 \x01(\x03R\atimeout\x12;\n" +
 	"\arequest\x18\x06 \x01(\v2!.hookyard.plugins.wire.v1.RequestR\arequest\x12\x14\n" +
-	"\x05event\x18\a \x01(\fR\x05event\"\x81\x01\n" +
+	"\x05event\x18\a \x01(\fR\x05event\"\xa1\x01\n" +
 	"\aRequest\x12\x16\n" +
 	"\x06method\x18\x01 \x01(\tR\x06method\x12\x10\n" +
-	"\x03url\x18\x02 \x01(\tR\x03url\x128\n" +
-	"\x06header\x18\x03 \x03(\v2 .hookyard.plugins.wire.v1.HeaderR\x06header\x12\x12\n" +
-	"\x04body\x18\x04 \x01(\fR\x04body\"J\n" +
-	"\x06Header\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\x12\x16\n" +
-	"\x06secret\x18\x03 \x01(\tR\x06secret\"9\n" +
+	"\x03url\x18\x02 \x01(\tR\x03url\x12\x16\n" +
+	"\x06header\x18\x03 \x01(\fR\x06header\x12@\n" +
+	"\asecrets\x18\x04 \x03(\v2&.hookyard.plugins.wire.v1.HeaderSecretR\asecrets\x12\x12\n" +
+	"\x04body\x18\x05 \x01(\fR\x04body\":\n" +
+	"\fHeaderSecret\x12\x12\n" +
+	"\x04line\x18\x01 \x01(\x05R\x04line\x12\x16\n" +
+	"\x06secret\x18\x02 \x01(\tR\x06secret\"9\n" +
 	"\x05Check\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\x04R\x05token\x12\x1a\n" +
 	"\bendpoint\x18\x02 \x01(\tR\bendpoint\" \n" +
@@ -1799,10 +1801,10 @@ const file_v1_wire_proto_rawDesc = "" +
 	" \x01(\x03R\x05total\x12;\n" +
 	"\arequest\x18\v \x01(\v2!.hookyard.plugins.wire.v1.RequestR\arequest\x12>\n" +
 	"\bresponse\x18\f \x01(\v2\".hookyard.plugins.wire.v1.ResponseR\bresponse\x12\x14\n" +
-	"\x05error\x18\r \x01(\tR\x05error\"\x8e\x01\n" +
+	"\x05error\x18\r \x01(\tR\x05error\"l\n" +
 	"\bResponse\x12\x16\n" +
-	"\x06status\x18\x01 \x01(\x05R\x06status\x128\n" +
-	"\x06header\x18\x02 \x03(\v2 .hookyard.plugins.wire.v1.HeaderR\x06header\x12\x12\n" +
+	"\x06status\x18\x01 \x01(\x05R\x06status\x12\x16\n" +
+	"\x06header\x18\x02 \x01(\fR\x06header\x12\x12\n" +
 	"\x04body\x18\x03 \x01(\fR\x04body\x12\x1c\n" +
 	"\ttruncated\x18\x04 \x01(\bR\ttruncated\"7\n" +
 	"\tCheckDone\x12\x14\n" +
@@ -1862,7 +1864,7 @@ var file_v1_wire_proto_goTypes = []any{
 	(*Deliver)(nil),          // 11: hookyard.plugins.wire.v1.Deliver
 	(*Item)(nil),             // 12: hookyard.plugins.wire.v1.Item
 	(*Request)(nil),          // 13: hookyard.plugins.wire.v1.Request
-	(*Header)(nil),           // 14: hookyard.plugins.wire.v1.Header
+	(*HeaderSecret)(nil),     // 14: hookyard.plugins.wire.v1.HeaderSecret
 	(*Check)(nil),            // 15: hookyard.plugins.wire.v1.Check
 	(*Cancel)(nil),           // 16: hookyard.plugins.wire.v1.Cancel
 	(*Ping)(nil),             // 17: hookyard.plugins.wire.v1.Ping
@@ -1892,23 +1894,22 @@ var file_v1_wire_proto_depIdxs = []int32{
 	9,  // 13: hookyard.plugins.wire.v1.DialPolicy.allow:type_name -> hookyard.plugins.wire.v1.AllowRule
 	12, // 14: hookyard.plugins.wire.v1.Deliver.items:type_name -> hookyard.plugins.wire.v1.Item
 	13, // 15: hookyard.plugins.wire.v1.Item.request:type_name -> hookyard.plugins.wire.v1.Request
-	14, // 16: hookyard.plugins.wire.v1.Request.header:type_name -> hookyard.plugins.wire.v1.Header
+	14, // 16: hookyard.plugins.wire.v1.Request.secrets:type_name -> hookyard.plugins.wire.v1.HeaderSecret
 	20, // 17: hookyard.plugins.wire.v1.Results.results:type_name -> hookyard.plugins.wire.v1.Result
 	0,  // 18: hookyard.plugins.wire.v1.Result.outcome:type_name -> hookyard.plugins.wire.v1.Outcome
 	1,  // 19: hookyard.plugins.wire.v1.Result.fault:type_name -> hookyard.plugins.wire.v1.Fault
 	13, // 20: hookyard.plugins.wire.v1.Result.request:type_name -> hookyard.plugins.wire.v1.Request
 	21, // 21: hookyard.plugins.wire.v1.Result.response:type_name -> hookyard.plugins.wire.v1.Response
-	14, // 22: hookyard.plugins.wire.v1.Response.header:type_name -> hookyard.plugins.wire.v1.Header
-	24, // 23: hookyard.plugins.wire.v1.Log.attributes:type_name -> hookyard.plugins.wire.v1.Attribute
-	2,  // 24: hookyard.plugins.wire.v1.Plugin.Describe:input_type -> hookyard.plugins.wire.v1.DescribeRequest
-	4,  // 25: hookyard.plugins.wire.v1.Plugin.Session:input_type -> hookyard.plugins.wire.v1.SessionRequest
-	3,  // 26: hookyard.plugins.wire.v1.Plugin.Describe:output_type -> hookyard.plugins.wire.v1.DescribeResponse
-	5,  // 27: hookyard.plugins.wire.v1.Plugin.Session:output_type -> hookyard.plugins.wire.v1.SessionResponse
-	26, // [26:28] is the sub-list for method output_type
-	24, // [24:26] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	24, // 22: hookyard.plugins.wire.v1.Log.attributes:type_name -> hookyard.plugins.wire.v1.Attribute
+	2,  // 23: hookyard.plugins.wire.v1.Plugin.Describe:input_type -> hookyard.plugins.wire.v1.DescribeRequest
+	4,  // 24: hookyard.plugins.wire.v1.Plugin.Session:input_type -> hookyard.plugins.wire.v1.SessionRequest
+	3,  // 25: hookyard.plugins.wire.v1.Plugin.Describe:output_type -> hookyard.plugins.wire.v1.DescribeResponse
+	5,  // 26: hookyard.plugins.wire.v1.Plugin.Session:output_type -> hookyard.plugins.wire.v1.SessionResponse
+	25, // [25:27] is the sub-list for method output_type
+	23, // [23:25] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_v1_wire_proto_init() }
