@@ -1,0 +1,110 @@
+// Package ingest turns what sources send into events that are durable and on their
+// way: bytes -> receipt -> events -> deliveries -> one commit.
+//
+// Place: the first part on the path of an event. It calls forward only: a connector's
+// Receiver (pure), the router (pure), the ledger, the dispatcher.
+//
+// Guarantees:
+//   - Nothing is answered with 2xx before the receipt, its events and everything that
+//     they are due to are committed. When the ledger cannot commit, the sender is told
+//     to send again, and the event's key makes the repeat one event.
+//   - A sender that cannot prove who it is leaves no trace but a count.
+//   - What is malformed is answered with a 4xx that names the field, and kept as a
+//     rejected receipt.
+//   - A delivery is handed to the dispatcher only after the commit that made it.
+package ingest
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/jonboulle/clockwork"
+
+	"github.com/hookyard/hookyard/connectors"
+	"github.com/hookyard/hookyard/ent/ids"
+	"github.com/hookyard/hookyard/server/flow"
+)
+
+// Ledger is where events become durable.
+type Ledger interface {
+	Accept(ctx context.Context, r *flow.Receipt, events []flow.NewEvent) ([]flow.Accepted, error)
+	Numbers(ctx context.Context, org string, keys []connectors.NumberKey) (map[connectors.NumberKey]int32, error)
+	FindingKnown(ctx context.Context, org, source, key string) (bool, error)
+}
+
+// Dispatcher takes deliveries over once they are durable.
+type Dispatcher interface {
+	// Reserve asks for credit for one delivery; true means that it may be born leased.
+	Reserve(w *flow.Webhook) bool
+	// Unreserve gives credit back for deliveries that were not made after all.
+	Unreserve(w *flow.Webhook, n int)
+	Hand(dues ...*flow.Due)
+}
+
+// Router finds the webhooks that an event is due to.
+type Router interface {
+	Match(f flow.Facts, into []*flow.Webhook) []*flow.Webhook
+}
+
+// Place is one organization at one revision: its world, compiled.
+type Place struct {
+	World  *flow.World
+	Router Router
+	byName map[string]string // application name -> ID
+}
+
+// NewPlace compiles what ingest looks up for each event.
+func NewPlace(w *flow.World, r Router) *Place {
+	p := &Place{World: w, Router: r, byName: make(map[string]string, len(w.Applications))}
+	for id, a := range w.Applications {
+		p.byName[a.Name] = id
+	}
+	return p
+}
+
+// Atlas finds places.
+type Atlas interface {
+	// Source finds an enabled or disabled source by the hex SHA-256 of its token; the
+	// source is nil when there is none.
+	Source(token string) (*Place, *flow.Source)
+	// Place returns nil for an unknown organization.
+	Place(org string) *Place
+	// Grown is told that events have made new applications in the organization.
+	Grown(org string)
+}
+
+// Config is what an Ingest is made of.
+type Config struct {
+	Ledger     Ledger
+	Dispatcher Dispatcher
+	Atlas      Atlas
+	Connectors *connectors.Set
+	IDs        *ids.Maker
+	Clock      clockwork.Clock
+	Log        *slog.Logger
+	PublicURL  string
+	MaxBody    int64 // bytes of one request; 0 is 1 MiB
+	// Count is told of each request's end: the source's kind, one word of outcome and
+	// how many new events it gave. nil counts nothing.
+	Count func(kind, outcome string, events int)
+}
+
+// Ingest is the door for events. It is safe for concurrent use.
+type Ingest struct{ c Config }
+
+// New returns an Ingest.
+func New(c Config) *Ingest {
+	if c.MaxBody == 0 {
+		c.MaxBody = 1 << 20
+	}
+	if c.Count == nil {
+		c.Count = func(string, string, int) {}
+	}
+	return &Ingest{c}
+}
+
+// at is now in UTC at the precision that every database keeps.
+func (in *Ingest) at() time.Time {
+	return in.c.Clock.Now().UTC().Truncate(time.Microsecond)
+}

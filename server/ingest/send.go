@@ -1,0 +1,146 @@
+package ingest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/hookyard/hookyard/connectors"
+	"github.com/hookyard/hookyard/ent/ids"
+	"github.com/hookyard/hookyard/server/flow"
+)
+
+// Sent is one event that somebody sends through the API.
+type Sent struct {
+	ID          string // of the sender's choice; a known one is a repeat; "" never is
+	Application string // the hub's ID; "" leaves it to the source's mapping
+	connectors.Incoming
+}
+
+// Errors of Send and Process that the API tells people.
+var (
+	ErrNoOrganization = errors.New("the organization does not exist")
+	ErrNoSource       = errors.New("the source does not exist")
+	ErrNoApplication  = errors.New("the application does not exist")
+)
+
+// Send accepts events from the API, all or none. sender is the ID of the key or user
+// that sends, and stands for the source unless source names one.
+func (in *Ingest) Send(ctx context.Context, org, sender, source string, events []Sent) ([]flow.Accepted, error) {
+	place := in.c.Atlas.Place(org)
+	if place == nil {
+		return nil, ErrNoOrganization
+	}
+	src := &flow.Source{ID: sender, Name: "API", Kind: "api", Enabled: true}
+	if source != "" {
+		if src = place.World.Sources[source]; src == nil {
+			return nil, ErrNoSource
+		}
+	}
+	items := make([]connectors.Incoming, len(events))
+	for i, e := range events {
+		items[i] = e.Incoming
+		if e.ID != "" {
+			items[i].Key = e.ID
+		}
+		if e.Application == "" {
+			continue
+		}
+		if _, ok := place.World.Applications[e.Application]; !ok {
+			return nil, fmt.Errorf("event %d: %w", i, ErrNoApplication)
+		}
+		items[i].Fields = map[string]string{fieldApplication: e.Application}
+	}
+	body, err := json.Marshal(events)
+	if err != nil {
+		return nil, fmt.Errorf("write the receipt: %w", err)
+	}
+	now := in.at()
+	s := &sending{Ingest: in, place: place, src: src, store: true, receipt: &flow.Receipt{
+		ID: in.c.IDs.New(ids.Receipt), Org: org, Source: src.ID, At: now, Method: "GRAPHQL", Header: []byte("[]"),
+		ContentType: "application/json", Body: body, State: flow.ReceiptAccepted,
+	}}
+	accepted, err := s.accept(ctx, items)
+	outcome := "accepted"
+	if err != nil {
+		outcome = "unavailable"
+	}
+	in.c.Count(src.Kind, outcome, fresh(accepted))
+	return accepted, err
+}
+
+// fieldApplication names, in Incoming.Fields, an application that the sender chose by
+// its hub ID. A vendor's field cannot have this name.
+const fieldApplication = "\x00application"
+
+// Process reads a receipt again, with today's source and mapping. What it could not be
+// read as before becomes events now; an event that was unmapped and has an application
+// now is told once more, to the webhooks that it did not reach. It returns the events
+// that are new.
+func (in *Ingest) Process(ctx context.Context, r *flow.Receipt) ([]flow.Accepted, error) {
+	place := in.c.Atlas.Place(r.Org)
+	if place == nil {
+		return nil, ErrNoOrganization
+	}
+	src := place.World.Sources[r.Source]
+	if src == nil {
+		return nil, ErrNoSource
+	}
+	receiver, ok := in.c.Connectors.Receiver(src.Kind)
+	if !ok {
+		return nil, fmt.Errorf("no receiver for sources of kind %s: %w", src.Kind, flow.ErrUnavailable)
+	}
+	var header [][2]string
+	if err := json.Unmarshal(r.Header, &header); err != nil {
+		return nil, fmt.Errorf("read the receipt's headers: %w", err)
+	}
+	h := http.Header{}
+	for _, l := range header {
+		h.Add(l[0], l[1])
+	}
+	received, err := receiver.Receive(connectors.Inbound{
+		Method: r.Method, Header: h, Body: r.Body, ReceivedAt: r.At, Location: src.Location, SourceID: src.ID, ContentType: r.ContentType,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := &sending{Ingest: in, place: place, src: src, receipt: r}
+	first, err := s.accept(ctx, received.Items)
+	if err != nil {
+		return nil, err
+	}
+	again, err := s.mapped(ctx, received.Items, first)
+	if err != nil {
+		return nil, err
+	}
+	var out []flow.Accepted
+	for _, a := range append(first, again...) {
+		if !a.Duplicate {
+			out = append(out, a)
+		}
+	}
+	return out, nil
+}
+
+// mapped tells once more what was accepted unmapped before and has an application now.
+// The key says for which application, so that it happens once; webhooks that unmapped
+// events reach have had it.
+func (s *sending) mapped(ctx context.Context, items []connectors.Incoming, first []flow.Accepted) ([]flow.Accepted, error) {
+	var again []connectors.Incoming
+	for i, item := range items {
+		app, _ := s.place.application(s.src, &item)
+		if app.ID == "" || item.Key == "" || !first[i].Duplicate || !first[i].Unmapped {
+			continue
+		}
+		item.Key += "\x00" + app.ID
+		again = append(again, item)
+	}
+	if len(again) == 0 {
+		return nil, nil
+	}
+	remap := *s
+	remap.skip = func(w *flow.Webhook) bool { return w.Group == "" && w.Global }
+	return remap.accept(ctx, again)
+}
