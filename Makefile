@@ -43,7 +43,7 @@ smoke: build ## one event through the whole hub, from the vendor's bytes to the 
 .PHONY: test
 test: $(TOOLS)/gotestsum ## every test, with the race detector, on SQLite and a throw-away PostgreSQL
 	.ci/need gcc postgres
-	.ci/postgres with $(TOOLS)/gotestsum --format pkgname --hide-summary output --post-run-command .ci/verdict -- \
+	.ci/postgres with $(TOOLS)/gotestsum --format pkgname --post-run-command .ci/verdict -- \
 		-race -timeout $(TEST_TIMEOUT) $(TEST_ARGS) ./...
 
 .PHONY: bench
