@@ -40,7 +40,7 @@ type AssetGroup struct {
 
 // AssetGroupEdges holds the relations/edges for other nodes in the graph.
 type AssetGroupEdges struct {
-	// The applications in the group.
+	// Applications holds the value of the applications edge.
 	Applications []*Application `json:"applications,omitempty"`
 	// Users holds the value of the users edge.
 	Users []*User `json:"users,omitempty"`
@@ -51,8 +51,6 @@ type AssetGroupEdges struct {
 	// loadedTypes holds the information for reporting if a
 	// type was loaded (or requested) in eager-loading or not.
 	loadedTypes [4]bool
-	// totalCount holds the count of the edges above.
-	totalCount [1]map[string]int
 
 	namedApplications map[string][]*Application
 	namedUsers        map[string][]*User

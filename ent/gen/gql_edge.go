@@ -36,26 +36,6 @@ func (_m *Application) AssetGroup(ctx context.Context) (*AssetGroup, error) {
 	return result, err
 }
 
-func (_m *AssetGroup) Applications(
-	ctx context.Context, after *Cursor, first *int, before *Cursor, last *int, orderBy []*ApplicationOrder,
-) (*ApplicationConnection, error) {
-	opts := []ApplicationPaginateOption{
-		WithApplicationOrder(orderBy),
-	}
-	alias := graphql.GetFieldContext(ctx).Field.Alias
-	totalCount, hasTotalCount := _m.Edges.totalCount[0][alias]
-	if nodes, err := _m.NamedApplications(alias); err == nil || hasTotalCount {
-		pager, err := newApplicationPager(opts, last != nil)
-		if err != nil {
-			return nil, err
-		}
-		conn := &ApplicationConnection{Edges: []*ApplicationEdge{}, TotalCount: totalCount}
-		conn.build(nodes, pager, after, first, before, last)
-		return conn, nil
-	}
-	return _m.QueryApplications().Paginate(ctx, after, first, before, last, opts...)
-}
-
 func (_m *Endpoint) AssetGroup(ctx context.Context) (*AssetGroup, error) {
 	result, err := _m.Edges.AssetGroupOrErr()
 	if IsNotLoaded(err) {

@@ -4,7 +4,6 @@ import (
 	"entgo.io/contrib/entgql"
 	"entgo.io/ent"
 	"entgo.io/ent/schema"
-	"entgo.io/ent/schema/edge"
 	"entgo.io/ent/schema/field"
 
 	"github.com/hookyard/hookyard/connectors"
@@ -28,8 +27,7 @@ func (AssetGroup) Fields() []ent.Field {
 
 func (AssetGroup) Edges() []ent.Edge {
 	return []ent.Edge{
-		edge.From("applications", Application.Type).Ref("asset_group").Annotations(unfiltered(), entgql.RelayConnection()).
-			Comment("The applications in the group."),
+		inverse("applications", Application.Type, "asset_group"), // a long list: applications(where: {assetGroupID: …})
 		inverse("users", User.Type, "groups"),
 		inverse("api_keys", APIKey.Type, "groups"),
 		inverse("webhooks", Webhook.Type, "scope_groups"),
