@@ -14,6 +14,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"time"
@@ -150,6 +151,48 @@ func (db *DB) revisions(ctx context.Context, query string, args ...any) (map[str
 		all[org] = n
 	}
 	return all, rows.Err()
+}
+
+// NewID makes an ID for a row that is yet to be created; see the prefixes in ent/ids.
+// Needed where a secret is sealed for the row before it exists.
+func (db *DB) NewID(prefix string) string { return db.ids.New(prefix) }
+
+// sealer is what a key does; see ent/secret.
+type sealer interface {
+	Seal(id, field string, plain []byte) ([]byte, error)
+	Unseal(id, field string, sealed []byte) ([]byte, error)
+}
+
+// CheckKey says whether the key is the one that the secrets in this database are
+// sealed with: the first key that comes here is taken for it.
+func (db *DB) CheckKey(ctx context.Context, key sealer) error {
+	const name, field = "key_check", "value"
+	sealed, err := key.Seal(name, field, []byte(name))
+	if err != nil {
+		return err
+	}
+	if _, err := db.Client.ExecContext(ctx, "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING",
+		name, base64.StdEncoding.EncodeToString(sealed)); err != nil {
+		return fmt.Errorf("note which key seals the secrets: %w", err)
+	}
+	rows, err := db.Client.QueryContext(ctx, "SELECT value FROM meta WHERE name = $1", name)
+	if err != nil {
+		return fmt.Errorf("look up which key seals the secrets: %w", err)
+	}
+	defer rows.Close()
+	var value string
+	for rows.Next() {
+		if err := rows.Scan(&value); err != nil {
+			return fmt.Errorf("look up which key seals the secrets: %w", err)
+		}
+	}
+	if sealed, err = base64.StdEncoding.DecodeString(value); err == nil {
+		_, err = key.Unseal(name, field, sealed)
+	}
+	if err := errors.Join(err, rows.Err()); err != nil {
+		return fmt.Errorf("the secrets in this database were sealed with another key; start with the key file that belongs to it (all nodes share one): %w", err)
+	}
+	return nil
 }
 
 // driver gives reads to one pool and the rest to another; on PostgreSQL they are the same.
