@@ -113,6 +113,13 @@ type Due struct {
 	Created                           time.Time
 	Rendering                         *Rendering // shared between deliveries; do not change
 	Document                          []byte     // shared; do not change
+	Lease                             Lease      // under which it is held; zero: the node's present one
+}
+
+// Backlog is a lane that has deliveries in the ledger which no node holds.
+type Backlog struct {
+	Org, Webhook string
+	Due          time.Time // when the first of them is due
 }
 
 // Record is what came of one attempt, or of a decision without one (Result nil).

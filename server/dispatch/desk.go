@@ -1,0 +1,311 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/hookyard/hookyard/server/flow"
+)
+
+// save puts a record in line for the ledger.
+func (d *Dispatcher) save(r flow.Record) {
+	d.records = append(d.records, r)
+	d.unsaved++
+	d.count.add(&r)
+	d.toRecord.raise()
+}
+
+// record is the life of one recorder: a batch is what arrived while others committed.
+func (d *Dispatcher) record(ctx context.Context) {
+	for {
+		batch := d.takeRecords()
+		if len(batch) > 0 {
+			d.write(ctx, batch, false)
+			continue
+		}
+		select {
+		case <-d.toRecord:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (d *Dispatcher) takeRecords() []flow.Record {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.records) <= recordMost {
+		batch := d.records
+		d.records = nil
+		return batch
+	}
+	batch := d.records[:recordMost:recordMost]
+	d.records = d.records[recordMost:]
+	d.toRecord.raise()
+	return batch
+}
+
+// write keeps at a batch until it is recorded. A batch that the ledger refuses while
+// the database is there is written record by record; one that is refused alone is set
+// aside, so that it fails alone, and is tried again at each sweep.
+func (d *Dispatcher) write(ctx context.Context, batch []flow.Record, alone bool) {
+	for n := 0; ; n++ {
+		err := d.cfg.Ledger.Record(ctx, batch...)
+		switch {
+		case err == nil:
+			d.written(batch)
+			return
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, flow.ErrBusy):
+		case errors.Is(err, flow.ErrUnavailable) || n < 3 && !alone:
+			d.lost("record", err)
+		case alone:
+			d.setAside(batch[0], err)
+			return
+		default:
+			for i := range batch {
+				d.write(ctx, batch[i:i+1], true)
+			}
+			return
+		}
+		if !d.wait(ctx, pause(firstWait, longWait, n)) {
+			return
+		}
+	}
+}
+
+func (d *Dispatcher) setAside(r flow.Record, err error) {
+	d.cfg.Log.Error("the ledger refuses a result; it is kept and tried again", "delivery", r.Due.ID, "error", err)
+	d.mu.Lock()
+	d.stuck = append(d.stuck, r)
+	d.mu.Unlock()
+}
+
+// written frees what a batch took, and remembers when its retries are due.
+func (d *Dispatcher) written(batch []flow.Record) {
+	now := d.cfg.Clock.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.found()
+	d.unsaved -= len(batch)
+	for i := range batch {
+		r := &batch[i]
+		d.bytes -= weight(r.Due)
+		if r.State != flow.Retrying {
+			continue
+		}
+		l := d.lane(r.Due.Webhook)
+		l.org = r.Due.Org
+		if l.dueAt.IsZero() || r.NextAt.Before(l.dueAt) {
+			l.dueAt = r.NextAt
+			if !l.dueAt.After(now) {
+				l.dueAt = time.Time{}
+				l.waits()
+			}
+			d.settle(l, now)
+		}
+	}
+	if d.throttled && d.unsaved < d.cfg.MaxUnrecorded/2 || d.starved && d.bytes < d.cfg.MaxBytes/2 {
+		d.throttled, d.starved = false, false
+		d.settleAll()
+	}
+	d.calm()
+}
+
+// calm tells Drain that there may be nothing left.
+func (d *Dispatcher) calm() {
+	if d.draining {
+		d.quiet.raise()
+	}
+}
+
+// lost notes that the database does not answer: nothing is sent or claimed until it does.
+func (d *Dispatcher) lost(doing string, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.down {
+		d.down = true
+		d.cfg.Log.Warn("deliveries wait: the ledger does not answer", "doing", doing, "error", err)
+	}
+}
+
+// found notes that the database answers. d.mu is held.
+func (d *Dispatcher) found() {
+	if d.down {
+		d.down = false
+		d.cfg.Log.Info("deliveries go on: the ledger answers again")
+		d.settleAll()
+		d.toSweep.raise()
+	}
+}
+
+// wait waits; false when ctx ended.
+func (d *Dispatcher) wait(ctx context.Context, t time.Duration) bool {
+	timer := d.cfg.Clock.NewTimer(t)
+	defer timer.Stop()
+	select {
+	case <-timer.Chan():
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// claim is the life of one claimer. Lanes are served in the order in which they asked.
+func (d *Dispatcher) claim(ctx context.Context) {
+	for {
+		give, l, limit := d.takeClaim()
+		ok := true
+		switch {
+		case len(give) > 0:
+			ok = d.release(ctx, give)
+		case l != nil:
+			ok = d.fetch(ctx, l, limit)
+		default:
+			select {
+			case <-d.toClaim:
+			case <-ctx.Done():
+				return
+			}
+		}
+		if !ok && !d.wait(ctx, firstWait) {
+			return
+		}
+	}
+}
+
+func (d *Dispatcher) takeClaim() (give []string, l *lane, limit int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if n := min(len(d.releases), recordMost); n > 0 {
+		give, d.releases = d.releases[:n:n], d.releases[n:]
+		d.busy++
+		d.toClaim.raise()
+		return give, nil, 0
+	}
+	for len(d.claims) > 0 {
+		l, d.claims = d.claims[0], d.claims[1:]
+		limit = min(d.capacity(l)-l.total(), claimMost)
+		if free := max(0, d.cfg.MaxBytes-d.bytes); l.mean > 0 {
+			limit = min(limit, max(minWindow, int(free/l.mean)))
+		} else {
+			limit = min(limit, firstClaim)
+		}
+		if l.plan.verdict == send && l.end.breaker.open {
+			limit = min(limit, 1-l.total())
+		}
+		if d.stopped() || l.plan.verdict == hold || limit <= 0 {
+			l.claiming = false
+			continue
+		}
+		l.news, l.look, l.refused, l.lookAt = false, false, false, time.Time{}
+		d.busy++
+		d.toClaim.raise()
+		return nil, l, limit
+	}
+	return nil, nil, 0
+}
+
+func (d *Dispatcher) release(ctx context.Context, give []string) bool {
+	err := d.cfg.Ledger.Release(ctx, give)
+	if err != nil && ctx.Err() == nil {
+		d.lost("give up leases", err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.busy--
+	d.calm()
+	if err != nil {
+		d.releases = append(d.releases, give...)
+		return false
+	}
+	d.found()
+	return true
+}
+
+func (d *Dispatcher) fetch(ctx context.Context, l *lane, limit int) bool {
+	now := d.cfg.Clock.Now()
+	dues, err := d.cfg.Ledger.Claim(ctx, l.webhook, now, limit)
+	if err != nil && ctx.Err() == nil {
+		d.lost("claim", err)
+	}
+	now = d.cfg.Clock.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.busy--
+	d.calm()
+	l.claiming = false
+	if err != nil {
+		l.backlog = true
+		return false
+	}
+	d.found()
+	for _, due := range dues {
+		l.org = due.Org
+		d.push(l, due)
+	}
+	if len(dues) < limit {
+		l.backlog = l.news
+		if l.refused { // perhaps committed behind our back
+			l.lookAt = now.Add(recheck)
+		}
+	}
+	d.settle(l, now)
+	return true
+}
+
+// sweep is the life of the sweeper: each second it asks which webhooks have deliveries
+// that nobody holds. It finds what other nodes, former lives of this one, and full
+// lanes left behind; retries of this life are mostly known already.
+func (d *Dispatcher) sweep(ctx context.Context) {
+	tick := d.cfg.Clock.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		d.look(ctx)
+		select {
+		case <-tick.Chan():
+		case <-d.toSweep:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (d *Dispatcher) look(ctx context.Context) {
+	now := d.cfg.Clock.Now()
+	all, err := d.cfg.Ledger.Backlog(ctx, now)
+	if err != nil {
+		if ctx.Err() == nil {
+			d.lost("look for what is due", err)
+		}
+		return
+	}
+	d.mu.Lock()
+	d.found()
+	stuck := d.stuck
+	d.stuck = nil
+	if !d.stopped() {
+		d.wakeUp(all, now)
+	}
+	d.mu.Unlock()
+	for i := range stuck {
+		d.write(ctx, stuck[i:i+1], true)
+	}
+}
+
+// wakeUp tells lanes of their backlog. d.mu is held.
+func (d *Dispatcher) wakeUp(all []flow.Backlog, now time.Time) {
+	for _, b := range all {
+		l := d.lane(b.Webhook)
+		l.org = b.Org
+		switch {
+		case !b.Due.After(now):
+			l.waits()
+		case l.dueAt.IsZero() || b.Due.Before(l.dueAt):
+			l.dueAt = b.Due
+		}
+		d.settle(l, now)
+	}
+}

@@ -1,0 +1,210 @@
+package dispatch
+
+import (
+	"fmt"
+	"hash/fnv"
+	"strings"
+	"time"
+
+	"github.com/hookyard/hookyard/connectors"
+	"github.com/hookyard/hookyard/server/flow"
+)
+
+// verdict is what happens to the deliveries of a webhook as things stand today.
+type verdict int
+
+const (
+	hold    verdict = iota // they wait in the ledger
+	send                   //
+	skip                   // recorded as skipped
+	cancel                 // recorded as cancelled
+	missing                // not in this World: deleted, or the World lags
+)
+
+const defaultTimeout = 10 * time.Second
+
+// plan is how a webhook's deliveries are sent under one World. It is immutable.
+type plan struct {
+	world    *flow.World
+	verdict  verdict
+	reason   string // of skip and cancel, for people
+	webhook  *flow.Webhook
+	endpoint *flow.Endpoint
+	target   connectors.Endpoint
+	request  bool                // the connector takes a Request
+	header   []connectors.Header // on every request: the User-Agent and the endpoint's own
+	signer   connectors.Signer   // nil: nothing is signed
+	keys     [][]byte
+	retries  []time.Duration
+	timeout  time.Duration
+}
+
+// planFor reads the World. Secrets leave their wrapping here and nowhere else.
+func (d *Dispatcher) planFor(w *flow.World, webhook string) *plan {
+	p := &plan{world: w}
+	if w == nil || w.Organization.Suspended {
+		return p
+	}
+	h := w.Webhooks[webhook]
+	if h == nil {
+		p.verdict, p.reason = missing, "The webhook was deleted."
+		return p
+	}
+	e := w.Endpoints[h.Endpoint]
+	p.webhook, p.endpoint = h, e
+	switch {
+	case e == nil:
+		p.verdict, p.reason = cancel, "The webhook's endpoint was deleted."
+		return p
+	case h.State == flow.WebhookDisabled:
+		p.verdict, p.reason = skip, "The webhook is disabled."
+		return p
+	case h.State == flow.WebhookUnverified:
+		p.verdict, p.reason = skip, "The webhook is not verified."
+		return p
+	case h.State != flow.WebhookActive || !e.Enabled:
+		return p
+	}
+	p.verdict = send
+	p.target = d.target(w, e)
+	p.request = d.cfg.TakesRequest(e.Connector)
+	p.header = d.header(e, p.target.Secrets)
+	p.timeout, p.retries = h.Timeout, h.Retries
+	if p.timeout <= 0 {
+		p.timeout = defaultTimeout
+	}
+	if p.retries == nil {
+		p.retries = defaultRetries[:]
+	}
+	if f := d.cfg.Formats(h.Format); f != nil && len(h.Keys) > 0 {
+		if p.signer, _ = f.(connectors.Signer); p.signer != nil {
+			for _, k := range h.Keys {
+				p.keys = append(p.keys, k.Reveal())
+			}
+		}
+	}
+	return p
+}
+
+// target is the endpoint as its connector sees it. Its Ref changes with the endpoint's
+// revision and with the allow lists, which are not part of it.
+func (d *Dispatcher) target(w *flow.World, e *flow.Endpoint) connectors.Endpoint {
+	t := connectors.Endpoint{
+		Ref: fmt.Sprintf("%s@%d", e.ID, e.Revision), ID: e.ID, URL: e.URL, Settings: e.Settings,
+		Secrets: make(map[string]string, len(e.Secrets)),
+		Dial:    connectors.DialPolicy{Open: d.cfg.Open},
+	}
+	for name, s := range e.Secrets {
+		t.Secrets[name] = string(s.Reveal())
+	}
+	t.Dial.Allow = append(t.Dial.Allow, w.Organization.Allow...)
+	if e.Group != "" {
+		t.Dial.Allow = append(t.Dial.Allow, w.Groups[e.Group].Allow...)
+	}
+	if len(t.Dial.Allow) > 0 {
+		sum := fnv.New64a()
+		fmt.Fprint(sum, t.Dial.Allow)
+		t.Ref = fmt.Sprintf("%s-%x", t.Ref, sum.Sum64())
+	}
+	return t
+}
+
+func (d *Dispatcher) header(e *flow.Endpoint, secrets map[string]string) []connectors.Header {
+	var all []connectors.Header
+	for _, h := range e.Headers {
+		if h.Secret != "" && h.Value == "" {
+			h.Value = secrets[h.Secret]
+		}
+		all = append(all, h)
+	}
+	if !has(all, "User-Agent") {
+		all = append(all, connectors.Header{Name: "User-Agent", Value: "Hookyard/" + d.cfg.Version})
+	}
+	return all
+}
+
+func has(all []connectors.Header, name string) bool {
+	for i := range all {
+		if strings.EqualFold(all[i].Name, name) {
+			return true
+		}
+	}
+	return false
+}
+
+var asJSON = []connectors.Header{{Name: "Content-Type", Value: "application/json"}}
+
+// flight is one attempt, from the lane to its result.
+type flight struct {
+	lane    *lane
+	due     *flow.Due
+	plan    *plan
+	started time.Time
+	request connectors.Request
+	ended   bool
+}
+
+// write makes the delivery to hand over. The endpoint's own headers go before the
+// rendering's of the same name, and nothing goes before the signature.
+func (f *flight) write() (connectors.Delivery, error) {
+	p, due := f.plan, f.due
+	out := connectors.Delivery{ID: due.ID, Attempt: due.Attempts + 1, Endpoint: p.target.Ref, Timeout: p.timeout}
+	if !p.request {
+		out.Event = due.Document
+		return out, nil
+	}
+	rendered := connectors.Rendered{Header: asJSON, Body: due.Document}
+	if due.Rendering != nil {
+		rendered = due.Rendering.Rendered
+	}
+	var signature []connectors.Header
+	if p.signer != nil {
+		var err error
+		if signature, err = p.signer.Sign(p.keys, due.ID, f.started, rendered.Body); err != nil {
+			return out, fmt.Errorf("sign the delivery: %w", err)
+		}
+	}
+	header := make([]connectors.Header, 0, len(rendered.Header)+len(p.header)+len(signature))
+	for _, h := range rendered.Header {
+		if !has(p.header, h.Name) {
+			header = append(header, h)
+		}
+	}
+	for _, h := range p.header {
+		if !has(signature, h.Name) {
+			header = append(header, h)
+		}
+	}
+	f.request = connectors.Request{Method: rendered.Method, URL: p.target.URL + rendered.TargetSuffix, Header: append(header, signature...), Body: rendered.Body}
+	if f.request.Method == "" {
+		f.request.Method = "POST"
+	}
+	out.Request = &f.request
+	return out, nil
+}
+
+// record completes the result with what was sent, for the log: no body, no secrets.
+func (f *flight) record(r *connectors.Result) {
+	r.DeliveryID = f.due.ID
+	if r.Started.IsZero() {
+		r.Started = f.started
+	}
+	if r.Request == nil && f.request.Method != "" {
+		r.Request = &connectors.Request{Method: f.request.Method, URL: f.request.URL, Header: f.request.Header}
+	}
+	if r.Request == nil {
+		return
+	}
+	for i, h := range r.Request.Header {
+		if h.Secret != "" {
+			header := append([]connectors.Header(nil), r.Request.Header...)
+			for j := i; j < len(header); j++ {
+				if s := header[j].Secret; s != "" {
+					header[j].Value = "[secret:" + s + "]"
+				}
+			}
+			r.Request.Header = header
+			return
+		}
+	}
+}
