@@ -40,13 +40,20 @@ func Open(t testing.TB, cfg store.Config) *store.DB {
 	return db
 }
 
+// running is a server. It ends when nobody holds its stop any more, which holds the
+// pipe that the keeper reads.
+type running struct {
+	url  string
+	stop func()
+}
+
 // server is the one PostgreSQL server of a test process.
-var server = sync.OnceValues(func() (string, error) {
+var server = sync.OnceValues(func() (running, error) {
 	if url := os.Getenv("HOOKYARD_TEST_POSTGRES"); url != "" {
-		return url, nil
+		return running{url: url}, nil
 	}
-	url, _, err := Start(context.Background())
-	return url, err
+	url, stop, err := Start(context.Background())
+	return running{url, stop}, err
 })
 
 // Postgres returns the URL of a fresh, empty database, dropped when the test ends.
@@ -58,7 +65,7 @@ func Postgres(t testing.TB) string {
 	}
 	name := "hookyard_test_" + strings.ToLower(rand.Text())
 	run := func(ctx context.Context, sql string) {
-		c, err := pgx.Connect(ctx, admin)
+		c, err := pgx.Connect(ctx, admin.url)
 		if err == nil {
 			_, err = c.Exec(ctx, sql)
 			_ = c.Close(ctx)
@@ -69,7 +76,7 @@ func Postgres(t testing.TB) string {
 	}
 	run(t.Context(), "CREATE DATABASE "+name)
 	t.Cleanup(func() { run(context.Background(), "DROP DATABASE "+name+" WITH (FORCE)") })
-	u, err := url.Parse(admin)
+	u, err := url.Parse(admin.url)
 	if err != nil {
 		t.Fatal(err)
 	}
