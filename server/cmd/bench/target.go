@@ -106,7 +106,7 @@ func (l *lab) close() error {
 	var err error
 	if l.pgURL != "" {
 		// the caller's context has ended, as a rule
-		err = exec.Command(l.script, "stop", filepath.Join(l.dir, "postgres"), "immediate").Run() //nolint:noctx // see above
+		err = exec.Command(l.script, "stop", filepath.Join(l.dir, "postgres"), "immediate").Run()
 	}
 	return errors.Join(err, os.RemoveAll(l.dir))
 }

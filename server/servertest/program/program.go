@@ -80,7 +80,7 @@ func Start(ctx context.Context, c Config) (*Hub, error) {
 // Start starts a hub that was stopped or killed, on the same folder and address.
 func (h *Hub) Start(ctx context.Context) error {
 	args := append([]string{"serve", "--data-dir", h.c.Dir, "--listen", h.c.Listen}, h.c.Args...)
-	cmd := exec.Command(h.c.Binary, args...) //nolint:noctx // it outlives the call; Stop ends it
+	cmd := exec.Command(h.c.Binary, args...)
 	cmd.Stdout, cmd.Stderr = h.c.Log, h.c.Log
 	// its own process group, so that a Ctrl-C at the terminal is ours to pass on
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
