@@ -41,7 +41,7 @@ var imports = []struct {
 	{"server/cmd/...", "server server/servertest/... server/cmd/... server/flow connectors connectors/builtin plugins/... ent/... graph/... web", "commands start the hub or talk to it from outside"},
 	{"server/*", ". server/flow connectors ent/...", "events move forward: parts meet in hub.go, through interfaces that the user declares"},
 	{"server/*/...", ".. server/flow connectors ent/...", "parts meet in hub.go"},
-	{"server", "server/* graph/... ent/... plugins/... connectors connectors/builtin web", "hub.go wires everything, but knows a connector only by the contract"},
+	{"server", "server/flow server/auth server/ingest server/route server/ledger server/dispatch server/watch server/presence server/trigger graph/... ent/... plugins/... connectors connectors/builtin web", "hub.go wires everything, but knows a connector only by the contract"},
 	{"web", "", "the console's files are embedded, nothing more"},
 }
 

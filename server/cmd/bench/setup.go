@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+
+	"github.com/hookyard/hookyard/server/servertest/program"
 )
 
 // cloudEvent is what the bench sends: a structured CloudEvents scan.completed, padded
@@ -27,67 +29,54 @@ func pad() int {
 func (s *served) setUp(ctx context.Context, lay layout, recv string, o startOptions) error {
 	c := s.client
 	if o.retention {
-		if err := c.Do(ctx, `mutation { updateOrganization(input: {retention: {eventsDays: 1, attemptsDays: 1, payloadsDays: 1}}) { organization { id } } }`, nil, nil); err != nil {
+		if err := c.Do(ctx, `mutation { updateOrganization(input: {retentionEventsDays: 1, retentionAttemptsDays: 1, retentionPayloadsDays: 1}) { organization { id } } }`, nil, nil); err != nil {
 			return fmt.Errorf("setting the retention: %w", err)
 		}
 	}
-	var group struct {
-		CreateAssetGroup struct{ AssetGroup struct{ ID string } }
-	}
-	if err := c.Do(ctx, `mutation { createAssetGroup(input: {name: "Bench"}) { assetGroup { id } } }`, nil, &group); err != nil {
+	group, err := c.CreateAssetGroup(ctx, "Bench")
+	if err != nil {
 		return fmt.Errorf("making the asset group: %w", err)
 	}
-	var app struct {
-		CreateApplication struct{ Application struct{ ID string } }
-	}
-	if err := c.Do(ctx, `mutation ($g: ID!) { createApplication(input: {name: "Bench", assetGroupID: $g}) { application { id } } }`,
-		map[string]any{"g": group.CreateAssetGroup.AssetGroup.ID}, &app); err != nil {
+	app, err := c.CreateApplication(ctx, "Bench", group)
+	if err != nil {
 		return fmt.Errorf("making the application: %w", err)
 	}
-	sources := 1
-	if lay.mode == "rr" {
-		sources = lay.endpoints
-	}
-	var ids []string
-	for i := range sources {
-		var made struct {
-			CreateSource struct {
-				Source     struct{ ID string }
-				InboundURL string
-			}
-		}
-		if err := c.Do(ctx, `mutation ($n: String!, $a: ID!) { createSource(input: {name: $n, kind: "cloudevents", mapping: {defaultApplicationID: $a}}) { source { id } inboundURL } }`,
-			map[string]any{"n": fmt.Sprintf("bench %d", i), "a": app.CreateApplication.Application.ID}, &made); err != nil {
+	var sources []string
+	for i := range lay.sources() {
+		id, address, err := c.CreateSource(ctx, program.Input{"name": fmt.Sprintf("bench %d", i), "kind": "cloudevents", "mapping": program.Input{"default": app}})
+		if err != nil {
 			return fmt.Errorf("making a source: %w", err)
 		}
-		ids = append(ids, made.CreateSource.Source.ID)
-		u, err := url.Parse(made.CreateSource.InboundURL)
+		u, err := url.Parse(address)
 		if err != nil {
 			return fmt.Errorf("reading the source's address: %w", err)
 		}
+		sources = append(sources, id)
 		s.targets = append(s.targets, strings.TrimPrefix(u.Path, "/"))
 	}
 	s.url = c.URL + "/{{target}}"
 	for i := range lay.endpoints {
-		var end struct {
-			CreateEndpoint struct{ Endpoint struct{ ID string } }
-		}
-		if err := c.Do(ctx, `mutation ($n: String!, $u: String!) { createEndpoint(input: {name: $n, connector: "webhook", url: $u}) { endpoint { id } } }`,
-			map[string]any{"n": fmt.Sprintf("e%d", i), "u": fmt.Sprintf("http://%s/e%d", recv, i)}, &end); err != nil {
+		end, err := c.CreateEndpoint(ctx, program.Input{"name": fmt.Sprintf("e%d", i), "url": fmt.Sprintf("http://%s/e%d", recv, i)})
+		if err != nil {
 			return fmt.Errorf("making an endpoint: %w", err)
 		}
-		only := ids
+		in := program.Input{"name": fmt.Sprintf("bench %d", i), "endpointId": end, "global": true, "format": "hookyard", "eventTypes": []string{"scan.completed"}}
 		if lay.mode == "rr" {
-			only = ids[i : i+1]
+			in["sourceIds"] = sources[i : i+1]
 		}
-		var hook struct {
-			CreateWebhook struct{ Webhook struct{ ID string } }
-		}
-		if err := c.Do(ctx, `mutation ($n: String!, $e: ID!, $s: [ID!]) { createWebhook(input: {name: $n, endpointID: $e, format: "hookyard", global: true, eventTypes: [SCAN_COMPLETED], sourceIDs: $s}) { webhook { id } } }`,
-			map[string]any{"n": fmt.Sprintf("bench %d", i), "e": end.CreateEndpoint.Endpoint.ID, "s": only}, &hook); err != nil {
+		id, _, err := c.CreateWebhook(ctx, in)
+		if err != nil {
 			return fmt.Errorf("making a webhook: %w", err)
 		}
-		s.webhooks = append(s.webhooks, hook.CreateWebhook.Webhook.ID)
+		s.webhooks = append(s.webhooks, id)
 	}
 	return nil
+}
+
+// sources is how many sources the layout has.
+func (l layout) sources() int {
+	if l.mode == "rr" {
+		return l.endpoints
+	}
+	return 1
 }

@@ -192,7 +192,9 @@ func (l *lab) hub(ctx context.Context, postgres bool, lay layout, o startOptions
 			}
 			return h.Start(ctx)
 		},
-		inFlight: func() int { return int(metric(ctx, h.Client, "hookyard_in_flight")) },
+		inFlight: func() int {
+			return int(metric(ctx, h.Client, "hookyard_deliveries_in_flight") + metric(ctx, h.Client, "hookyard_results_unrecorded"))
+		},
 		stop: func() error {
 			err := errors.Join(h.Stop(), logFile.Close())
 			if err != nil {

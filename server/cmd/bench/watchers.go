@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/hookyard/hookyard/server/servertest/program"
 )
@@ -23,22 +22,19 @@ type watchers struct {
 	failed     atomic.Pointer[error]
 }
 
-const watchLog = `subscription ($f: DeliveryLogFilter) { deliveryLog(filter: $f) { entries {
-  id state number at durationMilliseconds statusCode error delivery { id } event { id type } webhook { id } endpoint { id } } cursor } }`
-
 // watch opens n subscriptions.
 func watch(ctx context.Context, c *program.Client, n int, webhooks []string) (*watchers, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	w := &watchers{cancel: cancel}
 	for i := range n {
-		var vars map[string]any
+		var filter program.Input
 		everything := i%10 == 0
 		if everything {
 			w.everything++
 		} else {
-			vars = map[string]any{"f": map[string]any{"webhookIDs": []string{webhooks[i%len(webhooks)]}}}
+			filter = program.Input{"webhookId": webhooks[i%len(webhooks)]}
 		}
-		s, err := c.Subscribe(ctx, watchLog, vars)
+		s, err := c.DeliveryLog(ctx, filter, "")
 		if err != nil {
 			_ = w.close()
 			return nil, fmt.Errorf("watcher %d: %w", i, err)
@@ -64,7 +60,6 @@ func watch(ctx context.Context, c *program.Client, n int, webhooks []string) (*w
 			}
 		}()
 	}
-	time.Sleep(time.Second) // the hub establishes the last of them
 	return w, nil
 }
 

@@ -201,8 +201,8 @@ type Error struct {
 func (e *Error) Error() string { return fmt.Sprintf("%s: %s", e.Extensions.Code, e.Message) }
 
 type request struct {
-	Query     string         `json:"query"`
-	Variables map[string]any `json:"variables,omitempty"`
+	Query     string `json:"query"`
+	Variables Input  `json:"variables,omitempty"`
 }
 
 type response struct {
@@ -222,7 +222,7 @@ func (r *response) decode(into any) error {
 
 // Do sends a query or mutation and decodes its data into into (nil: none wanted).
 // What the hub refuses is an *Error.
-func (c *Client) Do(ctx context.Context, query string, variables map[string]any, into any) error {
+func (c *Client) Do(ctx context.Context, query string, variables Input, into any) error {
 	body, err := json.Marshal(request{query, variables})
 	if err != nil {
 		return err

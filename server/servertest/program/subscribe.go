@@ -22,9 +22,9 @@ type message struct {
 // ErrComplete says that the hub has ended the subscription.
 var ErrComplete = errors.New("the hub completed the subscription")
 
-// Subscribe opens a subscription over graphql-transport-ws. It is established when it
-// returns nil only in that the hub has taken the request; a refusal comes from Next.
-func (c *Client) Subscribe(ctx context.Context, query string, variables map[string]any) (*Subscription, error) {
+// Subscribe opens a subscription over graphql-transport-ws. The hub may not have looked
+// at it yet when it returns: a refusal comes from Next.
+func (c *Client) Subscribe(ctx context.Context, query string, variables Input) (*Subscription, error) {
 	//nolint:bodyclose // there is none after an upgrade
 	conn, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(c.URL, "http")+"/graphql",
 		&websocket.DialOptions{Subprotocols: []string{"graphql-transport-ws"}})
