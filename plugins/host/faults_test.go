@@ -314,7 +314,7 @@ func TestTheHubsEnvironmentIsWithheld(t *testing.T) {
 	r := deliver(t, s, e, delivery("dlv_1", "ENV", e))
 	for _, v := range strings.Split(string(r.Response.Body), "\x00") {
 		switch name, _, _ := strings.Cut(v, "="); name {
-		case "PATH", "TZ", "LANG", "GOGC", "GOMEMLIMIT", "SSL_CERT_FILE", "SSL_CERT_DIR", "HOOKYARD_PLUGIN":
+		case "PATH", "TZ", "LANG", "GOGC", "GOMEMLIMIT", "SSL_CERT_FILE", "SSL_CERT_DIR", "HOOKYARD_PLUGIN", "GORACE":
 		default:
 			if !strings.HasPrefix(name, "PLUGIN_") {
 				t.Errorf("the plugin sees %s", name)

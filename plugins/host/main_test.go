@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/signal"
 	"strconv"
@@ -85,6 +86,24 @@ func (obedient) one(ctx context.Context, h connectors.Host, d connectors.Deliver
 	case "ENDPOINT":
 		e, known := h.Endpoint(d.Endpoint)
 		ok.Error = fmt.Sprintf("%v %s %s %s %s", known, e.Ref, e.URL, e.Settings, e.Secrets["token"])
+		done(ok)
+	case "GET":
+		e, _ := h.Endpoint(d.Endpoint)
+		client, err := h.HTTPClient(e)
+		if err != nil {
+			return err
+		}
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.Request.URL, nil)
+		if err != nil {
+			return err
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			done(connectors.Result{DeliveryID: d.ID, Outcome: connectors.Retry, Fault: connectors.FaultPolicy, Error: err.Error()})
+			return nil
+		}
+		_ = resp.Body.Close()
+		ok.Response.Status = resp.StatusCode
 		done(ok)
 	case "ENV":
 		ok.Response.Body = []byte(strings.Join(os.Environ(), "\x00"))

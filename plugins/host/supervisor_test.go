@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
@@ -29,6 +31,7 @@ func newSupervisor(dir string, log *slog.Logger, names ...string) (*Supervisor, 
 		log = slog.New(slog.DiscardHandler)
 	}
 	s, err := New(Config{Catalog: entries, Logger: log, Clock: clockwork.NewRealClock(), HostVersion: "test", TempDir: dir,
+		Env:       []string{"GORACE=atexit_sleep_ms=0"}, // the race detector would keep an ending process for a second
 		PingEvery: 50 * time.Millisecond, PingTimeout: 500 * time.Millisecond, BackoffMin: 10 * time.Millisecond})
 	return s, self, err
 }
@@ -141,6 +144,21 @@ func TestConnectorsThatBreakTheContract(t *testing.T) {
 	}
 	if r := deliver(t, s, e, delivery("dlv_6", "OK", e)); r.Outcome != connectors.Done {
 		t.Errorf("it does not deliver any more: %+v", r)
+	}
+}
+
+func TestTheAddressPolicyHoldsInTheProcess(t *testing.T) {
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))
+	defer receiver.Close()
+	s := start(t, nil)
+	e := endpoint(1)
+	e.URL = receiver.URL
+	if r := deliver(t, s, e, delivery("dlv_1", "GET", e)); r.Fault != connectors.FaultPolicy || !strings.Contains(r.Error, "--allow-private-targets") {
+		t.Errorf("got %+v", r)
+	}
+	e.Ref, e.Dial.Open = "end_1@2", []string{"127.0.0.0/8"}
+	if r := deliver(t, s, e, delivery("dlv_2", "GET", e)); r.Response == nil || r.Response.Status != http.StatusTeapot {
+		t.Errorf("got %+v", r)
 	}
 }
 
