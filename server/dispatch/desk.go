@@ -46,9 +46,9 @@ func (d *Dispatcher) takeRecords() []flow.Record {
 	return batch
 }
 
-// write keeps at a batch until it is recorded. A batch that the ledger refuses while
-// the database is there is written record by record; one that is refused alone is set
-// aside, so that it fails alone, and is tried again at each sweep.
+// write keeps at a batch until it is recorded. A batch that the ledger refuses, although
+// the database is there, is written record by record; what is refused alone is set aside
+// and tried again at each sweep.
 func (d *Dispatcher) write(ctx context.Context, batch []flow.Record, alone bool) {
 	for n := 0; ; n++ {
 		err := d.cfg.Ledger.Record(ctx, batch...)
@@ -59,7 +59,7 @@ func (d *Dispatcher) write(ctx context.Context, batch []flow.Record, alone bool)
 		case ctx.Err() != nil:
 			return
 		case errors.Is(err, flow.ErrBusy):
-		case errors.Is(err, flow.ErrUnavailable) || n < 3 && !alone:
+		case errors.Is(err, flow.ErrUnavailable):
 			d.lost("record", err)
 		case alone:
 			d.setAside(batch[0], err)
@@ -127,6 +127,7 @@ func (d *Dispatcher) lost(doing string, err error) {
 	defer d.mu.Unlock()
 	if !d.down {
 		d.down = true
+		d.settleAll()
 		d.cfg.Log.Warn("deliveries wait: the ledger does not answer", "doing", doing, "error", err)
 	}
 }
@@ -200,12 +201,17 @@ func (d *Dispatcher) takeClaim() (give []string, l *lane, limit int) {
 			l.claiming = false
 			continue
 		}
-		l.news, l.look, l.refused, l.lookAt = false, false, false, time.Time{}
-		d.busy++
+		d.begin(l)
 		d.toClaim.raise()
 		return nil, l, limit
 	}
 	return nil, nil, 0
+}
+
+// begin notes that a claim for the lane is under way.
+func (d *Dispatcher) begin(l *lane) {
+	l.claiming, l.news, l.look, l.refused, l.lookAt = true, false, false, false, time.Time{}
+	d.busy++
 }
 
 func (d *Dispatcher) release(ctx context.Context, give []string) bool {
@@ -282,21 +288,59 @@ func (d *Dispatcher) look(ctx context.Context) {
 		}
 		return
 	}
+	if !d.try(ctx, all, now) {
+		return
+	}
 	d.mu.Lock()
-	d.found()
+	if lease := d.cfg.Lease(); lease != d.lease { // others may hold by now what is queued
+		d.lease = lease
+		for _, l := range d.lanes {
+			d.giveUp(l)
+		}
+	}
 	stuck := d.stuck
 	d.stuck = nil
-	if !d.stopped() {
-		d.wakeUp(all, now)
-	}
 	d.mu.Unlock()
 	for i := range stuck {
 		d.write(ctx, stuck[i:i+1], true)
 	}
+	for len(all) > 0 {
+		n := min(len(all), wakeAtOnce)
+		d.wakeUp(all[:n], now)
+		all = all[n:]
+	}
 }
 
-// wakeUp tells lanes of their backlog. d.mu is held.
+// try claims one delivery when the database was lost: it may answer and yet not be able
+// to write. False when it is still lost.
+func (d *Dispatcher) try(ctx context.Context, all []flow.Backlog, now time.Time) bool {
+	d.mu.Lock()
+	if !d.down {
+		d.mu.Unlock()
+		return true
+	}
+	for _, b := range all {
+		if l := d.lane(b.Webhook); !b.Due.After(now) && !l.claiming {
+			d.begin(l)
+			d.mu.Unlock()
+			return d.fetch(ctx, l, 1)
+		}
+	}
+	if d.unsaved == 0 && len(d.releases) == 0 { // nothing else will tell
+		d.found()
+	}
+	ok := !d.down
+	d.mu.Unlock()
+	return ok
+}
+
+// wakeUp tells lanes of their backlog.
 func (d *Dispatcher) wakeUp(all []flow.Backlog, now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.stopped() {
+		return
+	}
 	for _, b := range all {
 		l := d.lane(b.Webhook)
 		l.org = b.Org
@@ -305,6 +349,8 @@ func (d *Dispatcher) wakeUp(all []flow.Backlog, now time.Time) {
 			l.waits()
 		case l.dueAt.IsZero() || b.Due.Before(l.dueAt):
 			l.dueAt = b.Due
+		default:
+			continue
 		}
 		d.settle(l, now)
 	}

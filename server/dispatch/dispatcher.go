@@ -65,6 +65,7 @@ type Config struct {
 	Worlds       func(org string) *flow.World        // today's, nil for an unknown organization; must not block
 	Formats      func(name string) connectors.Format // nil for an unknown one
 	TakesRequest func(connector string) bool         // Spec.TakesRequest; nil: all do
+	Lease        func() flow.Lease                   // under which this node leases now; nil: it never changes
 	Clock        clockwork.Clock
 	IDs          *ids.Maker
 	Log          *slog.Logger
@@ -82,6 +83,7 @@ const (
 	takeAtOnce = 16                     // deliveries built per turn of a lane
 	recorders  = 2                      // goroutines that record; while one commits, the other collects
 	claimers   = 2                      // goroutines that claim and release
+	wakeAtOnce = 256                    // lanes told of their backlog while the mutex is held
 	recordMost = 512                    // records per call
 	claimMost  = 256                    // deliveries per claim
 	firstClaim = 32                     // while nothing is known of their size
@@ -108,6 +110,7 @@ type Dispatcher struct {
 	busy      int            // deliveries being claimed, or leases being given up, right now
 	unsaved   int            // records that are not yet durable, wherever they are
 	bytes     int64          // of all deliveries in memory
+	lease     flow.Lease     // when it was last looked at
 	held      bool
 	draining  bool
 	down      bool // the database is lost
@@ -137,6 +140,9 @@ func New(c Config) *Dispatcher {
 	if c.MaxUnrecorded == 0 {
 		c.MaxUnrecorded = 4096
 	}
+	if c.Lease == nil {
+		c.Lease = func() flow.Lease { return flow.Lease{} }
+	}
 	if c.TakesRequest == nil {
 		c.TakesRequest = func(string) bool { return true }
 	}
@@ -146,6 +152,7 @@ func New(c Config) *Dispatcher {
 		endpoints: map[string]*endpoint{},
 		flights:   map[*flight]struct{}{},
 		crashes:   map[string]int{},
+		lease:     c.Lease(),
 		toRecord:  make(signal, 1), toClaim: make(signal, 1), toSweep: make(signal, 1), quiet: make(signal, 1),
 	}
 }
@@ -250,10 +257,12 @@ func (d *Dispatcher) Changed(org string) {
 // is recorded as always.
 func (d *Dispatcher) Hold(held bool) {
 	d.mu.Lock()
-	d.held = held
-	d.settleAll()
-	d.mu.Unlock()
-	d.toSweep.raise()
+	defer d.mu.Unlock()
+	if d.held != held {
+		d.held = held
+		d.settleAll()
+		d.toSweep.raise()
+	}
 }
 
 // Drain stops handing over for good, waits for what is in flight until ctx ends, and

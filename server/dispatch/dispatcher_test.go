@@ -604,6 +604,53 @@ func TestDatabaseLost(t *testing.T) {
 	}
 }
 
+// A full disk answers reads; that alone does not start anything again.
+func TestDiskFull(t *testing.T) {
+	b := start(t, nil)
+	b.accept("h0")
+	flying := b.next()
+	set := func(full bool) { b.ledger.mu.Lock(); b.ledger.full = full; b.ledger.mu.Unlock() }
+	set(true)
+	flying.done(arrived)
+	b.until("the loss to be noticed", func() bool { return b.Stats().Down })
+	b.accept("h0")
+	before := b.ledger.claims
+	for range 5 {
+		b.clock.Advance(time.Second)
+		b.none()
+		if !b.Stats().Down {
+			t.Fatal("went on although nothing can be written")
+		}
+	}
+	if n := b.ledger.claims - before; n < 5 || n > 20 {
+		t.Errorf("%d claims tried in 5 s", n)
+	}
+	set(false)
+	b.until("both", func() bool {
+		b.clock.Advance(time.Second)
+		if len(b.sender.calls) > 0 {
+			b.next().done(arrived)
+		}
+		return b.ledger.in(flow.Succeeded) == 2
+	})
+}
+
+// When the others have given this node up, what is queued may be theirs.
+func TestLeaseLost(t *testing.T) {
+	b := start(t, nil)
+	for range 20 {
+		b.accept("h0")
+	}
+	for range 16 {
+		b.next()
+	}
+	b.lease.Add(1)
+	b.toSweep.raise()
+	b.until("the queue to be given up", func() bool {
+		return b.ledger.count(func(r *row) bool { return r.leased }) == 16 || b.ledger.claimed > 0
+	})
+}
+
 // One result that the ledger refuses fails alone, and is not forgotten.
 func TestRefusedRecordFailsAlone(t *testing.T) {
 	b := start(t, nil)

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,6 +30,7 @@ type memory struct {
 	log     []flow.Record
 	looked  chan time.Time // the time of each Backlog
 	fail    error          // what every call answers
+	full    bool           // reads are answered, writes are not
 	refuse  string         // a delivery whose records are refused
 	claims  int
 	claimed int
@@ -58,6 +60,9 @@ func (m *memory) insert(due flow.Due, leased bool) *flow.Due {
 func (m *memory) Record(_ context.Context, all ...flow.Record) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.full {
+		return flow.ErrUnavailable
+	}
 	if m.fail != nil {
 		return m.fail
 	}
@@ -85,6 +90,9 @@ func (m *memory) Claim(_ context.Context, webhook string, now time.Time, limit i
 		return nil, m.fail
 	}
 	m.claims++
+	if m.full {
+		return nil, flow.ErrUnavailable
+	}
 	var found []*row
 	for _, r := range m.rows {
 		if r.due.Webhook == webhook && !r.state.Final() && !r.leased && !r.at.After(now) {
@@ -105,6 +113,9 @@ func (m *memory) Claim(_ context.Context, webhook string, now time.Time, limit i
 func (m *memory) Release(_ context.Context, deliveries []string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.full {
+		return flow.ErrUnavailable
+	}
 	if m.fail != nil {
 		return m.fail
 	}
@@ -223,6 +234,7 @@ type bench struct {
 	world  *flow.World
 	stop   func()
 	made   int
+	lease  atomic.Int64
 }
 
 var epoch = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
@@ -242,6 +254,7 @@ func (b *bench) run() {
 		Ledger: b.ledger, Sender: b.sender,
 		Worlds:  func(string) *flow.World { b.mu.Lock(); defer b.mu.Unlock(); return b.world },
 		Formats: func(string) connectors.Format { return signed{} },
+		Lease:   func() flow.Lease { return flow.Lease{Node: "nod", Epoch: b.lease.Load()} },
 		Clock:   b.clock, IDs: ids.NewMaker(b.clock.Now), Log: slog.New(slog.DiscardHandler), Version: "1.2.3",
 	})
 	ctx, cancel := context.WithCancel(context.Background())

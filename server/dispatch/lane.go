@@ -152,9 +152,7 @@ func (l *lane) pop() *flow.Due {
 func (d *Dispatcher) settle(l *lane, now time.Time) {
 	d.replan(l, now)
 	if d.stopped() {
-		if !d.down { // what is queued stays ours while the database is away
-			d.giveUp(l)
-		}
+		d.giveUp(l) // while the database is away, leases may pass to others
 		return
 	}
 	switch verdict := d.verdict(l, now); verdict {
