@@ -83,9 +83,13 @@ func describe(g *gen.Graph, s *ast.Schema) error {
 	if role := s.Types["Role"]; role != nil {
 		role.Description = "A named set of permissions."
 	}
+	s.Types["Query"].Description = "Everything that can be asked."
 	for _, def := range s.Types {
 		describeType(def)
 	}
+	// They are in scalars.graphql; entgql's own look for them is not the same twice.
+	delete(s.Types, "Time")
+	delete(s.Types, "Map")
 	return nil
 }
 

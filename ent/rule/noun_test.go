@@ -484,6 +484,14 @@ func TestNothingCrossesOrganizations(t *testing.T) {
 		if !errors.As(err, &unknown) {
 			t.Errorf("a scope out of sight: %v", err)
 		}
+		for which, id := range map[string]string{"unseen": w.at("webhook", w.blue), "foreign": foreign("webhook")} {
+			err := w.try(red, func(ctx context.Context, c *gen.Client) error {
+				return c.Webhook.UpdateOneID(id).AddApplicationIDs(w.at("application", w.red)).Exec(ctx)
+			})
+			if !gen.IsNotFound(err) {
+				t.Errorf("a scope added to an %s webhook: %v", which, err)
+			}
+		}
 		if _, err := db.Client.Noder(admin, foreign("scan"), store.WithNodeType()); !gen.IsNotFound(err) {
 			t.Errorf("node of a foreign scan: %v", err)
 		}

@@ -76,7 +76,11 @@ func (db *DB) openSQLite(ctx context.Context, cfg Config) (_ *driver, err error)
 		return nil, err
 	}
 	defer unlock()
-	if err := os.Chmod(path, 0o600); err != nil && !errors.Is(err, os.ErrNotExist) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) // SQLite would make it readable for all
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Close(); err != nil {
 		return nil, err
 	}
 	if err := migrate(ctx, SQLite, db.Write); err != nil {
