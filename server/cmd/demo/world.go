@@ -14,15 +14,16 @@ import (
 // world is the demo's customer, as far as the senders need it.
 type world struct {
 	hub     *program.Client
-	holm    string // address of the network scanner's source
-	ci      string // address of the CloudEvents source
-	started int64  // makes keys of this run unlike those of another
+	holm    string            // address of the network scanner's source
+	ci      string            // address of the CloudEvents source
+	apps    map[string]string // IDs of the applications, by name
+	started int64             // makes keys of this run unlike those of another
 }
 
 // build makes two asset groups, three applications, two sources, and five webhooks in
 // as many shapes, one of them to a receiver that fails more often than not.
 func build(ctx context.Context, hub *program.Client, recv string) (*world, error) {
-	w := &world{hub: hub, started: time.Now().Unix()}
+	w := &world{hub: hub, apps: map[string]string{}, started: time.Now().Unix()}
 	shop, err := hub.CreateAssetGroup(ctx, "Web shop")
 	if err != nil {
 		return nil, err
@@ -32,7 +33,7 @@ func build(ctx context.Context, hub *program.Client, recv string) (*world, error
 		return nil, err
 	}
 	for name, group := range map[string]string{"checkout": shop, "catalogue": shop, "Weekly office scan": office} {
-		if _, err := hub.CreateApplication(ctx, name, group); err != nil {
+		if w.apps[name], err = hub.CreateApplication(ctx, name, group); err != nil {
 			return nil, err
 		}
 	}
@@ -81,13 +82,13 @@ func (w *world) send(ctx context.Context, n int) error {
 			`"link": "https://sc.example.com/scans/scans/view/%d", "duration": "00:57", "errors": "", "name": "Weekly office scan", "high_cnt": %d, "medium_cnt": 3, "type": "network"}}`,
 			n%5, n%2, now.Add(-57*time.Minute).Format("2006-01-02 15:04"), now.Format("2006-01-02 15:04"), n, n%4))
 	case 1: // a CI job, as CloudEvents
-		return post(ctx, w.ci, "application/cloudevents+json", fmt.Sprintf(`{"specversion":"1.0","id":"%s","source":"/ci/%s","type":"scan.completed","time":"%s",`+
+		return post(ctx, w.ci, "application/cloudevents+json", fmt.Sprintf(`{"specversion":"1.0","id":"%s","source":"/ci","subject":"%s","type":"scan.completed","time":"%s",`+
 			`"datacontenttype":"application/json","data":{"scan":{"key":"%s","name":"%s","type":"sast","branch":"main","counts":{"critical":0,"high":%d,"medium":2,"low":7}}}}`,
 			key, app, now.Format(time.RFC3339), key, app, n%3))
 	}
 	// a program, through the API
 	return w.hub.Do(ctx, `mutation ($in: SendEventInput!) { sendEvent(input: $in) { result { eventId } } }`, program.Input{"in": program.Input{
-		"id": key, "type": "finding.discovered", "fields": []program.Input{{"name": "application", "value": app}},
+		"id": key, "type": "finding.discovered", "applicationId": w.apps[app],
 		"finding": program.Input{"key": key, "title": "SQL injection in the search form", "severity": []string{"medium", "high", "critical"}[n/3%3], "cwe": "CWE-89",
 			"affectedEndpoint": "/search", "status": "open"},
 	}}, nil)
