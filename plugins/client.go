@@ -71,6 +71,7 @@ type Session struct {
 // waiting is one item in flight.
 type waiting struct {
 	id       string
+	started  time.Time
 	deadline time.Time
 	done     func(connectors.Result)
 }
@@ -173,7 +174,7 @@ func (s *Session) Deliver(e connectors.Endpoint, d connectors.Delivery, done fun
 	if timeout <= 0 {
 		timeout = s.cfg.DefaultTimeout
 	}
-	deadline := s.cfg.Clock.Now().Add(timeout + s.cfg.Grace)
+	now := s.cfg.Clock.Now()
 	item := itemToWire(0, &d)
 	s.mu.Lock()
 	if s.err != nil {
@@ -183,7 +184,7 @@ func (s *Session) Deliver(e connectors.Endpoint, d connectors.Delivery, done fun
 	s.knowLocked(e)
 	s.token++
 	item.Token = s.token
-	s.pending[s.token] = waiting{id: d.ID, deadline: deadline, done: done}
+	s.pending[s.token] = waiting{id: d.ID, started: now, deadline: now.Add(timeout + s.cfg.Grace), done: done}
 	s.out.put(message{item: item, size: size})
 	s.mu.Unlock()
 	return true
@@ -282,7 +283,7 @@ func (s *Session) Expire() int {
 	}
 	s.sendCancel(tokens)
 	for _, w := range late {
-		w.done(Broken(w.id, "the connector did not answer within the time limit", 0))
+		w.done(Broken(w.id, w.started, 0, "the connector did not answer within the time limit"))
 	}
 	return len(late)
 }
@@ -392,15 +393,16 @@ func (s *Session) end(cause error) {
 	s.idleLocked()
 	s.mu.Unlock()
 	for _, p := range pending {
-		p.done(Broken(p.id, ErrEnded.Error(), 0))
+		p.done(Broken(p.id, p.started, 0, ErrEnded.Error()))
 	}
 	for _, answer := range checks {
 		answer <- ErrEnded
 	}
 }
 
-// Broken is the answer in a connector's place: hand over again, not before after has
-// passed; the endpoint is not to blame, and the attempt need not count.
-func Broken(id, why string, after time.Duration) connectors.Result {
-	return connectors.Result{DeliveryID: id, Outcome: connectors.Retry, Fault: connectors.FaultConnector, RetryAfter: after, Error: why}
+// Broken is the answer in a connector's place for an item that was handed over at
+// started: hand over again, not before after has passed; the endpoint is not to
+// blame, and the attempt need not count.
+func Broken(id string, started time.Time, after time.Duration, why string) connectors.Result {
+	return connectors.Result{DeliveryID: id, Outcome: connectors.Retry, Fault: connectors.FaultConnector, Started: started, RetryAfter: after, Error: why}
 }

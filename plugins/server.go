@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -183,7 +184,7 @@ type call struct {
 	worker *worker
 	ref    string
 	items  []connectors.Delivery
-	tokens []uint64 // of items, 0 when answered or cancelled
+	tokens []uint64 // of items; answered or cancelled when they are
 	ctx    context.Context
 	stop   context.CancelFunc
 
@@ -191,12 +192,18 @@ type call struct {
 	open int
 }
 
+// What becomes of a token. Real ones begin at 1 and never get so high.
+const (
+	answered  uint64 = 0
+	cancelled uint64 = math.MaxUint64
+)
+
 // settle takes the token out of the call and, with the last one, ends its context.
 func (c *call) settle(token uint64) {
 	c.mu.Lock()
 	for i, t := range c.tokens {
 		if t == token {
-			c.tokens[i] = 0
+			c.tokens[i] = cancelled
 			c.open--
 		}
 	}
@@ -209,17 +216,22 @@ func (c *call) settle(token uint64) {
 
 // done is what the connector calls.
 func (c *call) done(r connectors.Result) {
-	token := uint64(0)
+	token := answered
 	c.mu.Lock()
 	for i := range c.items {
-		if c.items[i].ID == r.DeliveryID && c.tokens[i] != 0 {
-			token, c.tokens[i] = c.tokens[i], 0
-			c.open--
+		if c.items[i].ID == r.DeliveryID && c.tokens[i] != answered {
+			if token = c.tokens[i]; token != cancelled {
+				c.tokens[i] = answered
+				c.open--
+			}
 			break
 		}
 	}
 	c.mu.Unlock()
-	if token == 0 {
+	switch token {
+	case cancelled: // the hub has given it up
+		return
+	case answered:
 		c.worker.host.Log().Warn("a result that nobody waits for was dropped", "delivery", r.DeliveryID)
 		return
 	}
@@ -262,7 +274,7 @@ func (c *call) unanswered() (ids []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i, t := range c.tokens {
-		if t != 0 {
+		if t != answered && t != cancelled {
 			ids = append(ids, c.items[i].ID)
 		}
 	}

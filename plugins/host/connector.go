@@ -46,6 +46,7 @@ var (
 type held struct {
 	endpoint connectors.Endpoint
 	delivery connectors.Delivery
+	at       time.Time
 	done     func(connectors.Result)
 }
 
@@ -165,7 +166,7 @@ func (c *connector) crashed(err error, crashes int, wait time.Duration) {
 	c.triedOnce()
 	c.log.Error("connector is down", "error", err, "crashes", crashes, "state", state, "next_start_in", wait)
 	for _, h := range answer {
-		h.done(plugins.Broken(h.delivery.ID, "the connector's process does not start", wait))
+		h.done(plugins.Broken(h.delivery.ID, h.at, wait, "the connector's process does not start"))
 	}
 }
 
@@ -177,7 +178,7 @@ func (c *connector) stopped() {
 	c.mu.Unlock()
 	c.triedOnce()
 	for _, h := range answer {
-		h.done(plugins.Broken(h.delivery.ID, errStopping.Error(), 0))
+		h.done(plugins.Broken(h.delivery.ID, h.at, 0, errStopping.Error()))
 	}
 }
 
@@ -207,30 +208,33 @@ func (c *connector) deliver(e connectors.Endpoint, d connectors.Delivery, done f
 		}
 	}
 	defer c.mu.Unlock()
+	now := c.cfg.Clock.Now()
 	if c.state == Draining || c.state == Stopped {
-		go done(plugins.Broken(d.ID, errStopping.Error(), 0))
+		go done(plugins.Broken(d.ID, now, 0, errStopping.Error()))
 		return
 	}
 	wait := time.Duration(0) // a start is under way
 	if !c.nextStart.IsZero() {
-		wait = max(c.nextStart.Sub(c.cfg.Clock.Now()), 0)
+		wait = max(c.nextStart.Sub(now), 0)
 	}
 	if wait <= holdFor && len(c.held) < holdMost {
-		c.held = append(c.held, held{e, d, done})
+		c.held = append(c.held, held{e, d, now, done})
 		return
 	}
-	go done(plugins.Broken(d.ID, "the connector is down: "+c.lastError, max(wait, c.cfg.BackoffMin)))
+	go done(plugins.Broken(d.ID, now, max(wait, c.cfg.BackoffMin), "the connector is down: "+c.lastError))
 }
 
 // drain refuses what is new and answers what was not yet handed over.
 func (c *connector) drain() {
 	c.mu.Lock()
-	c.state = Draining
+	if c.state != Stopped {
+		c.state = Draining
+	}
 	answer := c.held
 	c.held = nil
 	c.mu.Unlock()
 	for _, h := range answer {
-		h.done(plugins.Broken(h.delivery.ID, errStopping.Error(), 0))
+		h.done(plugins.Broken(h.delivery.ID, h.at, 0, errStopping.Error()))
 	}
 }
 

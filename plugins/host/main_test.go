@@ -69,6 +69,7 @@ func (obedient) one(ctx context.Context, h connectors.Host, d connectors.Deliver
 		done(ok)
 	case "HANG":
 		<-ctx.Done()
+		h.Log().Info("cancelled as told")
 		done(connectors.Result{DeliveryID: d.ID, Outcome: connectors.Retry, Fault: connectors.FaultTarget, Error: "cancelled"})
 	case "DEAF": // breaks the contract
 		select {}

@@ -129,7 +129,7 @@ func (s *Supervisor) Close(ctx context.Context) error {
 func (s *Supervisor) Deliver(name string, ep connectors.Endpoint, d connectors.Delivery, done func(connectors.Result)) {
 	c := s.byName[name]
 	if c == nil {
-		go done(connectors.Result{DeliveryID: d.ID, Outcome: connectors.Retry, Fault: connectors.FaultSettings, Error: unknown(name).Error()})
+		go done(connectors.Result{DeliveryID: d.ID, Outcome: connectors.Retry, Fault: connectors.FaultSettings, Started: s.cfg.Clock.Now(), Error: unknown(name).Error()})
 		return
 	}
 	c.deliver(ep, d, done)

@@ -147,6 +147,21 @@ func TestConnectorsThatBreakTheContract(t *testing.T) {
 	}
 }
 
+func TestWhatIsLateIsAnsweredAndCancelled(t *testing.T) {
+	j := newJournal()
+	s := start(t, slog.New(j))
+	e := endpoint(1)
+	d := delivery("dlv_1", "HANG", e)
+	d.Timeout = time.Millisecond
+	if r := deliver(t, s, e, d); r.Fault != connectors.FaultConnector || r.Started.IsZero() || !strings.Contains(r.Error, "within the time limit") {
+		t.Errorf("got %+v", r)
+	}
+	j.await(t, "cancelled as told")
+	if st := s.Stats()[0]; st.Expired != 1 || st.InFlight != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
 func TestTheAddressPolicyHoldsInTheProcess(t *testing.T) {
 	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))
 	defer receiver.Close()
