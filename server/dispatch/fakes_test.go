@@ -322,7 +322,7 @@ func (b *bench) next() handed {
 	select {
 	case h := <-b.sender.calls:
 		return h
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		b.t.Fatalf("nothing was handed over; %+v", b.Stats())
 		panic("unreachable")
 	}
@@ -348,7 +348,7 @@ func (b *bench) none() {
 // until waits for something that a goroutine is about to do.
 func (b *bench) until(what string, ok func() bool) {
 	b.t.Helper()
-	for limit := time.Now().Add(10 * time.Second); !ok(); runtime.Gosched() {
+	for limit := time.Now().Add(time.Minute); !ok(); runtime.Gosched() {
 		if time.Now().After(limit) {
 			b.t.Fatalf("waited in vain for %s; %+v", what, b.Stats())
 		}

@@ -63,19 +63,41 @@ func Compile(w *flow.World) *Table {
 		t.webhooks = append(t.webhooks, h)
 	}
 	slices.SortFunc(t.webhooks, func(a, b *flow.Webhook) int { return cmp.Compare(a.ID, b.ID) })
+	var rows []row
 	for i, h := range t.webhooks {
-		t.add(i, h)
+		rows = t.add(rows, i, h)
 	}
-	for _, l := range t.lists {
-		slices.SortFunc(l, func(a, b entry) int { return cmp.Compare(a.min, b.min) })
+	slices.SortFunc(rows, func(a, b row) int {
+		if a.key != b.key {
+			return cmp.Compare(a.key, b.key)
+		}
+		if a.min != b.min {
+			return cmp.Compare(a.min, b.min)
+		}
+		return cmp.Compare(a.webhook, b.webhook)
+	})
+	rows = slices.Compact(rows)
+	all := make([]entry, len(rows))
+	for i, start := 0, 0; i < len(rows); i++ {
+		all[i] = rows[i].entry
+		if i+1 == len(rows) || rows[i+1].key != rows[i].key {
+			t.lists[rows[i].key] = all[start : i+1 : i+1]
+			start = i + 1
+		}
 	}
 	return t
 }
 
-func (t *Table) add(i int, h *flow.Webhook) {
+// row is an entry on its way to the list of its key.
+type row struct {
+	key uint64
+	entry
+}
+
+func (t *Table) add(rows []row, i int, h *flow.Webhook) []row {
 	e := entry{webhook: int32(i), min: int32(h.MinSeverity.Rank())}
 	if e.min < 0 {
-		return // a word that is no severity: nothing reaches it
+		return rows // a word that is no severity: nothing reaches it
 	}
 	var places []uint64
 	switch {
@@ -110,13 +132,11 @@ func (t *Table) add(i int, h *flow.Webhook) {
 		}
 		for _, p := range places {
 			for _, s := range sources {
-				key := n | p<<placeShift | s<<sourceShift
-				if l := t.lists[key]; len(l) == 0 || l[len(l)-1].webhook != e.webhook {
-					t.lists[key] = append(l, e)
-				}
+				rows = append(rows, row{n | p<<placeShift | s<<sourceShift, e})
 			}
 		}
 	}
+	return rows
 }
 
 // number gives each name a small number above 0.
