@@ -10,8 +10,9 @@ import (
 type Format interface {
 	// Name is what people choose: "hookyard", "holm", … Lower case, digits, hyphens.
 	Name() string
-	// EventTypes are the kinds that this format can say and that a new webhook
-	// gets when none are chosen, so that one fact is not told twice.
+	// EventTypes are the kinds that a new webhook gets when none are chosen, so that
+	// one fact is not told twice. All of them can be said; people may choose others,
+	// and Render decides what can be said of those.
 	EventTypes() []EventType
 	// Render writes e down. A kind that the format cannot say, or a mandatory
 	// value that is unknown, gives a *SkipError and never invented data.

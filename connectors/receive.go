@@ -65,7 +65,7 @@ type Incoming struct {
 	State string
 	// Fields are the vendor's own names and values that mapping rules may look at.
 	Fields map[string]string
-	// Default is the field that names the application when no rule is set.
+	// DefaultField is the field that names the application when no rule is set.
 	DefaultField string
 }
 

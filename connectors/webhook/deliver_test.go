@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -272,11 +273,16 @@ func BenchmarkDeliver(b *testing.B) {
 		}
 	}
 	b.ReportAllocs()
+	var before, after syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &before)
 	for i := 0; i < b.N; i += len(items) {
 		if err := (Connector{}).Deliver(b.Context(), h, items[:min(len(items), b.N-i)], failed); err != nil {
 			b.Fatal(err)
 		}
 	}
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &after)
+	cpu := after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano()
+	b.ReportMetric(float64(cpu)/float64(b.N)/1e3, "cpu-us/op")
 }
 
 // answerAll answers whatever comes with 204. It knows the length of the benchmark's
