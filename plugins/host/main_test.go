@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/hookyard/hookyard/connectors"
+	"github.com/hookyard/hookyard/connectors/webhook"
 	"github.com/hookyard/hookyard/plugins"
 )
 
@@ -26,7 +27,7 @@ import (
 // ("host"), as the hub's binary is.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "plugin" {
-		if err := plugins.Main(os.Args[2], []connectors.Connector{obedient{name: "obedient"}, obedient{name: "other"}}); err != nil {
+		if err := plugins.Main(os.Args[2], []connectors.Connector{obedient{name: "obedient"}, obedient{name: "other"}, webhook.Connector{}}); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
