@@ -42,6 +42,7 @@ var imports = []struct {
 	{"server/*", ". server/flow connectors ent/...", "events move forward: parts meet in hub.go, through interfaces that the user declares"},
 	{"server/*/...", ".. server/flow connectors ent/...", "parts meet in hub.go"},
 	{"server", "server/flow server/auth server/ingest server/route server/ledger server/dispatch server/watch server/presence server/trigger graph/... ent/... plugins/... connectors connectors/builtin web", "hub.go wires everything, but knows a connector only by the contract"},
+	{"examples/...", "examples/... connectors connectors/connectortest plugins", "examples are written as a stranger would write them"},
 	{"web", "", "the console's files are embedded, nothing more"},
 }
 
