@@ -419,6 +419,11 @@ func (_c *WebhookCreate) check() error {
 	if _, ok := _c.mutation.MinSeverity(); !ok {
 		return &ValidationError{Name: "min_severity", err: errors.New(`gen: missing required field "Webhook.min_severity"`)}
 	}
+	if v, ok := _c.mutation.MinSeverity(); ok {
+		if err := webhook.MinSeverityValidator(v); err != nil {
+			return &ValidationError{Name: "min_severity", err: fmt.Errorf(`gen: validator failed for field "Webhook.min_severity": %w`, err)}
+		}
+	}
 	if _, ok := _c.mutation.OnlyNew(); !ok {
 		return &ValidationError{Name: "only_new", err: errors.New(`gen: missing required field "Webhook.only_new"`)}
 	}

@@ -445,6 +445,11 @@ func (_u *WebhookUpdate) check() error {
 			return &ValidationError{Name: "description", err: fmt.Errorf(`gen: validator failed for field "Webhook.description": %w`, err)}
 		}
 	}
+	if v, ok := _u.mutation.MinSeverity(); ok {
+		if err := webhook.MinSeverityValidator(v); err != nil {
+			return &ValidationError{Name: "min_severity", err: fmt.Errorf(`gen: validator failed for field "Webhook.min_severity": %w`, err)}
+		}
+	}
 	if v, ok := _u.mutation.Format(); ok {
 		if err := webhook.FormatValidator(v); err != nil {
 			return &ValidationError{Name: "format", err: fmt.Errorf(`gen: validator failed for field "Webhook.format": %w`, err)}
@@ -1177,6 +1182,11 @@ func (_u *WebhookUpdateOne) check() error {
 	if v, ok := _u.mutation.Description(); ok {
 		if err := webhook.DescriptionValidator(v); err != nil {
 			return &ValidationError{Name: "description", err: fmt.Errorf(`gen: validator failed for field "Webhook.description": %w`, err)}
+		}
+	}
+	if v, ok := _u.mutation.MinSeverity(); ok {
+		if err := webhook.MinSeverityValidator(v); err != nil {
+			return &ValidationError{Name: "min_severity", err: fmt.Errorf(`gen: validator failed for field "Webhook.min_severity": %w`, err)}
 		}
 	}
 	if v, ok := _u.mutation.Format(); ok {

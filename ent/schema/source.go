@@ -1,6 +1,8 @@
 package schema
 
 import (
+	"time"
+
 	"entgo.io/contrib/entgql"
 	"entgo.io/ent"
 	"entgo.io/ent/schema"
@@ -25,11 +27,16 @@ func (Source) Fields() []ent.Field {
 		levelField("The asset group that new applications of this source go to."),
 		field.String("token_hash").NotEmpty().Unique().Sensitive().Annotations(hidden()).Comment("Hex SHA-256 of the unguessable part of its address."),
 		field.Bool("enabled").Default(true).Comment("Whether requests are accepted."),
-		field.String("time_zone").Default("UTC").NotEmpty().Comment("The zone of times that carry none, by its IANA name."),
+		field.String("time_zone").Default("UTC").NotEmpty().Validate(zone).Comment("The zone of times that carry none, by its IANA name."),
 		field.JSON("mapping", parts.Mapping{}).Default(parts.Mapping{}).Annotations(entgql.Type("Mapping")).Comment("How the application of an event is found."),
 		sealed("secrets", "Signing secrets, the current one first: a sealed JSON array of base64."),
 		sealed("authorization", "The exact Authorization header that it must send, sealed; null: none."),
 	}
+}
+
+func zone(name string) error {
+	_, err := time.LoadLocation(name)
+	return err
 }
 
 func (Source) Edges() []ent.Edge {

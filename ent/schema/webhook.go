@@ -1,6 +1,8 @@
 package schema
 
 import (
+	"fmt"
+
 	"entgo.io/contrib/entgql"
 	"entgo.io/ent"
 	"entgo.io/ent/schema"
@@ -8,6 +10,7 @@ import (
 	"entgo.io/ent/schema/field"
 	"entgo.io/ent/schema/index"
 
+	"github.com/hookyard/hookyard/connectors"
 	"github.com/hookyard/hookyard/ent/rule"
 	"github.com/hookyard/hookyard/ent/viewer"
 )
@@ -25,7 +28,7 @@ func (Webhook) Fields() []ent.Field {
 		field.String("endpoint_id").Annotations(filterOnly()).Comment("Where it delivers."),
 		field.Bool("global").Default(false).Comment("Whether it takes the events of its whole level, rather than those of its scopes."),
 		field.JSON("event_types", []string{}).Default([]string{}).Annotations(entgql.Type("[String!]")).Comment("The kinds of events that it takes: \"scan.completed\", …"),
-		field.String("min_severity").Default("").Comment("The mildest severity that it takes (info, low, medium, high, critical); empty: any."),
+		field.String("min_severity").Default("").Validate(severity).Comment("The mildest severity that it takes (info, low, medium, high, critical); empty: any."),
 		field.Bool("only_new").Default(false).Comment("Whether it takes only findings that were not known before."),
 		field.String("format").NotEmpty().Comment("The shape in which events are written down: \"hookyard\", \"holm\", …"),
 		field.Enum("unknown_counts").Values("SKIP", "ZERO").Default("SKIP").Comment("What to do when the format demands counts that are not known."),
@@ -45,6 +48,13 @@ func (Webhook) Edges() []ent.Edge {
 		edge.To("scope_groups", AssetGroup.Type).Annotations(unfiltered(), entgql.MapsTo("scopeGroups")).Comment("Its scopes: asset groups, at the organization's level only."),
 		edge.To("sources", Source.Type).Annotations(unfiltered()).Comment("The sources whose events it takes; none: any."),
 	}
+}
+
+func severity(s string) error {
+	if connectors.Severity(s).Rank() < 0 {
+		return fmt.Errorf("%q is no severity: info, low, medium, high or critical", s)
+	}
+	return nil
 }
 
 func (Webhook) Indexes() []ent.Index {

@@ -26,6 +26,8 @@ func (db *DB) hook() {
 	c.Source.Use(db.revise)
 	c.Endpoint.Use(db.revise)
 	c.Webhook.Use(db.revise)
+	c.Endpoint.Use(db.consistent)
+	c.Webhook.Use(db.consistent)
 }
 
 // identify gives a new row an ID, unless it was given one.

@@ -866,7 +866,21 @@ func init() {
 	// source.DefaultTimeZone holds the default value on creation for the time_zone field.
 	source.DefaultTimeZone = sourceDescTimeZone.Default.(string)
 	// source.TimeZoneValidator is a validator for the "time_zone" field. It is called by the builders before save.
-	source.TimeZoneValidator = sourceDescTimeZone.Validators[0].(func(string) error)
+	source.TimeZoneValidator = func() func(string) error {
+		validators := sourceDescTimeZone.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(time_zone string) error {
+			for _, fn := range fns {
+				if err := fn(time_zone); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
 	// sourceDescMapping is the schema descriptor for mapping field.
 	sourceDescMapping := sourceFields[6].Descriptor()
 	// source.DefaultMapping holds the default value on creation for the mapping field.
@@ -1135,6 +1149,8 @@ func init() {
 	webhookDescMinSeverity := webhookFields[6].Descriptor()
 	// webhook.DefaultMinSeverity holds the default value on creation for the min_severity field.
 	webhook.DefaultMinSeverity = webhookDescMinSeverity.Default.(string)
+	// webhook.MinSeverityValidator is a validator for the "min_severity" field. It is called by the builders before save.
+	webhook.MinSeverityValidator = webhookDescMinSeverity.Validators[0].(func(string) error)
 	// webhookDescOnlyNew is the schema descriptor for only_new field.
 	webhookDescOnlyNew := webhookFields[7].Descriptor()
 	// webhook.DefaultOnlyNew holds the default value on creation for the only_new field.

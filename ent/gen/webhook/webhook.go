@@ -170,6 +170,8 @@ var (
 	DefaultEventTypes []string
 	// DefaultMinSeverity holds the default value on creation for the "min_severity" field.
 	DefaultMinSeverity string
+	// MinSeverityValidator is a validator for the "min_severity" field. It is called by the builders before save.
+	MinSeverityValidator func(string) error
 	// DefaultOnlyNew holds the default value on creation for the "only_new" field.
 	DefaultOnlyNew bool
 	// FormatValidator is a validator for the "format" field. It is called by the builders before save.
