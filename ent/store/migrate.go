@@ -21,7 +21,7 @@ func (e *NewerSchemaError) Error() string {
 }
 
 // migrate applies what is missing. The caller holds the schema's lock.
-func migrate(ctx context.Context, d Dialect, db *sql.DB) error {
+func (cfg *Config) migrate(ctx context.Context, d Dialect, db *sql.DB) error {
 	files, err := migrations.Files(string(d))
 	if err != nil {
 		return err
@@ -38,14 +38,12 @@ func migrate(ctx context.Context, d Dialect, db *sql.DB) error {
 	if err != nil {
 		return fmt.Errorf("read the schema's version: %w", err)
 	}
-	if found > known {
-		return &NewerSchemaError{Found: found, Known: known}
+	to, err := cfg.version(found, known)
+	if err != nil || found == to {
+		return err
 	}
-	if found == known {
-		return nil
-	}
-	if _, err := p.Up(ctx); err != nil {
-		return fmt.Errorf("bring the schema from version %d to %d: %w", found, known, err)
+	if _, err := p.UpTo(ctx, to); err != nil {
+		return fmt.Errorf("bring the schema from version %d to %d: %w", found, to, err)
 	}
 	return nil
 }

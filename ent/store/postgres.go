@@ -71,7 +71,7 @@ func (db *DB) openPostgres(ctx context.Context, cfg Config) (_ *driver, err erro
 			err = errors.Join(err, fmt.Errorf("release the schema's lock: %w", e))
 		}
 	}()
-	if err := migrate(ctx, Postgres, std); err != nil {
+	if err := cfg.migrate(ctx, Postgres, std); err != nil {
 		return nil, err
 	}
 	drv := entsql.OpenDB(dialect.Postgres, std)

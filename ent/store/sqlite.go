@@ -47,11 +47,15 @@ func (db *DB) openSQLite(ctx context.Context, cfg Config) (_ *driver, err error)
 	if cfg.DataDir == "" {
 		return nil, errors.New("neither a data folder nor a database URL is given")
 	}
-	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
-		return nil, err
-	}
 	path, err := filepath.Abs(filepath.Join(cfg.DataDir, File))
 	if err != nil {
+		return nil, err
+	}
+	if cfg.Existing {
+		if _, err := os.Stat(path); err != nil {
+			return nil, fmt.Errorf("there is no hub's data in %s", cfg.DataDir)
+		}
+	} else if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, err
 	}
 	db.Dialect = SQLite
@@ -83,7 +87,7 @@ func (db *DB) openSQLite(ctx context.Context, cfg Config) (_ *driver, err error)
 	if err := f.Close(); err != nil {
 		return nil, err
 	}
-	if err := migrate(ctx, SQLite, db.Write); err != nil {
+	if err := cfg.migrate(ctx, SQLite, db.Write); err != nil {
 		return nil, err
 	}
 	for _, pool := range []*sql.DB{db.Write, db.Read} {

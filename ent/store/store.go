@@ -37,6 +37,11 @@ type Config struct {
 	// Changed is told, after the commit, which organization's configuration this
 	// process has changed. It must not block. May be nil.
 	Changed func(organization string)
+	// Existing opens only what is there, at exactly this binary's schema: for tools that
+	// look at the data of a running hub, which must not upgrade it.
+	Existing bool
+	// Schema, when not 0, stops the migrations at that version.
+	Schema int64
 }
 
 // Dialect names the kind of database.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -18,52 +19,88 @@ import (
 )
 
 // keeper runs the server until its standard input ends, which it does when this
-// process ends, however that comes about; then nothing is left behind.
-const keeper = `"$1" -D "$2/data" -k "$2" -h 127.0.0.1 -p "$3" -c fsync=off -c full_page_writes=off -c max_connections=300 >"$2/log" 2>&1 &
-read -r _; kill -INT $!; wait $!; rm -rf "$2"`
+// process ends, however that comes about; then nothing is left behind. A line that it
+// reads kills the server at once and starts it again.
+const keeper = `run() { "$1" -D "$2/data" -k "$2" -h 127.0.0.1 -p "$3" -c fsync=off -c full_page_writes=off -c max_connections=300 >>"$2/log" 2>&1 & }
+run "$@"
+while read -r _; do kill -QUIT $!; wait $!; run "$@"; done
+kill -INT $!; wait $!; rm -rf "$2"`
 
-// Start starts a throw-away PostgreSQL server, which ends with this process or when
-// stop is called, and returns a superuser's URL of it.
-func Start(ctx context.Context) (url string, stop func(), err error) {
+// Server is a throw-away PostgreSQL server.
+type Server struct {
+	URL   string // of a superuser
+	stdin io.WriteCloser
+	done  func() error
+}
+
+// Start starts a server, which ends with this process or when it is stopped.
+func Start(ctx context.Context) (*Server, error) {
 	bin, err := binaries()
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	dir, err := os.MkdirTemp("", "hookyard-postgres-")
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	who, err := unprivileged(dir)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	initdb := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), "-D", filepath.Join(dir, "data"), "-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
 	initdb.Dir, initdb.SysProcAttr = dir, &syscall.SysProcAttr{Credential: who}
 	if out, err := initdb.CombinedOutput(); err != nil {
-		return "", nil, fmt.Errorf("initdb: %w: %s", err, bytes.TrimSpace(out))
+		return nil, fmt.Errorf("initdb: %w: %s", err, bytes.TrimSpace(out))
 	}
 	port, err := freePort()
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	server := exec.Command("/bin/sh", "-c", keeper, "sh", filepath.Join(bin, "postgres"), dir, port)
 	server.Dir, server.SysProcAttr = dir, &syscall.SysProcAttr{Credential: who, Setpgid: true}
-	alive, err := server.StdinPipe()
-	if err != nil {
-		return "", nil, err
+	s := &Server{URL: "postgres://postgres@127.0.0.1:" + port + "/postgres?sslmode=disable", done: server.Wait}
+	if s.stdin, err = server.StdinPipe(); err != nil {
+		return nil, err
 	}
 	if err := server.Start(); err != nil {
-		return "", nil, fmt.Errorf("start postgres: %w", err)
+		return nil, fmt.Errorf("start postgres: %w", err)
 	}
-	stop = func() { _ = alive.Close(); _ = server.Wait() }
-	url = "postgres://postgres@127.0.0.1:" + port + "/postgres?sslmode=disable"
-	if err := answering(ctx, url); err != nil {
+	if err := until(ctx, func(ctx context.Context) error { _, err := s.started(ctx); return err }); err != nil {
 		log, _ := os.ReadFile(filepath.Join(dir, "log"))
-		stop()
-		return "", nil, fmt.Errorf("start postgres: %w: %s", err, bytes.TrimSpace(log))
+		s.Stop()
+		return nil, fmt.Errorf("start postgres: %w: %s", err, bytes.TrimSpace(log))
 	}
-	return url, stop, nil
+	return s, nil
 }
+
+// Restart kills the server as a crash would and returns once it answers again.
+func (s *Server) Restart(ctx context.Context) error {
+	before, err := s.started(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := io.WriteString(s.stdin, "restart\n"); err != nil {
+		return err
+	}
+	return until(ctx, func(ctx context.Context) error {
+		if now, err := s.started(ctx); err != nil || now.Equal(before) {
+			return fmt.Errorf("postgres started at %v: %w", now, err)
+		}
+		return nil
+	})
+}
+
+func (s *Server) started(ctx context.Context) (at time.Time, err error) {
+	c, err := pgx.Connect(ctx, s.URL)
+	if err != nil {
+		return at, err
+	}
+	err = c.QueryRow(ctx, "SELECT pg_postmaster_start_time()").Scan(&at)
+	return at, errors.Join(err, c.Close(ctx))
+}
+
+// Stop ends the server and removes its data.
+func (s *Server) Stop() { _ = s.stdin.Close(); _ = s.done() }
 
 // binaries finds the folder of the server's programs.
 func binaries() (string, error) {
@@ -109,16 +146,17 @@ func freePort() (string, error) {
 	return port, err
 }
 
-// answering waits until the server takes connections.
-func answering(ctx context.Context, url string) error {
+// until tries again and again, for half a minute at most: no signal tells when another
+// process is ready.
+func until(ctx context.Context, ready func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond) // no signal tells when another process is ready
+	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		c, err := pgx.Connect(ctx, url)
+		err := ready(ctx)
 		if err == nil {
-			return c.Close(ctx)
+			return nil
 		}
 		select {
 		case <-ctx.Done():

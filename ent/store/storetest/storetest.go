@@ -40,20 +40,13 @@ func Open(t testing.TB, cfg store.Config) *store.DB {
 	return db
 }
 
-// running is a server. It ends when nobody holds its stop any more, which holds the
-// pipe that the keeper reads.
-type running struct {
-	url  string
-	stop func()
-}
-
-// server is the one PostgreSQL server of a test process.
-var server = sync.OnceValues(func() (running, error) {
+// server is the one PostgreSQL server of a test process. Holding it holds the pipe
+// that its keeper reads.
+var server = sync.OnceValues(func() (*Server, error) {
 	if url := os.Getenv("HOOKYARD_TEST_POSTGRES"); url != "" {
-		return running{url: url}, nil
+		return &Server{URL: url}, nil
 	}
-	url, stop, err := Start(context.Background())
-	return running{url, stop}, err
+	return Start(context.Background())
 })
 
 // Postgres returns the URL of a fresh, empty database, dropped when the test ends.
@@ -65,7 +58,7 @@ func Postgres(t testing.TB) string {
 	}
 	name := "hookyard_test_" + strings.ToLower(rand.Text())
 	run := func(ctx context.Context, sql string) {
-		c, err := pgx.Connect(ctx, admin.url)
+		c, err := pgx.Connect(ctx, admin.URL)
 		if err == nil {
 			_, err = c.Exec(ctx, sql)
 			_ = c.Close(ctx)
@@ -76,7 +69,7 @@ func Postgres(t testing.TB) string {
 	}
 	run(t.Context(), "CREATE DATABASE "+name)
 	t.Cleanup(func() { run(context.Background(), "DROP DATABASE "+name+" WITH (FORCE)") })
-	u, err := url.Parse(admin.url)
+	u, err := url.Parse(admin.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
