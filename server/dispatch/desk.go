@@ -100,10 +100,6 @@ func (d *Dispatcher) written(batch []flow.Record) {
 		l.org = r.Due.Org
 		if l.dueAt.IsZero() || r.NextAt.Before(l.dueAt) {
 			l.dueAt = r.NextAt
-			if !l.dueAt.After(now) {
-				l.dueAt = time.Time{}
-				l.waits()
-			}
 			d.settle(l, now)
 		}
 	}
@@ -210,7 +206,7 @@ func (d *Dispatcher) takeClaim() (give []string, l *lane, limit int) {
 
 // begin notes that a claim for the lane is under way.
 func (d *Dispatcher) begin(l *lane) {
-	l.claiming, l.news, l.look, l.refused, l.lookAt = true, false, false, false, time.Time{}
+	l.claiming, l.news, l.look, l.lookAt = true, false, false, time.Time{}
 	d.busy++
 }
 
@@ -254,8 +250,8 @@ func (d *Dispatcher) fetch(ctx context.Context, l *lane, limit int) bool {
 	}
 	if len(dues) < limit {
 		l.backlog = l.news
-		if l.refused { // perhaps committed behind our back
-			l.lookAt = now.Add(recheck)
+		if at := l.refusedAt.Add(recheck); at.After(now) {
+			l.lookAt = at // what was refused may be committed by then
 		}
 	}
 	d.settle(l, now)

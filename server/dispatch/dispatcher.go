@@ -78,7 +78,7 @@ type Config struct {
 
 const (
 	sweepEvery = time.Second            // how often the ledger is asked for what is due
-	recheck    = 25 * time.Millisecond  // after a refusal that may have been committed behind a claim
+	recheck    = 50 * time.Millisecond  // from a refusal to its commit, as a rule
 	unknown    = 30 * time.Second       // how long a webhook may be missing from a World that lags
 	takeAtOnce = 16                     // deliveries built per turn of a lane
 	recorders  = 2                      // goroutines that record; while one commits, the other collects
@@ -196,7 +196,7 @@ func (d *Dispatcher) Reserve(w *flow.Webhook) bool {
 	if l.backlog || d.stopped() || w.State != flow.WebhookActive ||
 		l.plan != nil && l.plan.verdict != send ||
 		l.total() >= d.capacity(l) || !e.breaker.admits(now, l.total()) {
-		l.backlog, l.refused = true, true
+		l.backlog, l.refusedAt = true, now
 		return false
 	}
 	l.reserved++
@@ -236,7 +236,6 @@ func (d *Dispatcher) Changed(org string) {
 		if l.org != org {
 			continue
 		}
-		l.look = true
 		d.settle(l, now)
 		if d.verdict(l, now) == cancel && l.total() == 0 && !l.running && !l.claiming {
 			l.disarm()

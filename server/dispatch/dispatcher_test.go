@@ -320,22 +320,20 @@ func TestFullLaneWaitsInTheLedger(t *testing.T) {
 // A delivery that was refused credit may be committed behind the claim that empties the
 // ledger; it does not have to wait for the sweep.
 func TestRefusedBehindTheClaim(t *testing.T) {
-	b := start(t, always(arrived))
-	b.Hold(true)
-	b.Reserve(b.webhook("h0")) // refused, and not committed yet
-	b.Hold(false)
-	b.Hand(b.ledger.insert(flow.Due{ID: "dlv_a", Org: "org", Webhook: "h0"}, true))
-	b.next()
-	b.recorded(1)
-	b.Dispatcher.mu.Lock()
-	b.lanes["h0"].look = true
-	b.lanes["h0"].refused = true
-	b.settle(b.lanes["h0"], b.clock.Now())
-	b.Dispatcher.mu.Unlock()
-	b.none()
-	b.Reserve(b.webhook("h0"))
-	b.ledger.insert(flow.Due{ID: "dlv_b", Org: "org", Webhook: "h0"}, false)
-	b.toSweep.raise()
+	b := start(t, nil)
+	for range 64 {
+		b.accept("h0")
+	}
+	if b.Reserve(b.webhook("h0")) {
+		t.Fatal("credit beyond the lane's capacity")
+	}
+	for range 64 {
+		b.next().done(arrived)
+	}
+	b.recorded(64)
+	b.until("a claim that finds nothing", func() bool { return !b.Stats().Lanes[0].Backlog })
+	b.ledger.insert(flow.Due{ID: "dlv_late", Org: "org", Webhook: "h0"}, false)
+	b.clock.Advance(recheck)
 	b.next()
 }
 
@@ -353,7 +351,7 @@ func TestHangingLanesDisturbNobody(t *testing.T) {
 	for i := range 21 * 200 {
 		b.accept(fmt.Sprint("h", i%21))
 	}
-	b.until("the healthy lane", func() bool { return b.ledger.in(flow.Succeeded) == 200 })
+	b.until("the healthy lane", func() bool { b.clock.Advance(time.Millisecond); return b.ledger.in(flow.Succeeded) == 200 })
 	s := b.Stats()
 	if s.InFlight != 20*firstWindow || s.Queued != 20*48 {
 		t.Errorf("%d in flight, %d queued", s.InFlight, s.Queued)

@@ -29,16 +29,16 @@ type lane struct {
 	backlog  bool // the ledger has deliveries that are due: new ones wait behind them
 	news     bool // of a backlog, since the last claim
 	look     bool // it may have some; new ones need not wait
-	refused  bool // credit was refused since the last claim
 
-	crashes  int       // broken connectors in a row
-	resumeAt time.Time // after a broken connector
-	dueAt    time.Time // the earliest retry known
-	lookAt   time.Time // when to look again
-	rateAt   time.Time // when the endpoint's rate allows one more
-	lostAt   time.Time // when the webhook was first found missing
-	timer    clockwork.Timer
-	wakeAt   time.Time // of the timer, zero: it is not set
+	crashes   int       // broken connectors in a row
+	resumeAt  time.Time // after a broken connector
+	dueAt     time.Time // the earliest retry known
+	lookAt    time.Time // when to look again
+	rateAt    time.Time // when the endpoint's rate allows one more
+	refusedAt time.Time // when credit was last refused
+	lostAt    time.Time // when the webhook was first found missing
+	timer     clockwork.Timer
+	wakeAt    time.Time // of the timer, zero: it is not set
 }
 
 // endpoint is what lanes of one endpoint share.
@@ -150,6 +150,13 @@ func (l *lane) pop() *flow.Due {
 // for a claim, give leases up, or end deliveries. It is called whenever something
 // changed, and calling it once more does no harm.
 func (d *Dispatcher) settle(l *lane, now time.Time) {
+	if !l.dueAt.IsZero() && !l.dueAt.After(now) {
+		l.dueAt = time.Time{}
+		l.waits()
+	}
+	if !l.lookAt.IsZero() && !l.lookAt.After(now) {
+		l.lookAt, l.look = time.Time{}, true
+	}
 	d.replan(l, now)
 	if d.stopped() {
 		d.giveUp(l) // while the database is away, leases may pass to others
@@ -199,7 +206,11 @@ func (d *Dispatcher) replan(l *lane, now time.Time) {
 	if l.plan != nil && l.plan.world == w {
 		return
 	}
+	before := l.plan
 	l.plan = d.planFor(w, l.webhook)
+	if before != nil && before.verdict != l.plan.verdict {
+		l.look = true
+	}
 	if c := l.plan.endpoint; c != nil {
 		if l.end == nil || l.end.id != c.ID {
 			l.leave()
@@ -286,15 +297,7 @@ func (d *Dispatcher) wake(l *lane, at time.Time) {
 		return // of a timer that was set anew
 	}
 	l.wakeAt = time.Time{}
-	now := d.cfg.Clock.Now()
-	if !l.dueAt.IsZero() && !l.dueAt.After(now) {
-		l.dueAt = time.Time{}
-		l.waits()
-	}
-	if !l.lookAt.IsZero() && !l.lookAt.After(now) {
-		l.lookAt, l.look = time.Time{}, true
-	}
-	d.settle(l, now)
+	d.settle(l, d.cfg.Clock.Now())
 }
 
 // serve hands over what the lane may hand over, and ends when that is nothing.
