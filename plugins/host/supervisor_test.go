@@ -32,7 +32,7 @@ func newSupervisor(dir string, log *slog.Logger, names ...string) (*Supervisor, 
 	}
 	s, err := New(Config{Catalog: entries, Logger: log, Clock: clockwork.NewRealClock(), HostVersion: "test", TempDir: dir,
 		Env:       []string{"GORACE=atexit_sleep_ms=0"}, // the race detector would keep an ending process for a second
-		PingEvery: 50 * time.Millisecond, PingTimeout: 500 * time.Millisecond, BackoffMin: 10 * time.Millisecond})
+		PingEvery: 50 * time.Millisecond, PingTimeout: 3 * time.Second, BackoffMin: 10 * time.Millisecond})
 	return s, self, err
 }
 
