@@ -40,7 +40,7 @@ func (l *Ledger) Accept(ctx context.Context, r *flow.Receipt, events []flow.NewE
 
 // Record makes durable what came of attempts: the delivery's new state, if this node
 // still holds it, and the entry of the log. A result that comes too late is kept as an
-// entry and changes nothing else. A record without a Result is a decision: it has an
+// entry and changes nothing else; the same attempt once more is nothing. A record without a Result is a decision: it has an
 // entry when the delivery ends by it, and none when it is only put off.
 //
 // While the database is away Record waits for it, until ctx ends. Records of one call

@@ -109,11 +109,17 @@ func insertInto(table string, cols []column, tail string) *bulk {
 	head := "INSERT INTO " + table + " (" + names(cols, "") + ") "
 	return &bulk{
 		cols: cols,
-		lite: []part{{sql: head + "VALUES (" + marks(len(cols)) + ") " + tail}},
+		lite: []part{{sql: orFail(head) + "VALUES (" + marks(len(cols)) + ") " + tail}},
 		// "WHERE true" keeps the parser from taking ON CONFLICT for a join's ON.
 		pg:  head + "SELECT " + picked(cols) + " FROM " + unnest(cols) + " WHERE true " + tail,
 		hit: -1,
 	}
+}
+
+// orFail spares SQLite the journal that undoes a single statement: when one fails, the
+// whole transaction is rolled back anyway.
+func orFail(insert string) string {
+	return strings.Replace(insert, "INSERT INTO", "INSERT OR FAIL INTO", 1)
 }
 
 // rows holds the values of a bulk, row after row.

@@ -98,13 +98,17 @@ func (l *Ledger) writeTx(ctx context.Context, doing string, fn func(tx) error) e
 // read runs a query outside of transactions, with a public error.
 func (l *Ledger) read(ctx context.Context, doing, sql string, args []any, each func(scan func(...any) error) error) error {
 	if err := l.db.query(ctx, sql, args, each); err != nil {
-		var f *failure
-		if errors.As(err, &f) {
-			return f.public(doing)
-		}
-		return fmt.Errorf("ledger: %s: %w", doing, err)
+		return publicError(doing, err)
 	}
 	return nil
+}
+
+func publicError(doing string, err error) error {
+	var f *failure
+	if errors.As(err, &f) {
+		return f.public(doing)
+	}
+	return fmt.Errorf("ledger: %s: %w", doing, err)
 }
 
 // one scans the only row that is expected; found is false for none.

@@ -50,11 +50,8 @@ type Commit struct {
 	Took                   time.Duration
 }
 
-// Errors that callers act on, beside flow.ErrBusy and flow.ErrUnavailable.
-var (
-	ErrClosed   = errors.New("ledger: closed")
-	ErrNotFound = errors.New("ledger: not found")
-)
+// ErrClosed says that the ledger is ending.
+var ErrClosed = errors.New("ledger: closed")
 
 // maxTries is how often a transaction is tried that lost against another one.
 const maxTries = 20

@@ -75,7 +75,7 @@ func (l *Ledger) partition(ctx context.Context, table, name, from, to string) er
 	return err
 }
 
-// expired drops the partitions of which everything was made before the time.
+// dropDays drops the partitions of which everything was made before the time.
 func (l *Ledger) dropDays(ctx context.Context, before time.Time) (dropped int, err error) {
 	for table, prefix := range daily() {
 		var names []string
@@ -122,8 +122,7 @@ func (l *Ledger) dropDay(ctx context.Context, table, name, from, to string) (ok 
 			return err
 		}
 		if needed != "" {
-			// Nobody makes deliveries of old events while we look.
-			if err := exec(ctx, t, "LOCK TABLE open_deliveries IN SHARE ROW EXCLUSIVE MODE"); err != nil {
+			if err := l.quiet(ctx, t); err != nil {
 				return err
 			}
 			found, err := one(ctx, t, needed, []any{from, to}, new(int64))

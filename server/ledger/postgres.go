@@ -44,8 +44,9 @@ func (d *postgres) write(ctx context.Context, fn func(tx) error) error {
 	t := &pgTx{conn: conn.Conn(), batch: &pgx.Batch{}}
 	t.batch.Queue("begin")
 	// The rows of a group are found by their keys, whatever the statistics say of a
-	// table that is empty now and full in a minute.
-	t.batch.Queue("select set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)")
+	// table that is empty now and full in a minute; and compiling a plan that runs for
+	// a millisecond would take seconds.
+	t.batch.Queue("select set_config('jit', 'off', true), set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)")
 	if err := fn(t); err != nil {
 		return t.rollback(ctx, err)
 	}

@@ -6,6 +6,7 @@ import "strings"
 type statements struct {
 	receipt, event, rendering, open, ended, entry *bulk
 	key, rekey                                    *bulk
+	tail                                          *bulk // SQLite only
 	finish, postpone                              *bulk
 	catalogue
 }
@@ -32,8 +33,10 @@ func newStatements() statements {
 	s.entry = &bulk{cols: append(entry, column{"seq", integer}), hit: -1}
 	s.entry.lite = insertInto("entries", s.entry.cols, "").lite
 	s.entry.pg = "WITH u AS MATERIALIZED (SELECT * FROM " + unnest(s.entry.cols) + "), " +
-		"t AS (UPDATE tail SET seq = tail.seq + (SELECT count(*) FROM u) RETURNING tail.seq - (SELECT count(*) FROM u) AS base) " +
+		"t AS (UPDATE tail SET seq = tail.seq + (SELECT count(*) FROM u) WHERE one = 1 RETURNING tail.seq - (SELECT count(*) FROM u) AS base) " +
 		"INSERT INTO entries (seq, " + names(entry, "") + ") SELECT t.base + u.ord, " + names(entry, "u.") + " FROM t, u ORDER BY u.ord"
+
+	s.tail = &bulk{cols: columns("n:int"), lite: []part{{sql: "UPDATE OR FAIL tail SET seq = seq + ? WHERE one = 1"}}, hit: -1}
 
 	// Keys: insert, and see which were new; what was there is read afterwards.
 	keys := columns("org source key:blob state digest:blob event unmapped:int at:int")
@@ -56,7 +59,7 @@ func newStatements() statements {
 	}
 	s.finish = &bulk{cols: fin, hit: 0,
 		lite: []part{
-			{"INSERT INTO deliveries (" + names(ended, "") + ") SELECT " + strings.Join(from, ", ") + " FROM open_deliveries WHERE id = ? AND lease_node = ? AND lease_epoch = ?",
+			{"INSERT OR FAIL INTO deliveries (" + names(ended, "") + ") SELECT " + strings.Join(from, ", ") + " FROM open_deliveries WHERE id = ? AND lease_node = ? AND lease_epoch = ?",
 				[]int{3, 4, 5, 6, 7, 0, 1, 2}},
 			{"DELETE FROM open_deliveries WHERE id = ? AND lease_node = ? AND lease_epoch = ?", []int{0, 1, 2}},
 		},
@@ -70,7 +73,7 @@ func newStatements() statements {
 	// postpone gives a leased delivery back to the ledger for later.
 	later := columns("id node epoch:int state attempts:int first_failed:int reason next_at:int")
 	s.postpone = &bulk{cols: later, hit: 0,
-		lite: []part{{"UPDATE open_deliveries SET state = ?, attempts = ?, first_failed = ?, reason = ?, next_at = ?, lease_node = '', lease_epoch = 0 WHERE id = ? AND lease_node = ? AND lease_epoch = ?",
+		lite: []part{{"UPDATE OR FAIL open_deliveries SET state = ?, attempts = ?, first_failed = ?, reason = ?, next_at = ?, lease_node = '', lease_epoch = 0 WHERE id = ? AND lease_node = ? AND lease_epoch = ?",
 			[]int{3, 4, 5, 6, 7, 0, 1, 2}}},
 		pg: "WITH u AS MATERIALIZED (SELECT * FROM " + unnest(later) + ") " +
 			"UPDATE open_deliveries o SET state = u.state, attempts = u.attempts, first_failed = u.first_failed, reason = u.reason, next_at = u.next_at, lease_node = '', lease_epoch = 0 " +

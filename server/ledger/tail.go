@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"strings"
 	"sync"
 	"time"
 
@@ -161,9 +160,4 @@ func (l *Ledger) OldestSeq(ctx context.Context, org string) (int64, error) {
 	var n int64
 	err := l.read(ctx, "read the beginning of the tail", "SELECT coalesce(max(n), 0) FROM marks WHERE "+s.sql(), s.args, func(scan func(...any) error) error { return scan(&n) })
 	return n + 1, err
-}
-
-// escape makes s a part of a LIKE pattern.
-func escape(s string) string {
-	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(s)
 }

@@ -50,7 +50,9 @@ func (w *writing) write(ctx context.Context, t tx) error {
 	if err != nil {
 		return err
 	}
-	w.log(known, finished, postponed)
+	if err := w.log(ctx, t, known, finished, postponed); err != nil {
+		return err
+	}
 	for _, j := range w.group {
 		if !j.isRecord() {
 			w.accept(j, fresh)
@@ -80,8 +82,11 @@ func (w *writing) number(ctx context.Context, t tx) error {
 	if w.l.pg {
 		return nil
 	}
+	more := rows{of: w.l.st.tail}
+	more.add(int64(w.entries.n))
+	t.run(&more)
 	var last int64
-	if _, err := one(ctx, t, "UPDATE tail SET seq = seq + ? RETURNING seq", []any{int64(w.entries.n)}, &last); err != nil {
+	if _, err := one(ctx, t, "SELECT seq FROM tail", nil, &last); err != nil {
 		return err
 	}
 	for i := range w.entries.n {
@@ -248,10 +253,9 @@ func (w *writing) event(e *flow.NewEvent) {
 	}
 }
 
-// recordedBefore finds the entries that an earlier try has committed although it was
-// told otherwise.
+// recordedBefore finds the entries of doubtful jobs that an earlier try has committed
+// although it was told otherwise.
 func (w *writing) recordedBefore(ctx context.Context, t tx) (map[string]bool, error) {
-	var s selection
 	var asked []string
 	for _, j := range w.group {
 		for i := range j.records {
@@ -260,10 +264,16 @@ func (w *writing) recordedBefore(ctx context.Context, t tx) (map[string]bool, er
 			}
 		}
 	}
-	if len(asked) == 0 {
+	return logged(ctx, t, asked)
+}
+
+// logged says which entries are there.
+func logged(ctx context.Context, t tx, ids []string) (map[string]bool, error) {
+	if len(ids) == 0 {
 		return nil, nil
 	}
-	s.in("id", asked)
+	var s selection
+	s.in("id", ids)
 	known := map[string]bool{}
 	err := t.query(ctx, "SELECT id FROM entries WHERE "+s.sql(), s.args, func(scan func(...any) error) error {
 		var id string
@@ -303,23 +313,36 @@ func (w *writing) results(known map[string]bool) {
 func attempts(r *flow.Record) int { return max(r.Number, r.Due.Attempts) }
 
 // log collects the entries of the records, in the order in which they came.
-func (w *writing) log(known map[string]bool, finished, postponed *hits) {
+func (w *writing) log(ctx context.Context, t tx, known map[string]bool, finished, postponed *hits) error {
+	held := func(r *flow.Record) bool { return finished.has(r.Due.ID) || postponed.has(r.Due.ID) }
+	var late []string
+	for _, j := range w.group {
+		for i := range j.records {
+			if r := &j.records[i]; r.Result != nil && !held(r) && !known[r.Attempt] {
+				late = append(late, r.Attempt)
+			}
+		}
+	}
+	again, err := logged(ctx, t, late) // late, or the same attempt once more
+	if err != nil {
+		return err
+	}
 	for _, j := range w.group {
 		for i := range j.records {
 			r := &j.records[i]
-			held := finished.has(r.Due.ID) || postponed.has(r.Due.ID)
 			// Without an attempt only the end of a delivery is worth a line, and only
 			// where it came about.
-			if known[r.Attempt] || r.Result == nil && (!r.State.Final() || !held) {
+			if known[r.Attempt] || again[r.Attempt] || r.Result == nil && (!r.State.Final() || !held(r)) {
 				continue
 			}
-			key := "hookyard"
+			key := documentKey
 			if r.Due.Rendering != nil {
 				key = r.Due.Rendering.Key
 			}
 			w.entry(r, key)
 		}
 	}
+	return nil
 }
 
 func (w *writing) entry(r *flow.Record, rendering string) {

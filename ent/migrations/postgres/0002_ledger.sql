@@ -37,6 +37,7 @@ CREATE TABLE events (
   PRIMARY KEY (org, id)
 ) PARTITION BY RANGE (id);
 CREATE TABLE events_default PARTITION OF events DEFAULT;
+CREATE INDEX events_receipt ON events (receipt);
 
 -- Events written down in formats that cannot be had from the document or the receipt.
 CREATE TABLE renderings (

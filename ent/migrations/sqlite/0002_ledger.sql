@@ -35,6 +35,7 @@ CREATE TABLE events (
   document BLOB,
   PRIMARY KEY (org, id)
 );
+CREATE INDEX events_receipt ON events (receipt);
 
 -- Events written down in formats that cannot be had from the document or the receipt.
 CREATE TABLE renderings (
