@@ -104,3 +104,16 @@ type Bulk struct {
 
 // ErrNotFound: there is no such row, as far as the viewer may know.
 var ErrNotFound = errors.New("flow: not found")
+
+// Reason is the answer of one of a webhook's conditions to an event, for people.
+type Reason struct {
+	Rule   string // EXISTS, TYPE, LEVEL, SCOPE, SOURCE, SEVERITY, NEW, STATE
+	Passed bool
+	Text   string
+}
+
+// IsNode marks what has a global ID in the API.
+func (*EventView) IsNode()    {}
+func (*DeliveryView) IsNode() {}
+func (*AttemptView) IsNode()  {}
+func (*ReceiptView) IsNode()  {}

@@ -1,0 +1,265 @@
+package graph
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/hookyard/hookyard/connectors"
+	"github.com/hookyard/hookyard/ent/gen"
+	"github.com/hookyard/hookyard/ent/gen/endpoint"
+	"github.com/hookyard/hookyard/ent/ids"
+	"github.com/hookyard/hookyard/ent/parts"
+	"github.com/hookyard/hookyard/ent/viewer"
+	graphgen "github.com/hookyard/hookyard/graph/gen"
+)
+
+// headerSecret is where the value of a secret header is among an endpoint's secrets.
+const headerSecret = "header:"
+
+// deliverers are the connectors that endpoints can use.
+func (r *Resolver) deliverers() []*connectors.Spec {
+	var out []*connectors.Spec
+	for _, c := range r.Connectors.Connectors() {
+		if s := c.Spec(); slices.Contains(s.Abilities, connectors.AbilityDeliver) {
+			out = append(out, &s)
+		}
+	}
+	return out
+}
+
+func (r *Resolver) createEndpoint(ctx context.Context, in graphgen.CreateEndpointInput) (*gen.Endpoint, error) {
+	id := r.IDs.New(ids.Endpoint)
+	d := draftEndpoint{connector: in.Connector, url: or(in.URL), settings: in.Settings, secrets: map[string]string{}}
+	if err := d.setHeaders(in.Headers); err != nil {
+		return nil, err
+	}
+	d.setSecrets(in.Secrets)
+	if err := d.check(r); err != nil {
+		return nil, err
+	}
+	sealed, err := r.Secrets.SealJSON(id, endpoint.FieldSecrets, d.secrets)
+	if err != nil {
+		return nil, err
+	}
+	return change(ctx, r, r.DB.Client.Endpoint.Get, func(ctx context.Context, tx *gen.Tx) (string, error) {
+		return id, tx.Endpoint.Create().SetID(id).SetName(in.Name).SetNillableAssetGroupID(in.AssetGroupID).SetConnector(in.Connector).
+			SetURL(d.url).SetHeaders(d.headers).SetSettings(d.settings).SetSecrets(sealed).
+			SetNillableRatePerSecond(in.RatePerSecond).SetNillableBurst(in.Burst).SetNillableMaxInFlight(in.MaxInFlight).Exec(ctx)
+	})
+}
+
+func (r *Resolver) updateEndpoint(ctx context.Context, in graphgen.UpdateEndpointInput) (*gen.Endpoint, error) {
+	return change(ctx, r, r.DB.Client.Endpoint.Get, func(ctx context.Context, tx *gen.Tx) (string, error) {
+		e, err := tx.Endpoint.Get(ctx, in.ID)
+		if err != nil {
+			return "", err
+		}
+		d := draftEndpoint{connector: e.Connector, url: e.URL, headers: e.Headers, settings: e.Settings, secrets: map[string]string{}}
+		if err := r.Secrets.UnsealJSON(e.ID, endpoint.FieldSecrets, e.Secrets, &d.secrets); err != nil {
+			return "", err
+		}
+		if in.URL != nil {
+			d.url = *in.URL
+		}
+		if in.Settings != nil {
+			d.settings = in.Settings
+		}
+		if in.Headers != nil {
+			if err := d.setHeaders(in.Headers); err != nil {
+				return "", err
+			}
+		}
+		d.setSecrets(in.Secrets)
+		if err := d.check(r); err != nil {
+			return "", err
+		}
+		sealed, err := r.Secrets.SealJSON(e.ID, endpoint.FieldSecrets, d.secrets)
+		if err != nil {
+			return "", err
+		}
+		return e.ID, tx.Endpoint.UpdateOneID(e.ID).SetNillableName(in.Name).SetURL(d.url).SetNillableEnabled(in.Enabled).
+			SetHeaders(d.headers).SetSettings(d.settings).SetSecrets(sealed).
+			SetNillableRatePerSecond(in.RatePerSecond).SetNillableBurst(in.Burst).SetNillableMaxInFlight(in.MaxInFlight).Exec(ctx)
+	})
+}
+
+// draftEndpoint is an endpoint as it will be.
+type draftEndpoint struct {
+	connector string
+	url       string
+	headers   []parts.EndpointHeader
+	settings  map[string]any
+	secrets   map[string]string
+}
+
+// setSecrets changes the secret settings that are named.
+func (d *draftEndpoint) setSecrets(in []*graphgen.SecretInput) {
+	for _, s := range in {
+		if s.Value == nil {
+			delete(d.secrets, s.Name)
+		} else {
+			d.secrets[s.Name] = *s.Value
+		}
+	}
+}
+
+// setHeaders replaces the headers. A secret one without a value keeps the one it has.
+func (d *draftEndpoint) setHeaders(in []*graphgen.EndpointHeaderInput) error {
+	had := maps.Clone(d.secrets)
+	maps.DeleteFunc(d.secrets, func(name, _ string) bool { return strings.HasPrefix(name, headerSecret) })
+	d.headers = make([]parts.EndpointHeader, 0, len(in))
+	seen := map[string]bool{}
+	for i, h := range in {
+		at := fmt.Sprintf("input.headers[%d]", i)
+		name := strings.ToLower(h.Name)
+		switch {
+		case !httpguts.ValidHeaderFieldName(h.Name):
+			return badInput(at+".name", "%q is not a header's name.", h.Name)
+		case slices.Contains([]string{"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"}, name):
+			return badInput(at+".name", "The connection sets %s by itself.", h.Name)
+		case seen[name]:
+			return badInput(at+".name", "%s is there twice.", h.Name)
+		}
+		seen[name] = true
+		value := or(h.Value)
+		if old, ok := had[headerSecret+h.Name]; ok && h.Secret && h.Value == nil {
+			value = old
+		} else if h.Value == nil {
+			return badInput(at+".value", "The header %s needs a value.", h.Name)
+		}
+		if !httpguts.ValidHeaderFieldValue(value) {
+			return badInput(at+".value", "The value of %s has characters that no header may have.", h.Name)
+		}
+		if h.Secret {
+			d.secrets[headerSecret+h.Name] = value
+			value = ""
+		}
+		d.headers = append(d.headers, parts.EndpointHeader{Name: h.Name, Value: value, Secret: h.Secret})
+	}
+	return nil
+}
+
+// check holds the endpoint against its connector.
+func (d *draftEndpoint) check(r *Resolver) error {
+	c, ok := r.Connectors.Connector(d.connector)
+	if !ok || !slices.Contains(c.Spec().Abilities, connectors.AbilityDeliver) {
+		return badInput("input.connector", "There is no connector %q that delivers; see connectors.", d.connector)
+	}
+	spec := c.Spec()
+	if d.url != "" || spec.TakesRequest {
+		if err := checkURL(d.url); err != nil {
+			return err
+		}
+	}
+	if d.settings == nil {
+		d.settings = map[string]any{}
+	}
+	return d.checkSettings(spec)
+}
+
+// checkURL checks an address to deliver to. Placeholders may stand in its path and
+// query only.
+func checkURL(s string) error {
+	u, err := url.Parse(s)
+	switch {
+	case s == "":
+		return badInput("input.url", "An address is needed.")
+	case err != nil:
+		return badInput("input.url", "This is not an address: %s.", strings.ReplaceAll(cause(err).Error(), s, "it"))
+	case u.Scheme != "http" && u.Scheme != "https":
+		return badInput("input.url", "The address must begin with http:// or https://.")
+	case u.User != nil:
+		return badInput("input.url", "Put user and password into the settings rather than into the address, where everybody reads them.")
+	case u.Hostname() == "" || strings.ContainsAny(u.Host, "{}"):
+		return badInput("input.url", "The address needs a host, and a placeholder cannot stand there.")
+	case u.Fragment != "":
+		return badInput("input.url", "A fragment (#...) is never sent; leave it out.")
+	}
+	return nil
+}
+
+// checkSettings holds settings and secrets together against the connector's schema,
+// and each of them against being given as the other.
+func (d *draftEndpoint) checkSettings(spec connectors.Spec) error {
+	if len(spec.Settings) == 0 {
+		return nil
+	}
+	var schema struct {
+		Properties map[string]struct {
+			WriteOnly bool `json:"writeOnly"`
+		} `json:"properties"`
+	}
+	if err := json.Unmarshal(spec.Settings, &schema); err != nil {
+		return fmt.Errorf("read the settings' schema of connector %s: %w", spec.Name, err)
+	}
+	all := map[string]any{}
+	for name, v := range d.settings {
+		if schema.Properties[name].WriteOnly {
+			return badInput("input.settings."+name, "%s is a secret: put it into secrets.", name)
+		}
+		all[name] = v
+	}
+	for name, v := range d.secrets {
+		switch {
+		case strings.HasPrefix(name, headerSecret):
+		case !schema.Properties[name].WriteOnly:
+			return badInput("input.secrets", "The connector %s has no secret setting %q.", spec.Name, name)
+		default:
+			all[name] = v
+		}
+	}
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(spec.Settings))
+	if err != nil {
+		return fmt.Errorf("read the settings' schema of connector %s: %w", spec.Name, err)
+	}
+	compiler := jsonschema.NewCompiler()
+	if err := compiler.AddResource("settings.json", doc); err != nil {
+		return fmt.Errorf("read the settings' schema of connector %s: %w", spec.Name, err)
+	}
+	compiled, err := compiler.Compile("settings.json")
+	if err != nil {
+		return fmt.Errorf("compile the settings' schema of connector %s: %w", spec.Name, err)
+	}
+	plain, err := json.Marshal(all)
+	if err != nil {
+		return badInput("input.settings", "The settings are not JSON.")
+	}
+	instance, err := jsonschema.UnmarshalJSON(bytes.NewReader(plain))
+	if err != nil {
+		return fmt.Errorf("read the settings again: %w", err)
+	}
+	var wrong *jsonschema.ValidationError
+	if err := compiled.Validate(instance); errors.As(err, &wrong) {
+		for len(wrong.Causes) > 0 {
+			wrong = wrong.Causes[0]
+		}
+		// The library's words may quote a secret's value; the place and the rule do not.
+		at := strings.Join(append([]string{"input.settings"}, wrong.InstanceLocation...), ".")
+		return badInput(at, "The settings do not fit the connector's schema here (%s); see connectors.", strings.Join(wrong.ErrorKind.KeywordPath(), "/"))
+	} else if err != nil {
+		return fmt.Errorf("check the settings: %w", err)
+	}
+	return nil
+}
+
+// test tries an endpoint that the viewer sees, and returns what is wrong, "" nothing.
+func (r *Resolver) test(ctx context.Context, id string) (message string, err error) {
+	e, err := r.DB.Client.Endpoint.Get(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	if err := r.Checker.Check(ctx, viewer.FromContext(ctx).Organization, e.ID); err != nil {
+		return sentence(err.Error()), nil
+	}
+	return "", nil
+}

@@ -1,0 +1,136 @@
+package graph
+
+import (
+	"context"
+	"sync"
+
+	"github.com/hookyard/hookyard/ent/gen"
+	"github.com/hookyard/hookyard/ent/gen/application"
+	"github.com/hookyard/hookyard/ent/gen/endpoint"
+	"github.com/hookyard/hookyard/ent/gen/source"
+	"github.com/hookyard/hookyard/ent/gen/webhook"
+	"github.com/hookyard/hookyard/ent/rule"
+	"github.com/hookyard/hookyard/server/flow"
+)
+
+// batch reads objects of one kind for one operation, each once, and those of a page
+// together: a list tells of the IDs on it, and the first that is asked for fetches all.
+type batch[V any] struct {
+	fetch func(ctx context.Context, ids []string) (map[string]*V, error)
+
+	mu   sync.Mutex
+	want map[string]bool
+	got  map[string]*V
+}
+
+func newBatch[V any](fetch func(context.Context, []string) (map[string]*V, error)) *batch[V] {
+	return &batch[V]{fetch: fetch, want: map[string]bool{}, got: map[string]*V{}}
+}
+
+// hint says that the ID will probably be asked for.
+func (b *batch[V]) hint(id string) {
+	if id == "" {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, known := b.got[id]; !known {
+		b.want[id] = true
+	}
+}
+
+// get returns nil for what does not exist, as far as the viewer may know.
+func (b *batch[V]) get(ctx context.Context, id string) (*V, error) {
+	if id == "" {
+		return nil, nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if v, known := b.got[id]; known {
+		return v, nil
+	}
+	b.want[id] = true
+	ids := make([]string, 0, len(b.want))
+	for w := range b.want {
+		ids = append(ids, w)
+	}
+	found, err := b.fetch(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range ids {
+		b.got[w] = found[w]
+	}
+	clear(b.want)
+	return b.got[id], nil
+}
+
+// loaders are the batches of one operation.
+type loaders struct {
+	events       *batch[flow.EventView]
+	receipts     *batch[flow.ReceiptView]
+	webhooks     *batch[gen.Webhook]
+	endpoints    *batch[gen.Endpoint]
+	sources      *batch[gen.Source]
+	applications *batch[gen.Application]
+	attempts     *batch[flow.AttemptView]
+}
+
+type loadersKey struct{}
+
+func loadersOf(ctx context.Context) *loaders { return ctx.Value(loadersKey{}).(*loaders) }
+
+func (r *Resolver) withLoaders(ctx context.Context) context.Context {
+	c := r.DB.Client
+	return context.WithValue(ctx, loadersKey{}, &loaders{
+		events: newBatch(func(ctx context.Context, ids []string) (map[string]*flow.EventView, error) {
+			scope, err := rule.LedgerScope(ctx)
+			if err != nil {
+				return nil, err
+			}
+			rows, err := r.Events.Events(ctx, scope, flow.EventFilter{IDs: ids}, flow.Page{Limit: len(ids)})
+			return byID(pointers(rows), func(e *flow.EventView) string { return e.ID }), err
+		}),
+		receipts: newBatch(func(ctx context.Context, ids []string) (map[string]*flow.ReceiptView, error) {
+			scope, err := rule.LedgerScope(ctx)
+			if err != nil {
+				return nil, err
+			}
+			rows, err := r.Receipts.Receipts(ctx, scope, flow.ReceiptFilter{IDs: ids}, flow.Page{Limit: len(ids)})
+			return byID(pointers(rows), func(x *flow.ReceiptView) string { return x.ID }), err
+		}),
+		attempts: newBatch(r.attemptsInFull),
+		webhooks: newBatch(func(ctx context.Context, ids []string) (map[string]*gen.Webhook, error) {
+			rows, err := c.Webhook.Query().Where(webhook.IDIn(ids...)).All(ctx)
+			return byID(rows, func(w *gen.Webhook) string { return w.ID }), err
+		}),
+		endpoints: newBatch(func(ctx context.Context, ids []string) (map[string]*gen.Endpoint, error) {
+			rows, err := c.Endpoint.Query().Where(endpoint.IDIn(ids...)).All(ctx)
+			return byID(rows, func(e *gen.Endpoint) string { return e.ID }), err
+		}),
+		sources: newBatch(func(ctx context.Context, ids []string) (map[string]*gen.Source, error) {
+			rows, err := c.Source.Query().Where(source.IDIn(ids...)).All(ctx)
+			return byID(rows, func(s *gen.Source) string { return s.ID }), err
+		}),
+		applications: newBatch(func(ctx context.Context, ids []string) (map[string]*gen.Application, error) {
+			rows, err := c.Application.Query().Where(application.IDIn(ids...)).All(ctx)
+			return byID(rows, func(a *gen.Application) string { return a.ID }), err
+		}),
+	})
+}
+
+func byID[V any](rows []*V, id func(*V) string) map[string]*V {
+	m := make(map[string]*V, len(rows))
+	for _, v := range rows {
+		m[id(v)] = v
+	}
+	return m
+}
+
+func pointers[V any](rows []V) []*V {
+	out := make([]*V, len(rows))
+	for i := range rows {
+		out[i] = &rows[i]
+	}
+	return out
+}

@@ -1,0 +1,121 @@
+package graph
+
+import (
+	"context"
+	"time"
+
+	"github.com/hookyard/hookyard/connectors"
+	"github.com/hookyard/hookyard/ent/ids"
+	"github.com/hookyard/hookyard/ent/rule"
+	"github.com/hookyard/hookyard/ent/store"
+	"github.com/hookyard/hookyard/ent/viewer"
+	"github.com/hookyard/hookyard/server/flow"
+)
+
+// EventReader reads events. What the scope does not see is flow.ErrNotFound.
+type EventReader interface {
+	Event(ctx context.Context, scope rule.Scope, id string) (*flow.EventView, error)
+	Events(ctx context.Context, scope rule.Scope, f flow.EventFilter, p flow.Page) ([]flow.EventView, error)
+}
+
+// DeliveryReader reads deliveries and their attempts, the first attempt first. What
+// the scope does not see is flow.ErrNotFound.
+type DeliveryReader interface {
+	Delivery(ctx context.Context, scope rule.Scope, id string) (*flow.DeliveryView, error)
+	Deliveries(ctx context.Context, scope rule.Scope, f flow.DeliveryFilter, p flow.Page) ([]flow.DeliveryView, error)
+	Attempt(ctx context.Context, scope rule.Scope, id string) (*flow.AttemptView, error)
+	Attempts(ctx context.Context, scope rule.Scope, delivery string) ([]flow.AttemptView, error)
+}
+
+// ReceiptReader reads receipts. What the scope does not see is flow.ErrNotFound.
+type ReceiptReader interface {
+	Receipt(ctx context.Context, scope rule.Scope, id string) (*flow.ReceiptView, error)
+	Receipts(ctx context.Context, scope rule.Scope, f flow.ReceiptFilter, p flow.Page) ([]flow.ReceiptView, error)
+}
+
+// Redeliverer repeats and cancels deliveries within a scope, and sees to it that they
+// are taken up.
+type Redeliverer interface {
+	// RedeliverMatching makes new deliveries of ended ones, the oldest first, up to
+	// limit; a dry run only counts.
+	RedeliverMatching(ctx context.Context, scope rule.Scope, f flow.DeliveryFilter, limit int, dryRun bool) (flow.Bulk, error)
+	// CancelDeliveries ends open deliveries; ended ones are left alone.
+	CancelDeliveries(ctx context.Context, scope rule.Scope, deliveries []string) (flow.Bulk, error)
+}
+
+// Sender accepts events, all or none. sender is the ID of the user or key that sends;
+// it stands for the source unless source names one.
+type Sender interface {
+	Send(ctx context.Context, org, sender, source string, events []flow.Sent) ([]flow.Accepted, error)
+}
+
+// Reprocessor reads a receipt again, with today's source and mapping, and returns the
+// events that are new. A *connectors.RefuseError, flow.ErrNotFound and flow.ErrExpired
+// are about this receipt; other errors are about the hub.
+type Reprocessor interface {
+	Reprocess(ctx context.Context, org, receipt string) ([]flow.Accepted, error)
+}
+
+// Checker tries an endpoint without delivering anything. The error's text is for people.
+type Checker interface {
+	Check(ctx context.Context, org, endpoint string) error
+}
+
+// Explainer holds an event against each condition of a webhook.
+type Explainer interface {
+	Explain(ctx context.Context, org, webhook, event string) ([]flow.Reason, error)
+}
+
+// Follower watches the delivery log; see package server/watch. It returns why it ended.
+type Follower interface {
+	Follow(ctx context.Context, scope rule.Scope, f flow.EntryFilter, after *int64,
+		send func(context.Context, flow.EntryBatch) error) error
+}
+
+// Hold is the state of a restored hub, which delivers nothing until it is released.
+type Hold interface {
+	Held() bool
+	Unhold(ctx context.Context) error
+}
+
+// Sealer encrypts a value, as JSON, for one field of one row.
+type Sealer interface {
+	SealJSON(id, field string, v any) ([]byte, error)
+	UnsealJSON(id, field string, sealed []byte, v any) error
+}
+
+// Credentials makes what is shown once.
+type Credentials interface {
+	// NewKey makes an API key; hint is its beginning, which may be shown, and hash is
+	// how it is kept.
+	NewKey() (key, hint, hash string)
+	// NewAddress makes the address of a source; hash is how its token is kept.
+	NewAddress() (address, hash string)
+}
+
+// Services is what the API works with. All of it is needed.
+type Services struct {
+	DB          *store.DB
+	Connectors  *connectors.Set
+	IDs         *ids.Maker
+	Events      EventReader
+	Deliveries  DeliveryReader
+	Receipts    ReceiptReader
+	Redeliverer Redeliverer
+	Sender      Sender
+	Reprocessor Reprocessor
+	Checker     Checker
+	Explainer   Explainer
+	Log         Follower
+	Hold        Hold
+	Secrets     Sealer
+	Credentials Credentials
+}
+
+// Authenticator says who a credential belongs to, and when it ends (zero: never).
+type Authenticator interface {
+	Authenticate(ctx context.Context, authorizationHeader string) (v *viewer.Viewer, expires time.Time, err error)
+}
+
+// Resolver answers every field.
+type Resolver struct{ Services }

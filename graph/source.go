@@ -1,0 +1,137 @@
+package graph
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"time"
+
+	"github.com/hookyard/hookyard/ent/gen"
+	"github.com/hookyard/hookyard/ent/gen/application"
+	"github.com/hookyard/hookyard/ent/gen/source"
+	"github.com/hookyard/hookyard/ent/ids"
+	"github.com/hookyard/hookyard/ent/parts"
+	graphgen "github.com/hookyard/hookyard/graph/gen"
+)
+
+// sourceKinds are the kinds of senders that the hub can read.
+func (r *Resolver) sourceKinds() []string {
+	var kinds []string
+	for _, x := range r.Connectors.Receivers() {
+		kinds = append(kinds, x.Kind())
+	}
+	return kinds
+}
+
+func (r *Resolver) createSource(ctx context.Context, in graphgen.CreateSourceInput) (*gen.Source, string, error) {
+	if _, ok := r.Connectors.Receiver(in.Kind); !ok {
+		return nil, "", badInput("input.kind", "%q is no kind of sender; there are %v.", in.Kind, r.sourceKinds())
+	}
+	id := r.IDs.New(ids.Source)
+	address, hash := r.Credentials.NewAddress()
+	s, err := change(ctx, r, r.DB.Client.Source.Get, func(ctx context.Context, tx *gen.Tx) (string, error) {
+		c := tx.Source.Create().SetID(id).SetName(in.Name).SetKind(in.Kind).SetNillableAssetGroupID(in.AssetGroupID).SetTokenHash(hash)
+		return id, r.fillSource(ctx, tx, c.Mutation(), sourceFields{in.TimeZone, in.Mapping, in.Secrets, in.Authorization}, func() error { return c.Exec(ctx) }, id)
+	})
+	return s, address, err
+}
+
+func (r *Resolver) updateSource(ctx context.Context, in graphgen.UpdateSourceInput) (*gen.Source, error) {
+	return change(ctx, r, r.DB.Client.Source.Get, func(ctx context.Context, tx *gen.Tx) (string, error) {
+		u := tx.Source.UpdateOneID(in.ID).SetNillableName(in.Name)
+		return in.ID, r.fillSource(ctx, tx, u.Mutation(), sourceFields{in.TimeZone, in.Mapping, in.Secrets, in.Authorization}, func() error { return u.Exec(ctx) }, in.ID)
+	})
+}
+
+// sourceFields are what creating and changing a source have in common.
+type sourceFields struct {
+	timeZone      *string
+	mapping       *parts.Mapping
+	secrets       []string
+	authorization *string
+}
+
+// fillSource checks and sets what was given, and saves.
+func (r *Resolver) fillSource(ctx context.Context, tx *gen.Tx, m *gen.SourceMutation, f sourceFields, save func() error, id string) error {
+	if f.timeZone != nil {
+		if _, err := time.LoadLocation(*f.timeZone); err != nil || *f.timeZone == "" || *f.timeZone == "Local" {
+			return badInput("input.timeZone", "%q is no time zone; use an IANA name like Europe/Stockholm.", *f.timeZone)
+		}
+		m.SetTimeZone(*f.timeZone)
+	}
+	if f.mapping != nil {
+		if err := checkMapping(ctx, tx, f.mapping); err != nil {
+			return err
+		}
+		m.SetMapping(*f.mapping)
+	}
+	if f.secrets != nil {
+		keys := make([][]byte, len(f.secrets))
+		for i, s := range f.secrets {
+			if s == "" {
+				return badInput(fmt.Sprintf("input.secrets[%d]", i), "A secret cannot be empty.")
+			}
+			keys[i] = []byte(s)
+		}
+		sealed, err := r.Secrets.SealJSON(id, source.FieldSecrets, keys)
+		if err != nil {
+			return err
+		}
+		m.SetSecrets(sealed)
+	}
+	switch {
+	case f.authorization == nil:
+	case *f.authorization == "":
+		m.ClearAuthorization()
+	default:
+		sealed, err := r.Secrets.SealJSON(id, source.FieldAuthorization, *f.authorization)
+		if err != nil {
+			return err
+		}
+		m.SetAuthorization(sealed)
+	}
+	return save()
+}
+
+// checkMapping checks that each rule says one thing and that its applications exist.
+func checkMapping(ctx context.Context, tx *gen.Tx, m *parts.Mapping) error {
+	field := map[string]string{} // by application
+	if m.Default != "" {
+		field[m.Default] = "input.mapping.default"
+	}
+	for i, rule := range m.Rules {
+		at := fmt.Sprintf("input.mapping.rules[%d]", i)
+		if rule.Field == "" {
+			return badInput(at+".field", "A rule needs a field.")
+		}
+		if (rule.Equals == "") == (rule.Matches == "") {
+			return badInput(at, "A rule has either equals or matches.")
+		}
+		if _, err := path.Match(rule.Matches, ""); err != nil {
+			return badInput(at+".matches", "%q is not a pattern.", rule.Matches)
+		}
+		field[rule.Application] = at + ".application"
+	}
+	for id, at := range field {
+		if ok, err := tx.Application.Query().Where(application.ID(id)).Exist(ctx); err != nil {
+			return err
+		} else if !ok {
+			return badInput(at, "There is no application %q here.", id)
+		}
+	}
+	return nil
+}
+
+func (r *Resolver) setSourceEnabled(ctx context.Context, id string, on bool) (*gen.Source, error) {
+	return change(ctx, r, r.DB.Client.Source.Get, func(ctx context.Context, tx *gen.Tx) (string, error) {
+		return id, tx.Source.UpdateOneID(id).SetEnabled(on).Exec(ctx)
+	})
+}
+
+func (r *Resolver) rotateSourceToken(ctx context.Context, id string) (*gen.Source, string, error) {
+	address, hash := r.Credentials.NewAddress()
+	s, err := change(ctx, r, r.DB.Client.Source.Get, func(ctx context.Context, tx *gen.Tx) (string, error) {
+		return id, tx.Source.UpdateOneID(id).SetTokenHash(hash).Exec(ctx)
+	})
+	return s, address, err
+}

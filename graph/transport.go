@@ -1,0 +1,459 @@
+package graph
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/99designs/gqlgen/graphql"
+	"github.com/99designs/gqlgen/graphql/handler"
+	"github.com/99designs/gqlgen/graphql/handler/transport"
+	coderws "github.com/coder/websocket"
+	"github.com/jonboulle/clockwork"
+	"github.com/vektah/gqlparser/v2/ast"
+	"github.com/vektah/gqlparser/v2/gqlerror"
+
+	"github.com/hookyard/hookyard/ent/viewer"
+	graphgen "github.com/hookyard/hookyard/graph/gen"
+)
+
+// Protocol is the only websocket protocol that is spoken.
+const Protocol = "graphql-transport-ws"
+
+// Close codes of a websocket beside those of the protocol.
+const (
+	closeExpired = 4401 // the credential has ended, or what it may do has changed
+	closeRefused = 4403 // the credential is missing or wrong
+)
+
+// Options are how the API is served.
+type Options struct {
+	Auth Authenticator
+	// BadCredential is what Auth returns for a credential that is missing, wrong or
+	// expired; any other error means that it could not tell.
+	BadCredential error
+	Limits        Limits
+	Introspection bool          // whether the schema can be asked for
+	Origins       []string      // hosts of other web pages that may open websockets, "*.example.com"
+	Ping          time.Duration // between pings on a websocket and comments in a stream: 20 s
+	Recheck       time.Duration // between looks at the credential of an open stream: 30 s
+	Log           *slog.Logger
+	Clock         clockwork.Clock
+}
+
+// Handler serves the API. POST answers once, or as a stream of server-sent events when
+// that is accepted; websockets speak graphql-transport-ws, with the credential in the
+// request's Authorization header or under the same name in the connection_init payload.
+type Handler struct {
+	opt     Options
+	present presenter
+	exec    *handler.Server
+
+	mu      sync.Mutex
+	streams map[string]int // open ones by viewer ID
+}
+
+// New returns the API over the services.
+func New(s Services, o Options) *Handler {
+	o.Limits.defaults()
+	if o.Ping == 0 {
+		o.Ping = 20 * time.Second
+	}
+	if o.Recheck == 0 {
+		o.Recheck = 30 * time.Second
+	}
+	h := &Handler{opt: o, present: presenter{log: o.Log, ids: s.IDs}, streams: map[string]int{}}
+	r := &Resolver{s}
+	exec := handler.New(graphgen.NewExecutableSchema(graphgen.Config{Resolvers: r, Directives: graphgen.DirectiveRoot{Requires: requires}}))
+	limit := int64(o.Limits.Body)
+	exec.AddTransport(transport.Websocket{
+		Implementation: sockets{h}, InitFunc: h.initSocket, InitTimeout: 10 * time.Second,
+		PingPongInterval: o.Ping, PayloadReadLimit: &limit,
+	})
+	exec.AddTransport(transport.SSE{KeepAlivePingInterval: o.Ping}) // before POST, which would take it
+	exec.AddTransport(transport.POST{})
+	exec.SetParserTokenLimit(o.Limits.Tokens)
+	exec.SetDisableSuggestion(!o.Introspection)
+	exec.SetErrorPresenter(h.present.present)
+	exec.SetRecoverFunc(h.present.recovered)
+	exec.Use(limiter{o.Limits, o.Introspection})
+	exec.AroundOperations(func(ctx context.Context, next graphql.OperationHandler) graphql.ResponseHandler {
+		return next(r.withLoaders(ctx))
+	})
+	exec.AroundOperations(deadline(o.Limits.Time))
+	exec.AroundOperations(h.tellEnding)
+	h.exec = exec
+	return h
+}
+
+// ServeHTTP implements http.Handler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	rc := http.NewResponseController(w)
+	s := &session{h: h, header: r.Header.Get("Authorization")}
+	ctx := context.WithValue(r.Context(), sessionKey{}, s)
+	defer s.end()
+	if strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+		if !offers(r, Protocol) {
+			h.refuse(w, http.StatusBadRequest, &Error{Code: BadUserInput, Message: "Websockets speak the protocol " + Protocol + " here."})
+			return
+		}
+		h.exec.ServeHTTP(&writer{ResponseWriter: w, rc: rc, limit: h.opt.Limits.Write}, r.WithContext(ctx))
+		return
+	}
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		h.refuse(w, http.StatusMethodNotAllowed, &Error{Code: BadUserInput, Message: "Send a POST with a JSON body: {\"query\": ..., \"variables\": ...}."})
+		return
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	v, expires, err := h.authenticate(ctx, s.header)
+	if err != nil {
+		h.refuse(w, statusOf(err.Code), err)
+		return
+	}
+	_ = rc.SetReadDeadline(time.Now().Add(h.opt.Limits.Time)) // not every writer has one
+	body, err := h.read(w, r)
+	if err != nil {
+		h.refuse(w, http.StatusBadRequest, err)
+		return
+	}
+	_ = rc.SetReadDeadline(time.Time{})
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	ctx = viewer.NewContext(ctx, v)
+	if strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
+		if err := s.begin(v); err != nil {
+			h.refuse(w, http.StatusTooManyRequests, err)
+			return
+		}
+		go s.watch(ctx, cancel, v, expires)
+	}
+	h.exec.ServeHTTP(&writer{ResponseWriter: w, rc: rc, limit: h.opt.Limits.Write}, r.WithContext(ctx))
+}
+
+func offers(r *http.Request, protocol string) bool {
+	for _, line := range r.Header.Values("Sec-WebSocket-Protocol") {
+		for p := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(p), protocol) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// read reads a request's body, whole and only if it is JSON, so that the library has
+// no reason to quote it in a log.
+func (h *Handler) read(w http.ResponseWriter, r *http.Request) ([]byte, *Error) {
+	if kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); strings.TrimSpace(strings.ToLower(kind)) != "application/json" {
+		return nil, &Error{Code: BadUserInput, Message: "The Content-Type must be application/json."}
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.opt.Limits.Body))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, &Error{Code: Limited, Message: "The request is too large; send less at once."}
+	case err != nil:
+		return nil, &Error{Code: BadUserInput, Message: "The request could not be read to its end."}
+	}
+	var shape struct {
+		Query         string         `json:"query"`
+		OperationName string         `json:"operationName"`
+		Variables     map[string]any `json:"variables"`
+		Extensions    map[string]any `json:"extensions"`
+	}
+	if err := json.Unmarshal(body, &shape); err != nil {
+		return nil, &Error{Code: BadUserInput, Message: "The request is not JSON of the form {\"query\": ..., \"variables\": ...}."}
+	}
+	return body, nil
+}
+
+// authenticate finds the viewer of a credential.
+func (h *Handler) authenticate(ctx context.Context, header string) (*viewer.Viewer, time.Time, *Error) {
+	v, expires, err := h.opt.Auth.Authenticate(ctx, header)
+	switch {
+	case err == nil && v != nil:
+		return v, expires, nil
+	case err == nil, errors.Is(err, h.opt.BadCredential):
+		return nil, time.Time{}, errUnauthenticated
+	}
+	h.opt.Log.WarnContext(ctx, "cannot look a credential up", "error", err)
+	return nil, time.Time{}, &Error{Code: Unavailable, Message: "The hub cannot look your credential up now; try again."}
+}
+
+func statusOf(c Code) int {
+	switch c {
+	case Unauthenticated:
+		return http.StatusUnauthorized
+	case Unavailable:
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusBadRequest
+}
+
+// refuse answers a request that does not get as far as GraphQL, in its shape.
+func (h *Handler) refuse(w http.ResponseWriter, status int, e *Error) {
+	if e.Code == Unauthenticated {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	}
+	if e.Code == Limited && status == http.StatusBadRequest {
+		status = http.StatusRequestEntityTooLarge
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(graphql.Response{Errors: gqlerror.List{{Message: e.Message, Extensions: map[string]any{"code": string(e.Code)}}}})
+}
+
+// requires implements the directive of the same name.
+func requires(ctx context.Context, _ any, next graphql.Resolver, permission viewer.Permission) (any, error) {
+	switch v := viewer.FromContext(ctx); {
+	case v == nil:
+		return nil, errUnauthenticated
+	case !v.Can(permission):
+		return nil, forbidden("You need the permission %s for this.", permission)
+	}
+	return next(ctx)
+}
+
+// tellEnding lets a subscription that ends by itself say why, in a last answer.
+func (h *Handler) tellEnding(ctx context.Context, next graphql.OperationHandler) graphql.ResponseHandler {
+	if graphql.GetOperationContext(ctx).Operation.Operation != ast.Subscription {
+		return next(ctx)
+	}
+	e := &ending{}
+	answer := next(context.WithValue(ctx, endingKey{}, e))
+	return func(ctx context.Context) *graphql.Response {
+		if resp := answer(ctx); resp != nil {
+			return resp
+		}
+		err := e.take()
+		if revoked := (*Error)(nil); err == nil && errors.As(context.Cause(ctx), &revoked) && !e.told {
+			e.told, err = true, revoked
+		}
+		if err == nil {
+			return nil
+		}
+		return &graphql.Response{Errors: gqlerror.List{h.present.present(ctx, err)}}
+	}
+}
+
+// sockets accepts websockets for the library.
+type sockets struct{ h *Handler }
+
+// Accept implements transport.WebsocketImplementation.
+func (s sockets) Accept(w http.ResponseWriter, r *http.Request, o transport.WebsocketAcceptOptions) (transport.WebsocketConn, error) {
+	o.Subprotocols = []string{Protocol} // and not its predecessor
+	coder := transport.CoderWebsocketImplementation{AcceptOptions: coderws.AcceptOptions{
+		OriginPatterns: s.h.opt.Origins, CompressionMode: coderws.CompressionDisabled,
+	}}
+	conn, err := coder.Accept(w, r, o)
+	if err != nil {
+		return nil, err
+	}
+	return &socket{conn, r.Context().Value(sessionKey{}).(*session)}, nil
+}
+
+// socket closes with the reason that its session has.
+type socket struct {
+	transport.WebsocketConn
+	session *session
+}
+
+// WriteClose implements transport.WebsocketConn.
+func (s *socket) WriteClose(code int, message string) error {
+	if c, m := s.session.reason(); c != 0 {
+		code, message = c, m
+	}
+	return s.WebsocketConn.WriteClose(code, message)
+}
+
+// SetReadLimit implements transport.WebsocketReadLimiter.
+func (s *socket) SetReadLimit(n int64) {
+	if l, ok := s.WebsocketConn.(transport.WebsocketReadLimiter); ok {
+		l.SetReadLimit(n)
+	}
+}
+
+// SetReadDeadline implements transport.WebsocketReadDeadliner.
+func (s *socket) SetReadDeadline(t time.Time) error {
+	if d, ok := s.WebsocketConn.(transport.WebsocketReadDeadliner); ok {
+		return d.SetReadDeadline(t)
+	}
+	return nil
+}
+
+// initSocket implements transport.WebsocketInitFunc.
+func (h *Handler) initSocket(ctx context.Context, payload transport.InitPayload) (context.Context, *transport.InitPayload, error) {
+	s := ctx.Value(sessionKey{}).(*session)
+	if a := payload.Authorization(); a != "" {
+		s.header = a
+	}
+	v, expires, err := h.authenticate(ctx, s.header)
+	if err == nil {
+		err = s.begin(v)
+	}
+	if err != nil {
+		s.close(closeRefused, err.Message)
+		return ctx, nil, err
+	}
+	ctx, cancel := context.WithCancelCause(viewer.NewContext(ctx, v))
+	go func() {
+		defer cancel(nil)
+		s.watch(ctx, cancel, v, expires)
+	}()
+	return ctx, nil, nil
+}
+
+// session is one websocket or event stream.
+type session struct {
+	h      *Handler
+	header string // the credential
+
+	mu      sync.Mutex
+	viewer  string // counted under this ID, "" not
+	code    int
+	message string
+}
+
+type sessionKey struct{}
+
+// begin counts the session.
+func (s *session) begin(v *viewer.Viewer) *Error {
+	s.h.mu.Lock()
+	defer s.h.mu.Unlock()
+	if s.h.streams[v.ID] >= s.h.opt.Limits.Streams {
+		return &Error{Code: Limited, Message: "You have too many streams open."}
+	}
+	s.h.streams[v.ID]++
+	s.viewer = v.ID
+	return nil
+}
+
+// end counts it out.
+func (s *session) end() {
+	s.h.mu.Lock()
+	defer s.h.mu.Unlock()
+	if s.viewer == "" {
+		return
+	}
+	if s.h.streams[s.viewer]--; s.h.streams[s.viewer] == 0 {
+		delete(s.h.streams, s.viewer)
+	}
+	s.viewer = ""
+}
+
+// close says how the socket is to be closed.
+func (s *session) close(code int, message string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.code, s.message = code, message
+}
+
+func (s *session) reason() (int, string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.code, s.message
+}
+
+// watch ends the session when its credential ends, or when what it may see or do has
+// changed: the permissions were looked at when the stream began.
+func (s *session) watch(ctx context.Context, cancel context.CancelCauseFunc, v *viewer.Viewer, expires time.Time) {
+	clock := s.h.opt.Clock
+	tick := clock.NewTicker(s.h.opt.Recheck)
+	defer tick.Stop()
+	var ends <-chan time.Time
+	if !expires.IsZero() {
+		t := clock.NewTimer(expires.Sub(clock.Now()))
+		defer t.Stop()
+		ends = t.Chan()
+	}
+	over := func(message string) {
+		s.close(closeExpired, message)
+		cancel(&Error{Code: Unauthenticated, Message: message})
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ends:
+			over("The credential has expired; connect again with a new one.")
+			return
+		case <-tick.Chan():
+		}
+		now, _, err := s.h.authenticate(ctx, s.header)
+		switch {
+		case ctx.Err() != nil, err != nil && err.Code == Unavailable: // not known; look again later
+		case err != nil:
+			over("The credential is not valid any more.")
+			return
+		case !sameAccess(v, now):
+			over("What you may do has changed; connect again.")
+			return
+		}
+	}
+}
+
+func sameAccess(a, b *viewer.Viewer) bool {
+	sorted := func(v *viewer.Viewer) viewer.Viewer {
+		c := *v
+		c.Groups, c.Permissions = slices.Sorted(slices.Values(v.Groups)), slices.Sorted(slices.Values(v.Permissions))
+		return c
+	}
+	return reflect.DeepEqual(sorted(a), sorted(b))
+}
+
+// writer gives each write to a client a limit, so that one that does not read cannot
+// hold anything up, on streams and on websockets alike.
+type writer struct {
+	http.ResponseWriter
+	rc    *http.ResponseController
+	limit time.Duration
+}
+
+// Write implements io.Writer.
+func (w *writer) Write(b []byte) (int, error) {
+	_ = w.rc.SetWriteDeadline(time.Now().Add(w.limit)) // not every writer has one
+	return w.ResponseWriter.Write(b)
+}
+
+// Flush implements http.Flusher.
+func (w *writer) Flush() {
+	_ = w.rc.SetWriteDeadline(time.Now().Add(w.limit))
+	_ = w.rc.Flush()
+}
+
+// Hijack implements http.Hijacker.
+func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	c, rw, err := w.rc.Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	_ = c.SetDeadline(time.Time{})
+	limited := &conn{c, w.limit}
+	return limited, bufio.NewReadWriter(rw.Reader, bufio.NewWriter(limited)), nil
+}
+
+// conn gives each write a limit.
+type conn struct {
+	net.Conn
+	limit time.Duration
+}
+
+// Write implements net.Conn.
+func (c *conn) Write(b []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(c.limit)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(b)
+}
