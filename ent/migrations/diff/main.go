@@ -41,12 +41,12 @@ func run(ctx context.Context, name string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	url, stop, err := storetest.Start(ctx)
+	postgres, err := storetest.Start(ctx)
 	if err != nil {
 		return err
 	}
-	defer stop()
-	for _, cfg := range []store.Config{{DataDir: dir}, {DatabaseURL: url}} {
+	defer postgres.Stop()
+	for _, cfg := range []store.Config{{DataDir: dir}, {DatabaseURL: postgres.URL}} {
 		if err := write(ctx, cfg, name); err != nil {
 			return err
 		}

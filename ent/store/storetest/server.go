@@ -47,10 +47,8 @@ func Start(ctx context.Context) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	initdb := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), "-D", filepath.Join(dir, "data"), "-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
-	initdb.Dir, initdb.SysProcAttr = dir, &syscall.SysProcAttr{Credential: who}
-	if out, err := initdb.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("initdb: %w: %s", err, bytes.TrimSpace(out))
+	if err := initdb(ctx, bin, dir, who); err != nil {
+		return nil, err
 	}
 	port, err := freePort()
 	if err != nil {
@@ -112,6 +110,21 @@ func binaries() (string, error) {
 		return "", errors.New("no PostgreSQL server found: install it (apt-get install -y --no-install-recommends postgresql), or set HOOKYARD_TEST_POSTGRES to the URL of a superuser")
 	}
 	return filepath.Dir(found[len(found)-1]), nil
+}
+
+// initdb makes the server's files. It sorts as people do, where it can, so that what
+// relies on the order of bytes and does not say so is found out.
+func initdb(ctx context.Context, bin, dir string, who *syscall.Credential) (err error) {
+	for _, locale := range [][]string{{"--locale-provider=icu", "--icu-locale=en-US", "--locale=C.UTF-8"}, {"--locale=C.UTF-8"}} {
+		cmd := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), append(locale, "-D", filepath.Join(dir, "data"), "-U", "postgres", "--auth=trust", "-E", "UTF8", "--no-sync")...)
+		cmd.Dir, cmd.SysProcAttr = dir, &syscall.SysProcAttr{Credential: who}
+		out, e := cmd.CombinedOutput()
+		if e == nil {
+			return nil
+		}
+		err = fmt.Errorf("initdb: %w: %s", e, bytes.TrimSpace(out))
+	}
+	return err
 }
 
 // unprivileged gives dir to the account that the server runs as: it refuses root.
