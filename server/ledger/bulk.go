@@ -3,6 +3,8 @@ package ledger
 import (
 	"strconv"
 	"strings"
+
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // kind is the type of a column, nil being NULL in each.
@@ -139,7 +141,7 @@ func (r *rows) row(i int) []any {
 	return r.vals[i*w : (i+1)*w]
 }
 
-// arrays turns the rows into one typed array per column.
+// arrays turns the rows into one typed array per column, for PostgreSQL.
 func (r *rows) arrays() []any {
 	out := make([]any, len(r.of.cols))
 	for c, col := range r.of.cols {
@@ -155,7 +157,7 @@ func (r *rows) arrays() []any {
 			for i := range a {
 				a[i], _ = r.row(i)[c].([]byte)
 			}
-			out[c] = a
+			out[c] = pgtype.FlatArray[[]byte](a)
 		}
 	}
 	return out
@@ -180,9 +182,9 @@ func array[T any](r *rows, c int, f func(T) T) any {
 		}
 	}
 	if null != nil {
-		return null
+		return pgtype.FlatArray[*T](null)
 	}
-	return a
+	return pgtype.FlatArray[T](a)
 }
 
 // clean makes s fit for PostgreSQL, which takes neither NUL nor broken UTF-8 in text.

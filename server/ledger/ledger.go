@@ -33,7 +33,7 @@ type Config struct {
 	Version  string // of the program, for people
 	Log      *slog.Logger
 
-	Writers     int           // groups committed at a time on PostgreSQL, 0: 4; SQLite has one
+	Writers     int           // groups committed at a time on PostgreSQL, 0: 2; SQLite has one
 	MaxGroup    int           // calls in a group, 0: 256
 	QueueCalls  int           // waiting Accepts before ErrBusy, 0: 16384
 	QueueBytes  int           // their bytes, 0: 64 MiB
@@ -131,7 +131,7 @@ func defaults(c *Config) {
 	for _, d := range []struct {
 		v *int
 		d int
-	}{{&c.Writers, 4}, {&c.MaxGroup, 256}, {&c.QueueCalls, 16384}, {&c.QueueBytes, 64 << 20}} {
+	}{{&c.Writers, 2}, {&c.MaxGroup, 256}, {&c.QueueCalls, 16384}, {&c.QueueBytes, 64 << 20}} {
 		if *d.v == 0 {
 			*d.v = d.d
 		}

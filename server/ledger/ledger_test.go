@@ -55,7 +55,7 @@ func open(t testing.TB, db *store.DB, change ...func(*Config)) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{Ledger: l, t: t, db: db, clock: clock, ids: maker}
+	b := &bench{Ledger: l, t: t, db: db, clock: clock, ids: c.IDs}
 	t.Cleanup(func() {
 		if err := b.Close(context.Background()); err != nil {
 			t.Errorf("close the ledger: %v", err)
@@ -81,7 +81,7 @@ func (b *bench) event(n int) flow.NewEvent {
 	id := b.ids.New(ids.Event)
 	e := flow.NewEvent{
 		ID: id, Org: org, Source: "src_1", Receipt: "rct_none", Type: connectors.ScanCompleted,
-		Time: b.clock.Now(), Received: b.clock.Now(), Document: []byte(`{"id":"` + id + `"}`), Digest: []byte{1},
+		Time: b.c.Clock.Now(), Received: b.c.Clock.Now(), Document: []byte(`{"id":"` + id + `"}`), Digest: []byte{1},
 	}
 	for range n {
 		e.Deliveries = append(e.Deliveries, flow.NewDelivery{

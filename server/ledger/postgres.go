@@ -47,16 +47,21 @@ func (d *postgres) write(ctx context.Context, fn func(tx) error) error {
 	// table that is empty now and full in a minute; and compiling a plan that runs for
 	// a millisecond would take seconds.
 	t.batch.Queue("select set_config('jit', 'off', true), set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)")
-	if err := fn(t); err != nil {
-		return t.rollback(ctx, err)
+	err = fn(t)
+	committing := err == nil
+	if committing {
+		t.batch.Queue("commit")
+		if err = t.flush(ctx); err == nil {
+			return nil
+		}
 	}
-	t.batch.Queue("commit")
-	if err := t.flush(ctx); err != nil {
-		f := t.rollback(ctx, err)
-		f.doubt = f.cause == lost
-		return f
+	f := t.rollback(ctx, err)
+	f.doubt = committing && f.cause == lost
+	if conn.Conn().IsClosed() {
+		// As a rule the others are gone, too: do not stumble over each of them.
+		d.pool.Reset()
 	}
-	return nil
+	return f
 }
 
 func (t *pgTx) rollback(ctx context.Context, err error) *failure {
