@@ -7,10 +7,10 @@ package graph
 
 import (
 	"context"
-	"github.com/hookyard/hookyard/ent/viewer"
 
 	"entgo.io/contrib/entgql"
 	"github.com/hookyard/hookyard/ent/gen"
+	"github.com/hookyard/hookyard/ent/viewer"
 	graphgen "github.com/hookyard/hookyard/graph/gen"
 	"github.com/hookyard/hookyard/graph/scalar"
 	"github.com/hookyard/hookyard/server/flow"

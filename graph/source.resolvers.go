@@ -7,11 +7,11 @@ package graph
 
 import (
 	"context"
-	"github.com/hookyard/hookyard/server/flow"
 
 	"entgo.io/contrib/entgql"
 	"github.com/hookyard/hookyard/ent/gen"
 	graphgen "github.com/hookyard/hookyard/graph/gen"
+	"github.com/hookyard/hookyard/server/flow"
 )
 
 // CreateSource is the resolver for the createSource field.

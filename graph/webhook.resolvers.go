@@ -7,13 +7,13 @@ package graph
 
 import (
 	"context"
-	"github.com/hookyard/hookyard/connectors"
-	"github.com/hookyard/hookyard/ent/gen/webhook"
-	"github.com/hookyard/hookyard/server/flow"
 
 	"entgo.io/contrib/entgql"
+	"github.com/hookyard/hookyard/connectors"
 	"github.com/hookyard/hookyard/ent/gen"
+	"github.com/hookyard/hookyard/ent/gen/webhook"
 	graphgen "github.com/hookyard/hookyard/graph/gen"
+	"github.com/hookyard/hookyard/server/flow"
 )
 
 // CreateWebhook is the resolver for the createWebhook field.

@@ -2605,13 +2605,13 @@ func (ec *executionContext) fieldContext_Finding_updatedAt(_ context.Context, fi
 	return graphql.NewScalarFieldContext("Finding", field, false, false, errors.New("field of type Time does not have child fields"))
 }
 
-func (ec *executionContext) _Finding_sourceID(ctx context.Context, field graphql.CollectedField, obj *gen.Finding) (ret graphql.Marshaler) {
+func (ec *executionContext) _Finding_sourceId(ctx context.Context, field graphql.CollectedField, obj *gen.Finding) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
-			return ec.fieldContext_Finding_sourceID(ctx, field)
+			return ec.fieldContext_Finding_sourceId(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
 			return obj.SourceID, nil
@@ -2624,7 +2624,7 @@ func (ec *executionContext) _Finding_sourceID(ctx context.Context, field graphql
 		true,
 	)
 }
-func (ec *executionContext) fieldContext_Finding_sourceID(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+func (ec *executionContext) fieldContext_Finding_sourceId(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Finding", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
@@ -5004,13 +5004,13 @@ func (ec *executionContext) fieldContext_Report_updatedAt(_ context.Context, fie
 	return graphql.NewScalarFieldContext("Report", field, false, false, errors.New("field of type Time does not have child fields"))
 }
 
-func (ec *executionContext) _Report_sourceID(ctx context.Context, field graphql.CollectedField, obj *gen.Report) (ret graphql.Marshaler) {
+func (ec *executionContext) _Report_sourceId(ctx context.Context, field graphql.CollectedField, obj *gen.Report) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
-			return ec.fieldContext_Report_sourceID(ctx, field)
+			return ec.fieldContext_Report_sourceId(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
 			return obj.SourceID, nil
@@ -5023,7 +5023,7 @@ func (ec *executionContext) _Report_sourceID(ctx context.Context, field graphql.
 		true,
 	)
 }
-func (ec *executionContext) fieldContext_Report_sourceID(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+func (ec *executionContext) fieldContext_Report_sourceId(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Report", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
@@ -5096,13 +5096,13 @@ func (ec *executionContext) fieldContext_Report_format(_ context.Context, field 
 	return graphql.NewScalarFieldContext("Report", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
-func (ec *executionContext) _Report_downloadURL(ctx context.Context, field graphql.CollectedField, obj *gen.Report) (ret graphql.Marshaler) {
+func (ec *executionContext) _Report_downloadUrl(ctx context.Context, field graphql.CollectedField, obj *gen.Report) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
-			return ec.fieldContext_Report_downloadURL(ctx, field)
+			return ec.fieldContext_Report_downloadUrl(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
 			return obj.DownloadURL, nil
@@ -5115,7 +5115,7 @@ func (ec *executionContext) _Report_downloadURL(ctx context.Context, field graph
 		true,
 	)
 }
-func (ec *executionContext) fieldContext_Report_downloadURL(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+func (ec *executionContext) fieldContext_Report_downloadUrl(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Report", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
@@ -5417,13 +5417,13 @@ func (ec *executionContext) fieldContext_Scan_updatedAt(_ context.Context, field
 	return graphql.NewScalarFieldContext("Scan", field, false, false, errors.New("field of type Time does not have child fields"))
 }
 
-func (ec *executionContext) _Scan_sourceID(ctx context.Context, field graphql.CollectedField, obj *gen.Scan) (ret graphql.Marshaler) {
+func (ec *executionContext) _Scan_sourceId(ctx context.Context, field graphql.CollectedField, obj *gen.Scan) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
-			return ec.fieldContext_Scan_sourceID(ctx, field)
+			return ec.fieldContext_Scan_sourceId(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
 			return obj.SourceID, nil
@@ -5436,7 +5436,7 @@ func (ec *executionContext) _Scan_sourceID(ctx context.Context, field graphql.Co
 		true,
 	)
 }
-func (ec *executionContext) fieldContext_Scan_sourceID(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+func (ec *executionContext) fieldContext_Scan_sourceId(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Scan", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
@@ -5854,13 +5854,13 @@ func (ec *executionContext) fieldContext_Scan_link(_ context.Context, field grap
 	return graphql.NewScalarFieldContext("Scan", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
-func (ec *executionContext) _Scan_actorID(ctx context.Context, field graphql.CollectedField, obj *gen.Scan) (ret graphql.Marshaler) {
+func (ec *executionContext) _Scan_actorId(ctx context.Context, field graphql.CollectedField, obj *gen.Scan) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
-			return ec.fieldContext_Scan_actorID(ctx, field)
+			return ec.fieldContext_Scan_actorId(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
 			return obj.ActorID, nil
@@ -5873,7 +5873,7 @@ func (ec *executionContext) _Scan_actorID(ctx context.Context, field graphql.Col
 		true,
 	)
 }
-func (ec *executionContext) fieldContext_Scan_actorID(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+func (ec *executionContext) fieldContext_Scan_actorId(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Scan", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
@@ -6724,13 +6724,13 @@ func (ec *executionContext) fieldContext_Ticket_updatedAt(_ context.Context, fie
 	return graphql.NewScalarFieldContext("Ticket", field, false, false, errors.New("field of type Time does not have child fields"))
 }
 
-func (ec *executionContext) _Ticket_sourceID(ctx context.Context, field graphql.CollectedField, obj *gen.Ticket) (ret graphql.Marshaler) {
+func (ec *executionContext) _Ticket_sourceId(ctx context.Context, field graphql.CollectedField, obj *gen.Ticket) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
 		field,
 		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
-			return ec.fieldContext_Ticket_sourceID(ctx, field)
+			return ec.fieldContext_Ticket_sourceId(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
 			return obj.SourceID, nil
@@ -6743,7 +6743,7 @@ func (ec *executionContext) _Ticket_sourceID(ctx context.Context, field graphql.
 		true,
 	)
 }
-func (ec *executionContext) fieldContext_Ticket_sourceID(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+func (ec *executionContext) fieldContext_Ticket_sourceId(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Ticket", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
@@ -8288,7 +8288,7 @@ func (ec *executionContext) unmarshalInputAPIKeyWhereInput(ctx context.Context, 
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "idEqualFold", "idContainsFold", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "nameEqualFold", "nameContainsFold", "role", "roleNEQ", "roleIn", "roleNotIn", "allGroups", "allGroupsNEQ", "prefix", "prefixNEQ", "prefixIn", "prefixNotIn", "prefixGT", "prefixGTE", "prefixLT", "prefixLTE", "prefixContains", "prefixHasPrefix", "prefixHasSuffix", "prefixEqualFold", "prefixContainsFold", "expiresAt", "expiresAtNEQ", "expiresAtIn", "expiresAtNotIn", "expiresAtGT", "expiresAtGTE", "expiresAtLT", "expiresAtLTE", "expiresAtIsNil", "expiresAtNotNil", "lastUsedAt", "lastUsedAtNEQ", "lastUsedAtIn", "lastUsedAtNotIn", "lastUsedAtGT", "lastUsedAtGTE", "lastUsedAtLT", "lastUsedAtLTE", "lastUsedAtIsNil", "lastUsedAtNotNil", "ownerID", "ownerIDNEQ", "ownerIDIn", "ownerIDNotIn", "ownerIDGT", "ownerIDGTE", "ownerIDLT", "ownerIDLTE", "ownerIDContains", "ownerIDHasPrefix", "ownerIDHasSuffix", "ownerIDIsNil", "ownerIDNotNil", "ownerIDEqualFold", "ownerIDContainsFold"}
+	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "idEqualFold", "idContainsFold", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "nameEqualFold", "nameContainsFold", "role", "roleNEQ", "roleIn", "roleNotIn", "allGroups", "allGroupsNEQ", "prefix", "prefixNEQ", "prefixIn", "prefixNotIn", "prefixGT", "prefixGTE", "prefixLT", "prefixLTE", "prefixContains", "prefixHasPrefix", "prefixHasSuffix", "prefixEqualFold", "prefixContainsFold", "expiresAt", "expiresAtNEQ", "expiresAtIn", "expiresAtNotIn", "expiresAtGT", "expiresAtGTE", "expiresAtLT", "expiresAtLTE", "expiresAtIsNil", "expiresAtNotNil", "lastUsedAt", "lastUsedAtNEQ", "lastUsedAtIn", "lastUsedAtNotIn", "lastUsedAtGT", "lastUsedAtGTE", "lastUsedAtLT", "lastUsedAtLTE", "lastUsedAtIsNil", "lastUsedAtNotNil", "ownerId", "ownerIdNEQ", "ownerIdIn", "ownerIdNotIn", "ownerIdGT", "ownerIdGTE", "ownerIdLT", "ownerIdLTE", "ownerIdContains", "ownerIdHasPrefix", "ownerIdHasSuffix", "ownerIdIsNil", "ownerIdNotNil", "ownerIdEqualFold", "ownerIdContainsFold"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -8862,106 +8862,106 @@ func (ec *executionContext) unmarshalInputAPIKeyWhereInput(ctx context.Context, 
 				return it, err
 			}
 			it.LastUsedAtNotNil = data
-		case "ownerID":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerID"))
+		case "ownerId":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerId"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.OwnerID = data
-		case "ownerIDNEQ":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDNEQ"))
+		case "ownerIdNEQ":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIdNEQ"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.OwnerIDNEQ = data
-		case "ownerIDIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDIn"))
+		case "ownerIdIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIdIn"))
 			data, err := ec.unmarshalOID2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.OwnerIDIn = data
-		case "ownerIDNotIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDNotIn"))
+		case "ownerIdNotIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIdNotIn"))
 			data, err := ec.unmarshalOID2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.OwnerIDNotIn = data
-		case "ownerIDGT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDGT"))
+		case "ownerIdGT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIdGT"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.OwnerIDGT = data
-		case "ownerIDGTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDGTE"))
+		case "ownerIdGTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIdGTE"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.OwnerIDGTE = data
-		case "ownerIDLT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDLT"))
+		case "ownerIdLT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIdLT"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.OwnerIDLT = data
-		case "ownerIDLTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDLTE"))
+		case "ownerIdLTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIdLTE"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.OwnerIDLTE = data
-		case "ownerIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDContains"))
+		case "ownerIdContains":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIdContains"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.OwnerIDContains = data
-		case "ownerIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDHasPrefix"))
+		case "ownerIdHasPrefix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIdHasPrefix"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.OwnerIDHasPrefix = data
-		case "ownerIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDHasSuffix"))
+		case "ownerIdHasSuffix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIdHasSuffix"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.OwnerIDHasSuffix = data
-		case "ownerIDIsNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDIsNil"))
+		case "ownerIdIsNil":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIdIsNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.OwnerIDIsNil = data
-		case "ownerIDNotNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDNotNil"))
+		case "ownerIdNotNil":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIdNotNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.OwnerIDNotNil = data
-		case "ownerIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDEqualFold"))
+		case "ownerIdEqualFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIdEqualFold"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.OwnerIDEqualFold = data
-		case "ownerIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIDContainsFold"))
+		case "ownerIdContainsFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("ownerIdContainsFold"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
@@ -9024,7 +9024,7 @@ func (ec *executionContext) unmarshalInputApplicationWhereInput(ctx context.Cont
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "idEqualFold", "idContainsFold", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "nameEqualFold", "nameContainsFold", "assetGroupID", "assetGroupIDNEQ", "assetGroupIDIn", "assetGroupIDNotIn", "assetGroupIDGT", "assetGroupIDGTE", "assetGroupIDLT", "assetGroupIDLTE", "assetGroupIDContains", "assetGroupIDHasPrefix", "assetGroupIDHasSuffix", "assetGroupIDEqualFold", "assetGroupIDContainsFold"}
+	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "idEqualFold", "idContainsFold", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "nameEqualFold", "nameContainsFold", "assetGroupId", "assetGroupIdNEQ", "assetGroupIdIn", "assetGroupIdNotIn", "assetGroupIdGT", "assetGroupIdGTE", "assetGroupIdLT", "assetGroupIdLTE", "assetGroupIdContains", "assetGroupIdHasPrefix", "assetGroupIdHasSuffix", "assetGroupIdEqualFold", "assetGroupIdContainsFold"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -9325,92 +9325,92 @@ func (ec *executionContext) unmarshalInputApplicationWhereInput(ctx context.Cont
 				return it, err
 			}
 			it.NameContainsFold = data
-		case "assetGroupID":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupID"))
+		case "assetGroupId":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupId"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupID = data
-		case "assetGroupIDNEQ":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDNEQ"))
+		case "assetGroupIdNEQ":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdNEQ"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDNEQ = data
-		case "assetGroupIDIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDIn"))
+		case "assetGroupIdIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdIn"))
 			data, err := ec.unmarshalOID2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDIn = data
-		case "assetGroupIDNotIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDNotIn"))
+		case "assetGroupIdNotIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdNotIn"))
 			data, err := ec.unmarshalOID2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDNotIn = data
-		case "assetGroupIDGT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDGT"))
+		case "assetGroupIdGT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdGT"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDGT = data
-		case "assetGroupIDGTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDGTE"))
+		case "assetGroupIdGTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdGTE"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDGTE = data
-		case "assetGroupIDLT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDLT"))
+		case "assetGroupIdLT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdLT"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDLT = data
-		case "assetGroupIDLTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDLTE"))
+		case "assetGroupIdLTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdLTE"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDLTE = data
-		case "assetGroupIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDContains"))
+		case "assetGroupIdContains":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdContains"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDContains = data
-		case "assetGroupIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDHasPrefix"))
+		case "assetGroupIdHasPrefix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdHasPrefix"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDHasPrefix = data
-		case "assetGroupIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDHasSuffix"))
+		case "assetGroupIdHasSuffix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdHasSuffix"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDHasSuffix = data
-		case "assetGroupIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDEqualFold"))
+		case "assetGroupIdEqualFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdEqualFold"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDEqualFold = data
-		case "assetGroupIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDContainsFold"))
+		case "assetGroupIdContainsFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdContainsFold"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
@@ -9831,7 +9831,7 @@ func (ec *executionContext) unmarshalInputEndpointWhereInput(ctx context.Context
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "idEqualFold", "idContainsFold", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "nameEqualFold", "nameContainsFold", "assetGroupID", "assetGroupIDNEQ", "assetGroupIDIn", "assetGroupIDNotIn", "assetGroupIDGT", "assetGroupIDGTE", "assetGroupIDLT", "assetGroupIDLTE", "assetGroupIDContains", "assetGroupIDHasPrefix", "assetGroupIDHasSuffix", "assetGroupIDIsNil", "assetGroupIDNotNil", "assetGroupIDEqualFold", "assetGroupIDContainsFold", "connector", "connectorNEQ", "connectorIn", "connectorNotIn", "connectorGT", "connectorGTE", "connectorLT", "connectorLTE", "connectorContains", "connectorHasPrefix", "connectorHasSuffix", "connectorEqualFold", "connectorContainsFold", "url", "urlNEQ", "urlIn", "urlNotIn", "urlGT", "urlGTE", "urlLT", "urlLTE", "urlContains", "urlHasPrefix", "urlHasSuffix", "urlEqualFold", "urlContainsFold", "enabled", "enabledNEQ", "ratePerSecond", "ratePerSecondNEQ", "ratePerSecondIn", "ratePerSecondNotIn", "ratePerSecondGT", "ratePerSecondGTE", "ratePerSecondLT", "ratePerSecondLTE", "burst", "burstNEQ", "burstIn", "burstNotIn", "burstGT", "burstGTE", "burstLT", "burstLTE", "maxInFlight", "maxInFlightNEQ", "maxInFlightIn", "maxInFlightNotIn", "maxInFlightGT", "maxInFlightGTE", "maxInFlightLT", "maxInFlightLTE", "revision", "revisionNEQ", "revisionIn", "revisionNotIn", "revisionGT", "revisionGTE", "revisionLT", "revisionLTE"}
+	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "idEqualFold", "idContainsFold", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "nameEqualFold", "nameContainsFold", "assetGroupId", "assetGroupIdNEQ", "assetGroupIdIn", "assetGroupIdNotIn", "assetGroupIdGT", "assetGroupIdGTE", "assetGroupIdLT", "assetGroupIdLTE", "assetGroupIdContains", "assetGroupIdHasPrefix", "assetGroupIdHasSuffix", "assetGroupIdIsNil", "assetGroupIdNotNil", "assetGroupIdEqualFold", "assetGroupIdContainsFold", "connector", "connectorNEQ", "connectorIn", "connectorNotIn", "connectorGT", "connectorGTE", "connectorLT", "connectorLTE", "connectorContains", "connectorHasPrefix", "connectorHasSuffix", "connectorEqualFold", "connectorContainsFold", "url", "urlNEQ", "urlIn", "urlNotIn", "urlGT", "urlGTE", "urlLT", "urlLTE", "urlContains", "urlHasPrefix", "urlHasSuffix", "urlEqualFold", "urlContainsFold", "enabled", "enabledNEQ", "ratePerSecond", "ratePerSecondNEQ", "ratePerSecondIn", "ratePerSecondNotIn", "ratePerSecondGT", "ratePerSecondGTE", "ratePerSecondLT", "ratePerSecondLTE", "burst", "burstNEQ", "burstIn", "burstNotIn", "burstGT", "burstGTE", "burstLT", "burstLTE", "maxInFlight", "maxInFlightNEQ", "maxInFlightIn", "maxInFlightNotIn", "maxInFlightGT", "maxInFlightGTE", "maxInFlightLT", "maxInFlightLTE", "revision", "revisionNEQ", "revisionIn", "revisionNotIn", "revisionGT", "revisionGTE", "revisionLT", "revisionLTE"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -10132,106 +10132,106 @@ func (ec *executionContext) unmarshalInputEndpointWhereInput(ctx context.Context
 				return it, err
 			}
 			it.NameContainsFold = data
-		case "assetGroupID":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupID"))
+		case "assetGroupId":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupId"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupID = data
-		case "assetGroupIDNEQ":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDNEQ"))
+		case "assetGroupIdNEQ":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdNEQ"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDNEQ = data
-		case "assetGroupIDIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDIn"))
+		case "assetGroupIdIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdIn"))
 			data, err := ec.unmarshalOID2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDIn = data
-		case "assetGroupIDNotIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDNotIn"))
+		case "assetGroupIdNotIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdNotIn"))
 			data, err := ec.unmarshalOID2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDNotIn = data
-		case "assetGroupIDGT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDGT"))
+		case "assetGroupIdGT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdGT"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDGT = data
-		case "assetGroupIDGTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDGTE"))
+		case "assetGroupIdGTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdGTE"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDGTE = data
-		case "assetGroupIDLT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDLT"))
+		case "assetGroupIdLT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdLT"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDLT = data
-		case "assetGroupIDLTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDLTE"))
+		case "assetGroupIdLTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdLTE"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDLTE = data
-		case "assetGroupIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDContains"))
+		case "assetGroupIdContains":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdContains"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDContains = data
-		case "assetGroupIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDHasPrefix"))
+		case "assetGroupIdHasPrefix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdHasPrefix"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDHasPrefix = data
-		case "assetGroupIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDHasSuffix"))
+		case "assetGroupIdHasSuffix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdHasSuffix"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDHasSuffix = data
-		case "assetGroupIDIsNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDIsNil"))
+		case "assetGroupIdIsNil":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdIsNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDIsNil = data
-		case "assetGroupIDNotNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDNotNil"))
+		case "assetGroupIdNotNil":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdNotNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDNotNil = data
-		case "assetGroupIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDEqualFold"))
+		case "assetGroupIdEqualFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdEqualFold"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDEqualFold = data
-		case "assetGroupIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDContainsFold"))
+		case "assetGroupIdContainsFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdContainsFold"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
@@ -10673,7 +10673,7 @@ func (ec *executionContext) unmarshalInputFindingWhereInput(ctx context.Context,
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "idEqualFold", "idContainsFold", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "sourceID", "sourceIDNEQ", "sourceIDIn", "sourceIDNotIn", "sourceIDGT", "sourceIDGTE", "sourceIDLT", "sourceIDLTE", "sourceIDContains", "sourceIDHasPrefix", "sourceIDHasSuffix", "sourceIDEqualFold", "sourceIDContainsFold", "key", "keyNEQ", "keyIn", "keyNotIn", "keyGT", "keyGTE", "keyLT", "keyLTE", "keyContains", "keyHasPrefix", "keyHasSuffix", "keyEqualFold", "keyContainsFold", "applicationID", "applicationIDNEQ", "applicationIDIn", "applicationIDNotIn", "applicationIDGT", "applicationIDGTE", "applicationIDLT", "applicationIDLTE", "applicationIDContains", "applicationIDHasPrefix", "applicationIDHasSuffix", "applicationIDIsNil", "applicationIDNotNil", "applicationIDEqualFold", "applicationIDContainsFold", "assetGroupID", "assetGroupIDNEQ", "assetGroupIDIn", "assetGroupIDNotIn", "assetGroupIDGT", "assetGroupIDGTE", "assetGroupIDLT", "assetGroupIDLTE", "assetGroupIDContains", "assetGroupIDHasPrefix", "assetGroupIDHasSuffix", "assetGroupIDIsNil", "assetGroupIDNotNil", "assetGroupIDEqualFold", "assetGroupIDContainsFold", "scanKey", "scanKeyNEQ", "scanKeyIn", "scanKeyNotIn", "scanKeyGT", "scanKeyGTE", "scanKeyLT", "scanKeyLTE", "scanKeyContains", "scanKeyHasPrefix", "scanKeyHasSuffix", "scanKeyEqualFold", "scanKeyContainsFold", "title", "titleNEQ", "titleIn", "titleNotIn", "titleGT", "titleGTE", "titleLT", "titleLTE", "titleContains", "titleHasPrefix", "titleHasSuffix", "titleEqualFold", "titleContainsFold", "severity", "severityNEQ", "severityIn", "severityNotIn", "severityGT", "severityGTE", "severityLT", "severityLTE", "severityContains", "severityHasPrefix", "severityHasSuffix", "severityEqualFold", "severityContainsFold", "status", "statusNEQ", "statusIn", "statusNotIn", "statusGT", "statusGTE", "statusLT", "statusLTE", "statusContains", "statusHasPrefix", "statusHasSuffix", "statusEqualFold", "statusContainsFold", "new", "newNEQ", "newIsNil", "newNotNil", "cvss2", "cvss2NEQ", "cvss2In", "cvss2NotIn", "cvss2GT", "cvss2GTE", "cvss2LT", "cvss2LTE", "cvss2IsNil", "cvss2NotNil", "cvss3", "cvss3NEQ", "cvss3In", "cvss3NotIn", "cvss3GT", "cvss3GTE", "cvss3LT", "cvss3LTE", "cvss3IsNil", "cvss3NotNil", "cwe", "cweNEQ", "cweIn", "cweNotIn", "cweGT", "cweGTE", "cweLT", "cweLTE", "cweContains", "cweHasPrefix", "cweHasSuffix", "cweEqualFold", "cweContainsFold", "cve", "cveNEQ", "cveIn", "cveNotIn", "cveGT", "cveGTE", "cveLT", "cveLTE", "cveContains", "cveHasPrefix", "cveHasSuffix", "cveEqualFold", "cveContainsFold", "asset", "assetNEQ", "assetIn", "assetNotIn", "assetGT", "assetGTE", "assetLT", "assetLTE", "assetContains", "assetHasPrefix", "assetHasSuffix", "assetEqualFold", "assetContainsFold", "hasExploits", "hasExploitsNEQ", "hasExploitsIsNil", "hasExploitsNotNil"}
+	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "idEqualFold", "idContainsFold", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "sourceId", "sourceIdNEQ", "sourceIdIn", "sourceIdNotIn", "sourceIdGT", "sourceIdGTE", "sourceIdLT", "sourceIdLTE", "sourceIdContains", "sourceIdHasPrefix", "sourceIdHasSuffix", "sourceIdEqualFold", "sourceIdContainsFold", "key", "keyNEQ", "keyIn", "keyNotIn", "keyGT", "keyGTE", "keyLT", "keyLTE", "keyContains", "keyHasPrefix", "keyHasSuffix", "keyEqualFold", "keyContainsFold", "applicationId", "applicationIdNEQ", "applicationIdIn", "applicationIdNotIn", "applicationIdGT", "applicationIdGTE", "applicationIdLT", "applicationIdLTE", "applicationIdContains", "applicationIdHasPrefix", "applicationIdHasSuffix", "applicationIdIsNil", "applicationIdNotNil", "applicationIdEqualFold", "applicationIdContainsFold", "assetGroupId", "assetGroupIdNEQ", "assetGroupIdIn", "assetGroupIdNotIn", "assetGroupIdGT", "assetGroupIdGTE", "assetGroupIdLT", "assetGroupIdLTE", "assetGroupIdContains", "assetGroupIdHasPrefix", "assetGroupIdHasSuffix", "assetGroupIdIsNil", "assetGroupIdNotNil", "assetGroupIdEqualFold", "assetGroupIdContainsFold", "scanKey", "scanKeyNEQ", "scanKeyIn", "scanKeyNotIn", "scanKeyGT", "scanKeyGTE", "scanKeyLT", "scanKeyLTE", "scanKeyContains", "scanKeyHasPrefix", "scanKeyHasSuffix", "scanKeyEqualFold", "scanKeyContainsFold", "title", "titleNEQ", "titleIn", "titleNotIn", "titleGT", "titleGTE", "titleLT", "titleLTE", "titleContains", "titleHasPrefix", "titleHasSuffix", "titleEqualFold", "titleContainsFold", "severity", "severityNEQ", "severityIn", "severityNotIn", "severityGT", "severityGTE", "severityLT", "severityLTE", "severityContains", "severityHasPrefix", "severityHasSuffix", "severityEqualFold", "severityContainsFold", "status", "statusNEQ", "statusIn", "statusNotIn", "statusGT", "statusGTE", "statusLT", "statusLTE", "statusContains", "statusHasPrefix", "statusHasSuffix", "statusEqualFold", "statusContainsFold", "new", "newNEQ", "newIsNil", "newNotNil", "cvss2", "cvss2NEQ", "cvss2In", "cvss2NotIn", "cvss2GT", "cvss2GTE", "cvss2LT", "cvss2LTE", "cvss2IsNil", "cvss2NotNil", "cvss3", "cvss3NEQ", "cvss3In", "cvss3NotIn", "cvss3GT", "cvss3GTE", "cvss3LT", "cvss3LTE", "cvss3IsNil", "cvss3NotNil", "cwe", "cweNEQ", "cweIn", "cweNotIn", "cweGT", "cweGTE", "cweLT", "cweLTE", "cweContains", "cweHasPrefix", "cweHasSuffix", "cweEqualFold", "cweContainsFold", "cve", "cveNEQ", "cveIn", "cveNotIn", "cveGT", "cveGTE", "cveLT", "cveLTE", "cveContains", "cveHasPrefix", "cveHasSuffix", "cveEqualFold", "cveContainsFold", "asset", "assetNEQ", "assetIn", "assetNotIn", "assetGT", "assetGTE", "assetLT", "assetLTE", "assetContains", "assetHasPrefix", "assetHasSuffix", "assetEqualFold", "assetContainsFold", "hasExploits", "hasExploitsNEQ", "hasExploitsIsNil", "hasExploitsNotNil"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -10883,92 +10883,92 @@ func (ec *executionContext) unmarshalInputFindingWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.UpdatedAtLTE = data
-		case "sourceID":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceID"))
+		case "sourceId":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceId"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceID = data
-		case "sourceIDNEQ":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDNEQ"))
+		case "sourceIdNEQ":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdNEQ"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDNEQ = data
-		case "sourceIDIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDIn"))
+		case "sourceIdIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdIn"))
 			data, err := ec.unmarshalOString2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDIn = data
-		case "sourceIDNotIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDNotIn"))
+		case "sourceIdNotIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdNotIn"))
 			data, err := ec.unmarshalOString2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDNotIn = data
-		case "sourceIDGT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDGT"))
+		case "sourceIdGT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdGT"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDGT = data
-		case "sourceIDGTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDGTE"))
+		case "sourceIdGTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdGTE"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDGTE = data
-		case "sourceIDLT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDLT"))
+		case "sourceIdLT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdLT"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDLT = data
-		case "sourceIDLTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDLTE"))
+		case "sourceIdLTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdLTE"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDLTE = data
-		case "sourceIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDContains"))
+		case "sourceIdContains":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdContains"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDContains = data
-		case "sourceIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDHasPrefix"))
+		case "sourceIdHasPrefix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdHasPrefix"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDHasPrefix = data
-		case "sourceIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDHasSuffix"))
+		case "sourceIdHasSuffix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdHasSuffix"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDHasSuffix = data
-		case "sourceIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDEqualFold"))
+		case "sourceIdEqualFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdEqualFold"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDEqualFold = data
-		case "sourceIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDContainsFold"))
+		case "sourceIdContainsFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdContainsFold"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
@@ -11065,211 +11065,211 @@ func (ec *executionContext) unmarshalInputFindingWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.KeyContainsFold = data
-		case "applicationID":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationID"))
+		case "applicationId":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationId"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationID = data
-		case "applicationIDNEQ":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDNEQ"))
+		case "applicationIdNEQ":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdNEQ"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDNEQ = data
-		case "applicationIDIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDIn"))
+		case "applicationIdIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdIn"))
 			data, err := ec.unmarshalOID2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDIn = data
-		case "applicationIDNotIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDNotIn"))
+		case "applicationIdNotIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdNotIn"))
 			data, err := ec.unmarshalOID2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDNotIn = data
-		case "applicationIDGT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDGT"))
+		case "applicationIdGT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdGT"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDGT = data
-		case "applicationIDGTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDGTE"))
+		case "applicationIdGTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdGTE"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDGTE = data
-		case "applicationIDLT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDLT"))
+		case "applicationIdLT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdLT"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDLT = data
-		case "applicationIDLTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDLTE"))
+		case "applicationIdLTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdLTE"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDLTE = data
-		case "applicationIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDContains"))
+		case "applicationIdContains":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdContains"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDContains = data
-		case "applicationIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDHasPrefix"))
+		case "applicationIdHasPrefix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdHasPrefix"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDHasPrefix = data
-		case "applicationIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDHasSuffix"))
+		case "applicationIdHasSuffix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdHasSuffix"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDHasSuffix = data
-		case "applicationIDIsNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDIsNil"))
+		case "applicationIdIsNil":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdIsNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDIsNil = data
-		case "applicationIDNotNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDNotNil"))
+		case "applicationIdNotNil":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdNotNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDNotNil = data
-		case "applicationIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDEqualFold"))
+		case "applicationIdEqualFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdEqualFold"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDEqualFold = data
-		case "applicationIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDContainsFold"))
+		case "applicationIdContainsFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdContainsFold"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDContainsFold = data
-		case "assetGroupID":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupID"))
+		case "assetGroupId":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupId"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupID = data
-		case "assetGroupIDNEQ":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDNEQ"))
+		case "assetGroupIdNEQ":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdNEQ"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDNEQ = data
-		case "assetGroupIDIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDIn"))
+		case "assetGroupIdIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdIn"))
 			data, err := ec.unmarshalOID2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDIn = data
-		case "assetGroupIDNotIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDNotIn"))
+		case "assetGroupIdNotIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdNotIn"))
 			data, err := ec.unmarshalOID2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDNotIn = data
-		case "assetGroupIDGT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDGT"))
+		case "assetGroupIdGT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdGT"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDGT = data
-		case "assetGroupIDGTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDGTE"))
+		case "assetGroupIdGTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdGTE"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDGTE = data
-		case "assetGroupIDLT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDLT"))
+		case "assetGroupIdLT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdLT"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDLT = data
-		case "assetGroupIDLTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDLTE"))
+		case "assetGroupIdLTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdLTE"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDLTE = data
-		case "assetGroupIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDContains"))
+		case "assetGroupIdContains":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdContains"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDContains = data
-		case "assetGroupIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDHasPrefix"))
+		case "assetGroupIdHasPrefix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdHasPrefix"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDHasPrefix = data
-		case "assetGroupIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDHasSuffix"))
+		case "assetGroupIdHasSuffix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdHasSuffix"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDHasSuffix = data
-		case "assetGroupIDIsNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDIsNil"))
+		case "assetGroupIdIsNil":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdIsNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDIsNil = data
-		case "assetGroupIDNotNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDNotNil"))
+		case "assetGroupIdNotNil":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdNotNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDNotNil = data
-		case "assetGroupIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDEqualFold"))
+		case "assetGroupIdEqualFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdEqualFold"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDEqualFold = data
-		case "assetGroupIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDContainsFold"))
+		case "assetGroupIdContainsFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdContainsFold"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
@@ -12720,7 +12720,7 @@ func (ec *executionContext) unmarshalInputReportWhereInput(ctx context.Context, 
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "idEqualFold", "idContainsFold", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "sourceID", "sourceIDNEQ", "sourceIDIn", "sourceIDNotIn", "sourceIDGT", "sourceIDGTE", "sourceIDLT", "sourceIDLTE", "sourceIDContains", "sourceIDHasPrefix", "sourceIDHasSuffix", "sourceIDEqualFold", "sourceIDContainsFold", "key", "keyNEQ", "keyIn", "keyNotIn", "keyGT", "keyGTE", "keyLT", "keyLTE", "keyContains", "keyHasPrefix", "keyHasSuffix", "keyEqualFold", "keyContainsFold", "applicationID", "applicationIDNEQ", "applicationIDIn", "applicationIDNotIn", "applicationIDGT", "applicationIDGTE", "applicationIDLT", "applicationIDLTE", "applicationIDContains", "applicationIDHasPrefix", "applicationIDHasSuffix", "applicationIDIsNil", "applicationIDNotNil", "applicationIDEqualFold", "applicationIDContainsFold", "assetGroupID", "assetGroupIDNEQ", "assetGroupIDIn", "assetGroupIDNotIn", "assetGroupIDGT", "assetGroupIDGTE", "assetGroupIDLT", "assetGroupIDLTE", "assetGroupIDContains", "assetGroupIDHasPrefix", "assetGroupIDHasSuffix", "assetGroupIDIsNil", "assetGroupIDNotNil", "assetGroupIDEqualFold", "assetGroupIDContainsFold", "scanKey", "scanKeyNEQ", "scanKeyIn", "scanKeyNotIn", "scanKeyGT", "scanKeyGTE", "scanKeyLT", "scanKeyLTE", "scanKeyContains", "scanKeyHasPrefix", "scanKeyHasSuffix", "scanKeyEqualFold", "scanKeyContainsFold"}
+	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "idEqualFold", "idContainsFold", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "sourceId", "sourceIdNEQ", "sourceIdIn", "sourceIdNotIn", "sourceIdGT", "sourceIdGTE", "sourceIdLT", "sourceIdLTE", "sourceIdContains", "sourceIdHasPrefix", "sourceIdHasSuffix", "sourceIdEqualFold", "sourceIdContainsFold", "key", "keyNEQ", "keyIn", "keyNotIn", "keyGT", "keyGTE", "keyLT", "keyLTE", "keyContains", "keyHasPrefix", "keyHasSuffix", "keyEqualFold", "keyContainsFold", "applicationId", "applicationIdNEQ", "applicationIdIn", "applicationIdNotIn", "applicationIdGT", "applicationIdGTE", "applicationIdLT", "applicationIdLTE", "applicationIdContains", "applicationIdHasPrefix", "applicationIdHasSuffix", "applicationIdIsNil", "applicationIdNotNil", "applicationIdEqualFold", "applicationIdContainsFold", "assetGroupId", "assetGroupIdNEQ", "assetGroupIdIn", "assetGroupIdNotIn", "assetGroupIdGT", "assetGroupIdGTE", "assetGroupIdLT", "assetGroupIdLTE", "assetGroupIdContains", "assetGroupIdHasPrefix", "assetGroupIdHasSuffix", "assetGroupIdIsNil", "assetGroupIdNotNil", "assetGroupIdEqualFold", "assetGroupIdContainsFold", "scanKey", "scanKeyNEQ", "scanKeyIn", "scanKeyNotIn", "scanKeyGT", "scanKeyGTE", "scanKeyLT", "scanKeyLTE", "scanKeyContains", "scanKeyHasPrefix", "scanKeyHasSuffix", "scanKeyEqualFold", "scanKeyContainsFold"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -12930,92 +12930,92 @@ func (ec *executionContext) unmarshalInputReportWhereInput(ctx context.Context, 
 				return it, err
 			}
 			it.UpdatedAtLTE = data
-		case "sourceID":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceID"))
+		case "sourceId":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceId"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceID = data
-		case "sourceIDNEQ":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDNEQ"))
+		case "sourceIdNEQ":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdNEQ"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDNEQ = data
-		case "sourceIDIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDIn"))
+		case "sourceIdIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdIn"))
 			data, err := ec.unmarshalOString2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDIn = data
-		case "sourceIDNotIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDNotIn"))
+		case "sourceIdNotIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdNotIn"))
 			data, err := ec.unmarshalOString2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDNotIn = data
-		case "sourceIDGT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDGT"))
+		case "sourceIdGT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdGT"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDGT = data
-		case "sourceIDGTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDGTE"))
+		case "sourceIdGTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdGTE"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDGTE = data
-		case "sourceIDLT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDLT"))
+		case "sourceIdLT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdLT"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDLT = data
-		case "sourceIDLTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDLTE"))
+		case "sourceIdLTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdLTE"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDLTE = data
-		case "sourceIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDContains"))
+		case "sourceIdContains":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdContains"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDContains = data
-		case "sourceIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDHasPrefix"))
+		case "sourceIdHasPrefix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdHasPrefix"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDHasPrefix = data
-		case "sourceIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDHasSuffix"))
+		case "sourceIdHasSuffix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdHasSuffix"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDHasSuffix = data
-		case "sourceIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDEqualFold"))
+		case "sourceIdEqualFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdEqualFold"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDEqualFold = data
-		case "sourceIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDContainsFold"))
+		case "sourceIdContainsFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdContainsFold"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
@@ -13112,211 +13112,211 @@ func (ec *executionContext) unmarshalInputReportWhereInput(ctx context.Context, 
 				return it, err
 			}
 			it.KeyContainsFold = data
-		case "applicationID":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationID"))
+		case "applicationId":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationId"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationID = data
-		case "applicationIDNEQ":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDNEQ"))
+		case "applicationIdNEQ":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdNEQ"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDNEQ = data
-		case "applicationIDIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDIn"))
+		case "applicationIdIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdIn"))
 			data, err := ec.unmarshalOID2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDIn = data
-		case "applicationIDNotIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDNotIn"))
+		case "applicationIdNotIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdNotIn"))
 			data, err := ec.unmarshalOID2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDNotIn = data
-		case "applicationIDGT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDGT"))
+		case "applicationIdGT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdGT"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDGT = data
-		case "applicationIDGTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDGTE"))
+		case "applicationIdGTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdGTE"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDGTE = data
-		case "applicationIDLT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDLT"))
+		case "applicationIdLT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdLT"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDLT = data
-		case "applicationIDLTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDLTE"))
+		case "applicationIdLTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdLTE"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDLTE = data
-		case "applicationIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDContains"))
+		case "applicationIdContains":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdContains"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDContains = data
-		case "applicationIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDHasPrefix"))
+		case "applicationIdHasPrefix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdHasPrefix"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDHasPrefix = data
-		case "applicationIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDHasSuffix"))
+		case "applicationIdHasSuffix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdHasSuffix"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDHasSuffix = data
-		case "applicationIDIsNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDIsNil"))
+		case "applicationIdIsNil":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdIsNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDIsNil = data
-		case "applicationIDNotNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDNotNil"))
+		case "applicationIdNotNil":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdNotNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDNotNil = data
-		case "applicationIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDEqualFold"))
+		case "applicationIdEqualFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdEqualFold"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDEqualFold = data
-		case "applicationIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDContainsFold"))
+		case "applicationIdContainsFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdContainsFold"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDContainsFold = data
-		case "assetGroupID":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupID"))
+		case "assetGroupId":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupId"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupID = data
-		case "assetGroupIDNEQ":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDNEQ"))
+		case "assetGroupIdNEQ":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdNEQ"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDNEQ = data
-		case "assetGroupIDIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDIn"))
+		case "assetGroupIdIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdIn"))
 			data, err := ec.unmarshalOID2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDIn = data
-		case "assetGroupIDNotIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDNotIn"))
+		case "assetGroupIdNotIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdNotIn"))
 			data, err := ec.unmarshalOID2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDNotIn = data
-		case "assetGroupIDGT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDGT"))
+		case "assetGroupIdGT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdGT"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDGT = data
-		case "assetGroupIDGTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDGTE"))
+		case "assetGroupIdGTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdGTE"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDGTE = data
-		case "assetGroupIDLT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDLT"))
+		case "assetGroupIdLT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdLT"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDLT = data
-		case "assetGroupIDLTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDLTE"))
+		case "assetGroupIdLTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdLTE"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDLTE = data
-		case "assetGroupIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDContains"))
+		case "assetGroupIdContains":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdContains"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDContains = data
-		case "assetGroupIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDHasPrefix"))
+		case "assetGroupIdHasPrefix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdHasPrefix"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDHasPrefix = data
-		case "assetGroupIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDHasSuffix"))
+		case "assetGroupIdHasSuffix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdHasSuffix"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDHasSuffix = data
-		case "assetGroupIDIsNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDIsNil"))
+		case "assetGroupIdIsNil":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdIsNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDIsNil = data
-		case "assetGroupIDNotNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDNotNil"))
+		case "assetGroupIdNotNil":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdNotNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDNotNil = data
-		case "assetGroupIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDEqualFold"))
+		case "assetGroupIdEqualFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdEqualFold"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDEqualFold = data
-		case "assetGroupIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDContainsFold"))
+		case "assetGroupIdContainsFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdContainsFold"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
@@ -13429,7 +13429,7 @@ func (ec *executionContext) unmarshalInputScanWhereInput(ctx context.Context, ob
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "idEqualFold", "idContainsFold", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "sourceID", "sourceIDNEQ", "sourceIDIn", "sourceIDNotIn", "sourceIDGT", "sourceIDGTE", "sourceIDLT", "sourceIDLTE", "sourceIDContains", "sourceIDHasPrefix", "sourceIDHasSuffix", "sourceIDEqualFold", "sourceIDContainsFold", "key", "keyNEQ", "keyIn", "keyNotIn", "keyGT", "keyGTE", "keyLT", "keyLTE", "keyContains", "keyHasPrefix", "keyHasSuffix", "keyEqualFold", "keyContainsFold", "applicationID", "applicationIDNEQ", "applicationIDIn", "applicationIDNotIn", "applicationIDGT", "applicationIDGTE", "applicationIDLT", "applicationIDLTE", "applicationIDContains", "applicationIDHasPrefix", "applicationIDHasSuffix", "applicationIDIsNil", "applicationIDNotNil", "applicationIDEqualFold", "applicationIDContainsFold", "assetGroupID", "assetGroupIDNEQ", "assetGroupIDIn", "assetGroupIDNotIn", "assetGroupIDGT", "assetGroupIDGTE", "assetGroupIDLT", "assetGroupIDLTE", "assetGroupIDContains", "assetGroupIDHasPrefix", "assetGroupIDHasSuffix", "assetGroupIDIsNil", "assetGroupIDNotNil", "assetGroupIDEqualFold", "assetGroupIDContainsFold", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "nameEqualFold", "nameContainsFold", "type", "typeNEQ", "typeIn", "typeNotIn", "typeGT", "typeGTE", "typeLT", "typeLTE", "typeContains", "typeHasPrefix", "typeHasSuffix", "typeEqualFold", "typeContainsFold", "status", "statusNEQ", "statusIn", "statusNotIn", "statusGT", "statusGTE", "statusLT", "statusLTE", "statusContains", "statusHasPrefix", "statusHasSuffix", "statusEqualFold", "statusContainsFold", "target", "targetNEQ", "targetIn", "targetNotIn", "targetGT", "targetGTE", "targetLT", "targetLTE", "targetContains", "targetHasPrefix", "targetHasSuffix", "targetEqualFold", "targetContainsFold", "startsAt", "startsAtNEQ", "startsAtIn", "startsAtNotIn", "startsAtGT", "startsAtGTE", "startsAtLT", "startsAtLTE", "startsAtIsNil", "startsAtNotNil", "startedAt", "startedAtNEQ", "startedAtIn", "startedAtNotIn", "startedAtGT", "startedAtGTE", "startedAtLT", "startedAtLTE", "startedAtIsNil", "startedAtNotNil", "finishedAt", "finishedAtNEQ", "finishedAtIn", "finishedAtNotIn", "finishedAtGT", "finishedAtGTE", "finishedAtLT", "finishedAtLTE", "finishedAtIsNil", "finishedAtNotNil", "durationSeconds", "durationSecondsNEQ", "durationSecondsIn", "durationSecondsNotIn", "durationSecondsGT", "durationSecondsGTE", "durationSecondsLT", "durationSecondsLTE", "durationSecondsIsNil", "durationSecondsNotNil", "progressPercent", "progressPercentNEQ", "progressPercentIn", "progressPercentNotIn", "progressPercentGT", "progressPercentGTE", "progressPercentLT", "progressPercentLTE", "progressPercentIsNil", "progressPercentNotNil", "critical", "criticalNEQ", "criticalIn", "criticalNotIn", "criticalGT", "criticalGTE", "criticalLT", "criticalLTE", "criticalIsNil", "criticalNotNil", "high", "highNEQ", "highIn", "highNotIn", "highGT", "highGTE", "highLT", "highLTE", "highIsNil", "highNotNil", "medium", "mediumNEQ", "mediumIn", "mediumNotIn", "mediumGT", "mediumGTE", "mediumLT", "mediumLTE", "mediumIsNil", "mediumNotNil", "low", "lowNEQ", "lowIn", "lowNotIn", "lowGT", "lowGTE", "lowLT", "lowLTE", "lowIsNil", "lowNotNil", "info", "infoNEQ", "infoIn", "infoNotIn", "infoGT", "infoGTE", "infoLT", "infoLTE", "infoIsNil", "infoNotNil", "total", "totalNEQ", "totalIn", "totalNotIn", "totalGT", "totalGTE", "totalLT", "totalLTE", "totalIsNil", "totalNotNil", "branch", "branchNEQ", "branchIn", "branchNotIn", "branchGT", "branchGTE", "branchLT", "branchLTE", "branchContains", "branchHasPrefix", "branchHasSuffix", "branchEqualFold", "branchContainsFold", "outOfDateCount", "outOfDateCountNEQ", "outOfDateCountIn", "outOfDateCountNotIn", "outOfDateCountGT", "outOfDateCountGTE", "outOfDateCountLT", "outOfDateCountLTE", "outOfDateCountIsNil", "outOfDateCountNotNil", "licenceCount", "licenceCountNEQ", "licenceCountIn", "licenceCountNotIn", "licenceCountGT", "licenceCountGTE", "licenceCountLT", "licenceCountLTE", "licenceCountIsNil", "licenceCountNotNil"}
+	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "idEqualFold", "idContainsFold", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "sourceId", "sourceIdNEQ", "sourceIdIn", "sourceIdNotIn", "sourceIdGT", "sourceIdGTE", "sourceIdLT", "sourceIdLTE", "sourceIdContains", "sourceIdHasPrefix", "sourceIdHasSuffix", "sourceIdEqualFold", "sourceIdContainsFold", "key", "keyNEQ", "keyIn", "keyNotIn", "keyGT", "keyGTE", "keyLT", "keyLTE", "keyContains", "keyHasPrefix", "keyHasSuffix", "keyEqualFold", "keyContainsFold", "applicationId", "applicationIdNEQ", "applicationIdIn", "applicationIdNotIn", "applicationIdGT", "applicationIdGTE", "applicationIdLT", "applicationIdLTE", "applicationIdContains", "applicationIdHasPrefix", "applicationIdHasSuffix", "applicationIdIsNil", "applicationIdNotNil", "applicationIdEqualFold", "applicationIdContainsFold", "assetGroupId", "assetGroupIdNEQ", "assetGroupIdIn", "assetGroupIdNotIn", "assetGroupIdGT", "assetGroupIdGTE", "assetGroupIdLT", "assetGroupIdLTE", "assetGroupIdContains", "assetGroupIdHasPrefix", "assetGroupIdHasSuffix", "assetGroupIdIsNil", "assetGroupIdNotNil", "assetGroupIdEqualFold", "assetGroupIdContainsFold", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "nameEqualFold", "nameContainsFold", "type", "typeNEQ", "typeIn", "typeNotIn", "typeGT", "typeGTE", "typeLT", "typeLTE", "typeContains", "typeHasPrefix", "typeHasSuffix", "typeEqualFold", "typeContainsFold", "status", "statusNEQ", "statusIn", "statusNotIn", "statusGT", "statusGTE", "statusLT", "statusLTE", "statusContains", "statusHasPrefix", "statusHasSuffix", "statusEqualFold", "statusContainsFold", "target", "targetNEQ", "targetIn", "targetNotIn", "targetGT", "targetGTE", "targetLT", "targetLTE", "targetContains", "targetHasPrefix", "targetHasSuffix", "targetEqualFold", "targetContainsFold", "startsAt", "startsAtNEQ", "startsAtIn", "startsAtNotIn", "startsAtGT", "startsAtGTE", "startsAtLT", "startsAtLTE", "startsAtIsNil", "startsAtNotNil", "startedAt", "startedAtNEQ", "startedAtIn", "startedAtNotIn", "startedAtGT", "startedAtGTE", "startedAtLT", "startedAtLTE", "startedAtIsNil", "startedAtNotNil", "finishedAt", "finishedAtNEQ", "finishedAtIn", "finishedAtNotIn", "finishedAtGT", "finishedAtGTE", "finishedAtLT", "finishedAtLTE", "finishedAtIsNil", "finishedAtNotNil", "durationSeconds", "durationSecondsNEQ", "durationSecondsIn", "durationSecondsNotIn", "durationSecondsGT", "durationSecondsGTE", "durationSecondsLT", "durationSecondsLTE", "durationSecondsIsNil", "durationSecondsNotNil", "progressPercent", "progressPercentNEQ", "progressPercentIn", "progressPercentNotIn", "progressPercentGT", "progressPercentGTE", "progressPercentLT", "progressPercentLTE", "progressPercentIsNil", "progressPercentNotNil", "critical", "criticalNEQ", "criticalIn", "criticalNotIn", "criticalGT", "criticalGTE", "criticalLT", "criticalLTE", "criticalIsNil", "criticalNotNil", "high", "highNEQ", "highIn", "highNotIn", "highGT", "highGTE", "highLT", "highLTE", "highIsNil", "highNotNil", "medium", "mediumNEQ", "mediumIn", "mediumNotIn", "mediumGT", "mediumGTE", "mediumLT", "mediumLTE", "mediumIsNil", "mediumNotNil", "low", "lowNEQ", "lowIn", "lowNotIn", "lowGT", "lowGTE", "lowLT", "lowLTE", "lowIsNil", "lowNotNil", "info", "infoNEQ", "infoIn", "infoNotIn", "infoGT", "infoGTE", "infoLT", "infoLTE", "infoIsNil", "infoNotNil", "total", "totalNEQ", "totalIn", "totalNotIn", "totalGT", "totalGTE", "totalLT", "totalLTE", "totalIsNil", "totalNotNil", "branch", "branchNEQ", "branchIn", "branchNotIn", "branchGT", "branchGTE", "branchLT", "branchLTE", "branchContains", "branchHasPrefix", "branchHasSuffix", "branchEqualFold", "branchContainsFold", "outOfDateCount", "outOfDateCountNEQ", "outOfDateCountIn", "outOfDateCountNotIn", "outOfDateCountGT", "outOfDateCountGTE", "outOfDateCountLT", "outOfDateCountLTE", "outOfDateCountIsNil", "outOfDateCountNotNil", "licenceCount", "licenceCountNEQ", "licenceCountIn", "licenceCountNotIn", "licenceCountGT", "licenceCountGTE", "licenceCountLT", "licenceCountLTE", "licenceCountIsNil", "licenceCountNotNil"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -13639,92 +13639,92 @@ func (ec *executionContext) unmarshalInputScanWhereInput(ctx context.Context, ob
 				return it, err
 			}
 			it.UpdatedAtLTE = data
-		case "sourceID":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceID"))
+		case "sourceId":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceId"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceID = data
-		case "sourceIDNEQ":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDNEQ"))
+		case "sourceIdNEQ":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdNEQ"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDNEQ = data
-		case "sourceIDIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDIn"))
+		case "sourceIdIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdIn"))
 			data, err := ec.unmarshalOString2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDIn = data
-		case "sourceIDNotIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDNotIn"))
+		case "sourceIdNotIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdNotIn"))
 			data, err := ec.unmarshalOString2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDNotIn = data
-		case "sourceIDGT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDGT"))
+		case "sourceIdGT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdGT"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDGT = data
-		case "sourceIDGTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDGTE"))
+		case "sourceIdGTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdGTE"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDGTE = data
-		case "sourceIDLT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDLT"))
+		case "sourceIdLT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdLT"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDLT = data
-		case "sourceIDLTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDLTE"))
+		case "sourceIdLTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdLTE"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDLTE = data
-		case "sourceIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDContains"))
+		case "sourceIdContains":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdContains"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDContains = data
-		case "sourceIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDHasPrefix"))
+		case "sourceIdHasPrefix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdHasPrefix"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDHasPrefix = data
-		case "sourceIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDHasSuffix"))
+		case "sourceIdHasSuffix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdHasSuffix"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDHasSuffix = data
-		case "sourceIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDEqualFold"))
+		case "sourceIdEqualFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdEqualFold"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDEqualFold = data
-		case "sourceIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDContainsFold"))
+		case "sourceIdContainsFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdContainsFold"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
@@ -13821,211 +13821,211 @@ func (ec *executionContext) unmarshalInputScanWhereInput(ctx context.Context, ob
 				return it, err
 			}
 			it.KeyContainsFold = data
-		case "applicationID":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationID"))
+		case "applicationId":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationId"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationID = data
-		case "applicationIDNEQ":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDNEQ"))
+		case "applicationIdNEQ":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdNEQ"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDNEQ = data
-		case "applicationIDIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDIn"))
+		case "applicationIdIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdIn"))
 			data, err := ec.unmarshalOID2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDIn = data
-		case "applicationIDNotIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDNotIn"))
+		case "applicationIdNotIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdNotIn"))
 			data, err := ec.unmarshalOID2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDNotIn = data
-		case "applicationIDGT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDGT"))
+		case "applicationIdGT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdGT"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDGT = data
-		case "applicationIDGTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDGTE"))
+		case "applicationIdGTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdGTE"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDGTE = data
-		case "applicationIDLT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDLT"))
+		case "applicationIdLT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdLT"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDLT = data
-		case "applicationIDLTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDLTE"))
+		case "applicationIdLTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdLTE"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDLTE = data
-		case "applicationIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDContains"))
+		case "applicationIdContains":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdContains"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDContains = data
-		case "applicationIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDHasPrefix"))
+		case "applicationIdHasPrefix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdHasPrefix"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDHasPrefix = data
-		case "applicationIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDHasSuffix"))
+		case "applicationIdHasSuffix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdHasSuffix"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDHasSuffix = data
-		case "applicationIDIsNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDIsNil"))
+		case "applicationIdIsNil":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdIsNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDIsNil = data
-		case "applicationIDNotNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDNotNil"))
+		case "applicationIdNotNil":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdNotNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDNotNil = data
-		case "applicationIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDEqualFold"))
+		case "applicationIdEqualFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdEqualFold"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDEqualFold = data
-		case "applicationIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDContainsFold"))
+		case "applicationIdContainsFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdContainsFold"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDContainsFold = data
-		case "assetGroupID":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupID"))
+		case "assetGroupId":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupId"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupID = data
-		case "assetGroupIDNEQ":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDNEQ"))
+		case "assetGroupIdNEQ":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdNEQ"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDNEQ = data
-		case "assetGroupIDIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDIn"))
+		case "assetGroupIdIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdIn"))
 			data, err := ec.unmarshalOID2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDIn = data
-		case "assetGroupIDNotIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDNotIn"))
+		case "assetGroupIdNotIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdNotIn"))
 			data, err := ec.unmarshalOID2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDNotIn = data
-		case "assetGroupIDGT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDGT"))
+		case "assetGroupIdGT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdGT"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDGT = data
-		case "assetGroupIDGTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDGTE"))
+		case "assetGroupIdGTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdGTE"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDGTE = data
-		case "assetGroupIDLT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDLT"))
+		case "assetGroupIdLT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdLT"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDLT = data
-		case "assetGroupIDLTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDLTE"))
+		case "assetGroupIdLTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdLTE"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDLTE = data
-		case "assetGroupIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDContains"))
+		case "assetGroupIdContains":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdContains"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDContains = data
-		case "assetGroupIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDHasPrefix"))
+		case "assetGroupIdHasPrefix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdHasPrefix"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDHasPrefix = data
-		case "assetGroupIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDHasSuffix"))
+		case "assetGroupIdHasSuffix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdHasSuffix"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDHasSuffix = data
-		case "assetGroupIDIsNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDIsNil"))
+		case "assetGroupIdIsNil":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdIsNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDIsNil = data
-		case "assetGroupIDNotNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDNotNil"))
+		case "assetGroupIdNotNil":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdNotNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDNotNil = data
-		case "assetGroupIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDEqualFold"))
+		case "assetGroupIdEqualFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdEqualFold"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDEqualFold = data
-		case "assetGroupIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDContainsFold"))
+		case "assetGroupIdContainsFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdContainsFold"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
@@ -15453,7 +15453,7 @@ func (ec *executionContext) unmarshalInputSourceWhereInput(ctx context.Context, 
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "idEqualFold", "idContainsFold", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "nameEqualFold", "nameContainsFold", "kind", "kindNEQ", "kindIn", "kindNotIn", "kindGT", "kindGTE", "kindLT", "kindLTE", "kindContains", "kindHasPrefix", "kindHasSuffix", "kindEqualFold", "kindContainsFold", "assetGroupID", "assetGroupIDNEQ", "assetGroupIDIn", "assetGroupIDNotIn", "assetGroupIDGT", "assetGroupIDGTE", "assetGroupIDLT", "assetGroupIDLTE", "assetGroupIDContains", "assetGroupIDHasPrefix", "assetGroupIDHasSuffix", "assetGroupIDIsNil", "assetGroupIDNotNil", "assetGroupIDEqualFold", "assetGroupIDContainsFold", "enabled", "enabledNEQ", "timeZone", "timeZoneNEQ", "timeZoneIn", "timeZoneNotIn", "timeZoneGT", "timeZoneGTE", "timeZoneLT", "timeZoneLTE", "timeZoneContains", "timeZoneHasPrefix", "timeZoneHasSuffix", "timeZoneEqualFold", "timeZoneContainsFold"}
+	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "idEqualFold", "idContainsFold", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "nameEqualFold", "nameContainsFold", "kind", "kindNEQ", "kindIn", "kindNotIn", "kindGT", "kindGTE", "kindLT", "kindLTE", "kindContains", "kindHasPrefix", "kindHasSuffix", "kindEqualFold", "kindContainsFold", "assetGroupId", "assetGroupIdNEQ", "assetGroupIdIn", "assetGroupIdNotIn", "assetGroupIdGT", "assetGroupIdGTE", "assetGroupIdLT", "assetGroupIdLTE", "assetGroupIdContains", "assetGroupIdHasPrefix", "assetGroupIdHasSuffix", "assetGroupIdIsNil", "assetGroupIdNotNil", "assetGroupIdEqualFold", "assetGroupIdContainsFold", "enabled", "enabledNEQ", "timeZone", "timeZoneNEQ", "timeZoneIn", "timeZoneNotIn", "timeZoneGT", "timeZoneGTE", "timeZoneLT", "timeZoneLTE", "timeZoneContains", "timeZoneHasPrefix", "timeZoneHasSuffix", "timeZoneEqualFold", "timeZoneContainsFold"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -15845,106 +15845,106 @@ func (ec *executionContext) unmarshalInputSourceWhereInput(ctx context.Context, 
 				return it, err
 			}
 			it.KindContainsFold = data
-		case "assetGroupID":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupID"))
+		case "assetGroupId":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupId"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupID = data
-		case "assetGroupIDNEQ":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDNEQ"))
+		case "assetGroupIdNEQ":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdNEQ"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDNEQ = data
-		case "assetGroupIDIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDIn"))
+		case "assetGroupIdIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdIn"))
 			data, err := ec.unmarshalOID2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDIn = data
-		case "assetGroupIDNotIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDNotIn"))
+		case "assetGroupIdNotIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdNotIn"))
 			data, err := ec.unmarshalOID2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDNotIn = data
-		case "assetGroupIDGT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDGT"))
+		case "assetGroupIdGT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdGT"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDGT = data
-		case "assetGroupIDGTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDGTE"))
+		case "assetGroupIdGTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdGTE"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDGTE = data
-		case "assetGroupIDLT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDLT"))
+		case "assetGroupIdLT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdLT"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDLT = data
-		case "assetGroupIDLTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDLTE"))
+		case "assetGroupIdLTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdLTE"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDLTE = data
-		case "assetGroupIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDContains"))
+		case "assetGroupIdContains":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdContains"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDContains = data
-		case "assetGroupIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDHasPrefix"))
+		case "assetGroupIdHasPrefix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdHasPrefix"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDHasPrefix = data
-		case "assetGroupIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDHasSuffix"))
+		case "assetGroupIdHasSuffix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdHasSuffix"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDHasSuffix = data
-		case "assetGroupIDIsNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDIsNil"))
+		case "assetGroupIdIsNil":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdIsNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDIsNil = data
-		case "assetGroupIDNotNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDNotNil"))
+		case "assetGroupIdNotNil":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdNotNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDNotNil = data
-		case "assetGroupIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDEqualFold"))
+		case "assetGroupIdEqualFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdEqualFold"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDEqualFold = data
-		case "assetGroupIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDContainsFold"))
+		case "assetGroupIdContainsFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdContainsFold"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
@@ -16071,7 +16071,7 @@ func (ec *executionContext) unmarshalInputTicketWhereInput(ctx context.Context, 
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "idEqualFold", "idContainsFold", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "sourceID", "sourceIDNEQ", "sourceIDIn", "sourceIDNotIn", "sourceIDGT", "sourceIDGTE", "sourceIDLT", "sourceIDLTE", "sourceIDContains", "sourceIDHasPrefix", "sourceIDHasSuffix", "sourceIDEqualFold", "sourceIDContainsFold", "key", "keyNEQ", "keyIn", "keyNotIn", "keyGT", "keyGTE", "keyLT", "keyLTE", "keyContains", "keyHasPrefix", "keyHasSuffix", "keyEqualFold", "keyContainsFold", "applicationID", "applicationIDNEQ", "applicationIDIn", "applicationIDNotIn", "applicationIDGT", "applicationIDGTE", "applicationIDLT", "applicationIDLTE", "applicationIDContains", "applicationIDHasPrefix", "applicationIDHasSuffix", "applicationIDIsNil", "applicationIDNotNil", "applicationIDEqualFold", "applicationIDContainsFold", "assetGroupID", "assetGroupIDNEQ", "assetGroupIDIn", "assetGroupIDNotIn", "assetGroupIDGT", "assetGroupIDGTE", "assetGroupIDLT", "assetGroupIDLTE", "assetGroupIDContains", "assetGroupIDHasPrefix", "assetGroupIDHasSuffix", "assetGroupIDIsNil", "assetGroupIDNotNil", "assetGroupIDEqualFold", "assetGroupIDContainsFold", "number", "numberNEQ", "numberIn", "numberNotIn", "numberGT", "numberGTE", "numberLT", "numberLTE", "numberIsNil", "numberNotNil", "title", "titleNEQ", "titleIn", "titleNotIn", "titleGT", "titleGTE", "titleLT", "titleLTE", "titleContains", "titleHasPrefix", "titleHasSuffix", "titleEqualFold", "titleContainsFold", "status", "statusNEQ", "statusIn", "statusNotIn", "statusGT", "statusGTE", "statusLT", "statusLTE", "statusContains", "statusHasPrefix", "statusHasSuffix", "statusEqualFold", "statusContainsFold", "severity", "severityNEQ", "severityIn", "severityNotIn", "severityGT", "severityGTE", "severityLT", "severityLTE", "severityContains", "severityHasPrefix", "severityHasSuffix", "severityEqualFold", "severityContainsFold", "asset", "assetNEQ", "assetIn", "assetNotIn", "assetGT", "assetGTE", "assetLT", "assetLTE", "assetContains", "assetHasPrefix", "assetHasSuffix", "assetEqualFold", "assetContainsFold"}
+	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "idEqualFold", "idContainsFold", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "sourceId", "sourceIdNEQ", "sourceIdIn", "sourceIdNotIn", "sourceIdGT", "sourceIdGTE", "sourceIdLT", "sourceIdLTE", "sourceIdContains", "sourceIdHasPrefix", "sourceIdHasSuffix", "sourceIdEqualFold", "sourceIdContainsFold", "key", "keyNEQ", "keyIn", "keyNotIn", "keyGT", "keyGTE", "keyLT", "keyLTE", "keyContains", "keyHasPrefix", "keyHasSuffix", "keyEqualFold", "keyContainsFold", "applicationId", "applicationIdNEQ", "applicationIdIn", "applicationIdNotIn", "applicationIdGT", "applicationIdGTE", "applicationIdLT", "applicationIdLTE", "applicationIdContains", "applicationIdHasPrefix", "applicationIdHasSuffix", "applicationIdIsNil", "applicationIdNotNil", "applicationIdEqualFold", "applicationIdContainsFold", "assetGroupId", "assetGroupIdNEQ", "assetGroupIdIn", "assetGroupIdNotIn", "assetGroupIdGT", "assetGroupIdGTE", "assetGroupIdLT", "assetGroupIdLTE", "assetGroupIdContains", "assetGroupIdHasPrefix", "assetGroupIdHasSuffix", "assetGroupIdIsNil", "assetGroupIdNotNil", "assetGroupIdEqualFold", "assetGroupIdContainsFold", "number", "numberNEQ", "numberIn", "numberNotIn", "numberGT", "numberGTE", "numberLT", "numberLTE", "numberIsNil", "numberNotNil", "title", "titleNEQ", "titleIn", "titleNotIn", "titleGT", "titleGTE", "titleLT", "titleLTE", "titleContains", "titleHasPrefix", "titleHasSuffix", "titleEqualFold", "titleContainsFold", "status", "statusNEQ", "statusIn", "statusNotIn", "statusGT", "statusGTE", "statusLT", "statusLTE", "statusContains", "statusHasPrefix", "statusHasSuffix", "statusEqualFold", "statusContainsFold", "severity", "severityNEQ", "severityIn", "severityNotIn", "severityGT", "severityGTE", "severityLT", "severityLTE", "severityContains", "severityHasPrefix", "severityHasSuffix", "severityEqualFold", "severityContainsFold", "asset", "assetNEQ", "assetIn", "assetNotIn", "assetGT", "assetGTE", "assetLT", "assetLTE", "assetContains", "assetHasPrefix", "assetHasSuffix", "assetEqualFold", "assetContainsFold"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -16281,92 +16281,92 @@ func (ec *executionContext) unmarshalInputTicketWhereInput(ctx context.Context, 
 				return it, err
 			}
 			it.UpdatedAtLTE = data
-		case "sourceID":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceID"))
+		case "sourceId":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceId"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceID = data
-		case "sourceIDNEQ":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDNEQ"))
+		case "sourceIdNEQ":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdNEQ"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDNEQ = data
-		case "sourceIDIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDIn"))
+		case "sourceIdIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdIn"))
 			data, err := ec.unmarshalOString2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDIn = data
-		case "sourceIDNotIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDNotIn"))
+		case "sourceIdNotIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdNotIn"))
 			data, err := ec.unmarshalOString2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDNotIn = data
-		case "sourceIDGT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDGT"))
+		case "sourceIdGT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdGT"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDGT = data
-		case "sourceIDGTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDGTE"))
+		case "sourceIdGTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdGTE"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDGTE = data
-		case "sourceIDLT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDLT"))
+		case "sourceIdLT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdLT"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDLT = data
-		case "sourceIDLTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDLTE"))
+		case "sourceIdLTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdLTE"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDLTE = data
-		case "sourceIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDContains"))
+		case "sourceIdContains":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdContains"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDContains = data
-		case "sourceIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDHasPrefix"))
+		case "sourceIdHasPrefix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdHasPrefix"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDHasPrefix = data
-		case "sourceIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDHasSuffix"))
+		case "sourceIdHasSuffix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdHasSuffix"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDHasSuffix = data
-		case "sourceIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDEqualFold"))
+		case "sourceIdEqualFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdEqualFold"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.SourceIDEqualFold = data
-		case "sourceIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIDContainsFold"))
+		case "sourceIdContainsFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sourceIdContainsFold"))
 			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
@@ -16463,211 +16463,211 @@ func (ec *executionContext) unmarshalInputTicketWhereInput(ctx context.Context, 
 				return it, err
 			}
 			it.KeyContainsFold = data
-		case "applicationID":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationID"))
+		case "applicationId":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationId"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationID = data
-		case "applicationIDNEQ":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDNEQ"))
+		case "applicationIdNEQ":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdNEQ"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDNEQ = data
-		case "applicationIDIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDIn"))
+		case "applicationIdIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdIn"))
 			data, err := ec.unmarshalOID2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDIn = data
-		case "applicationIDNotIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDNotIn"))
+		case "applicationIdNotIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdNotIn"))
 			data, err := ec.unmarshalOID2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDNotIn = data
-		case "applicationIDGT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDGT"))
+		case "applicationIdGT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdGT"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDGT = data
-		case "applicationIDGTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDGTE"))
+		case "applicationIdGTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdGTE"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDGTE = data
-		case "applicationIDLT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDLT"))
+		case "applicationIdLT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdLT"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDLT = data
-		case "applicationIDLTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDLTE"))
+		case "applicationIdLTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdLTE"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDLTE = data
-		case "applicationIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDContains"))
+		case "applicationIdContains":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdContains"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDContains = data
-		case "applicationIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDHasPrefix"))
+		case "applicationIdHasPrefix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdHasPrefix"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDHasPrefix = data
-		case "applicationIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDHasSuffix"))
+		case "applicationIdHasSuffix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdHasSuffix"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDHasSuffix = data
-		case "applicationIDIsNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDIsNil"))
+		case "applicationIdIsNil":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdIsNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDIsNil = data
-		case "applicationIDNotNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDNotNil"))
+		case "applicationIdNotNil":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdNotNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDNotNil = data
-		case "applicationIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDEqualFold"))
+		case "applicationIdEqualFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdEqualFold"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDEqualFold = data
-		case "applicationIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIDContainsFold"))
+		case "applicationIdContainsFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("applicationIdContainsFold"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.ApplicationIDContainsFold = data
-		case "assetGroupID":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupID"))
+		case "assetGroupId":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupId"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupID = data
-		case "assetGroupIDNEQ":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDNEQ"))
+		case "assetGroupIdNEQ":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdNEQ"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDNEQ = data
-		case "assetGroupIDIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDIn"))
+		case "assetGroupIdIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdIn"))
 			data, err := ec.unmarshalOID2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDIn = data
-		case "assetGroupIDNotIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDNotIn"))
+		case "assetGroupIdNotIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdNotIn"))
 			data, err := ec.unmarshalOID2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDNotIn = data
-		case "assetGroupIDGT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDGT"))
+		case "assetGroupIdGT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdGT"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDGT = data
-		case "assetGroupIDGTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDGTE"))
+		case "assetGroupIdGTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdGTE"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDGTE = data
-		case "assetGroupIDLT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDLT"))
+		case "assetGroupIdLT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdLT"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDLT = data
-		case "assetGroupIDLTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDLTE"))
+		case "assetGroupIdLTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdLTE"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDLTE = data
-		case "assetGroupIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDContains"))
+		case "assetGroupIdContains":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdContains"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDContains = data
-		case "assetGroupIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDHasPrefix"))
+		case "assetGroupIdHasPrefix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdHasPrefix"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDHasPrefix = data
-		case "assetGroupIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDHasSuffix"))
+		case "assetGroupIdHasSuffix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdHasSuffix"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDHasSuffix = data
-		case "assetGroupIDIsNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDIsNil"))
+		case "assetGroupIdIsNil":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdIsNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDIsNil = data
-		case "assetGroupIDNotNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDNotNil"))
+		case "assetGroupIdNotNil":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdNotNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDNotNil = data
-		case "assetGroupIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDEqualFold"))
+		case "assetGroupIdEqualFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdEqualFold"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDEqualFold = data
-		case "assetGroupIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDContainsFold"))
+		case "assetGroupIdContainsFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdContainsFold"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
@@ -17725,7 +17725,7 @@ func (ec *executionContext) unmarshalInputWebhookWhereInput(ctx context.Context,
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "idEqualFold", "idContainsFold", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "nameEqualFold", "nameContainsFold", "assetGroupID", "assetGroupIDNEQ", "assetGroupIDIn", "assetGroupIDNotIn", "assetGroupIDGT", "assetGroupIDGTE", "assetGroupIDLT", "assetGroupIDLTE", "assetGroupIDContains", "assetGroupIDHasPrefix", "assetGroupIDHasSuffix", "assetGroupIDIsNil", "assetGroupIDNotNil", "assetGroupIDEqualFold", "assetGroupIDContainsFold", "endpointID", "endpointIDNEQ", "endpointIDIn", "endpointIDNotIn", "endpointIDGT", "endpointIDGTE", "endpointIDLT", "endpointIDLTE", "endpointIDContains", "endpointIDHasPrefix", "endpointIDHasSuffix", "endpointIDEqualFold", "endpointIDContainsFold", "global", "globalNEQ", "minSeverity", "minSeverityNEQ", "minSeverityIn", "minSeverityNotIn", "minSeverityGT", "minSeverityGTE", "minSeverityLT", "minSeverityLTE", "minSeverityContains", "minSeverityHasPrefix", "minSeverityHasSuffix", "minSeverityEqualFold", "minSeverityContainsFold", "onlyNew", "onlyNewNEQ", "format", "formatNEQ", "formatIn", "formatNotIn", "formatGT", "formatGTE", "formatLT", "formatLTE", "formatContains", "formatHasPrefix", "formatHasSuffix", "formatEqualFold", "formatContainsFold", "unknownCounts", "unknownCountsNEQ", "unknownCountsIn", "unknownCountsNotIn", "state", "stateNEQ", "stateIn", "stateNotIn", "stateReason", "stateReasonNEQ", "stateReasonIn", "stateReasonNotIn", "stateReasonGT", "stateReasonGTE", "stateReasonLT", "stateReasonLTE", "stateReasonContains", "stateReasonHasPrefix", "stateReasonHasSuffix", "stateReasonEqualFold", "stateReasonContainsFold", "timeoutSeconds", "timeoutSecondsNEQ", "timeoutSecondsIn", "timeoutSecondsNotIn", "timeoutSecondsGT", "timeoutSecondsGTE", "timeoutSecondsLT", "timeoutSecondsLTE"}
+	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "idEqualFold", "idContainsFold", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "nameEqualFold", "nameContainsFold", "assetGroupId", "assetGroupIdNEQ", "assetGroupIdIn", "assetGroupIdNotIn", "assetGroupIdGT", "assetGroupIdGTE", "assetGroupIdLT", "assetGroupIdLTE", "assetGroupIdContains", "assetGroupIdHasPrefix", "assetGroupIdHasSuffix", "assetGroupIdIsNil", "assetGroupIdNotNil", "assetGroupIdEqualFold", "assetGroupIdContainsFold", "endpointId", "endpointIdNEQ", "endpointIdIn", "endpointIdNotIn", "endpointIdGT", "endpointIdGTE", "endpointIdLT", "endpointIdLTE", "endpointIdContains", "endpointIdHasPrefix", "endpointIdHasSuffix", "endpointIdEqualFold", "endpointIdContainsFold", "global", "globalNEQ", "minSeverity", "minSeverityNEQ", "minSeverityIn", "minSeverityNotIn", "minSeverityGT", "minSeverityGTE", "minSeverityLT", "minSeverityLTE", "minSeverityContains", "minSeverityHasPrefix", "minSeverityHasSuffix", "minSeverityEqualFold", "minSeverityContainsFold", "onlyNew", "onlyNewNEQ", "format", "formatNEQ", "formatIn", "formatNotIn", "formatGT", "formatGTE", "formatLT", "formatLTE", "formatContains", "formatHasPrefix", "formatHasSuffix", "formatEqualFold", "formatContainsFold", "unknownCounts", "unknownCountsNEQ", "unknownCountsIn", "unknownCountsNotIn", "state", "stateNEQ", "stateIn", "stateNotIn", "stateReason", "stateReasonNEQ", "stateReasonIn", "stateReasonNotIn", "stateReasonGT", "stateReasonGTE", "stateReasonLT", "stateReasonLTE", "stateReasonContains", "stateReasonHasPrefix", "stateReasonHasSuffix", "stateReasonEqualFold", "stateReasonContainsFold", "timeoutSeconds", "timeoutSecondsNEQ", "timeoutSecondsIn", "timeoutSecondsNotIn", "timeoutSecondsGT", "timeoutSecondsGTE", "timeoutSecondsLT", "timeoutSecondsLTE"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -18026,197 +18026,197 @@ func (ec *executionContext) unmarshalInputWebhookWhereInput(ctx context.Context,
 				return it, err
 			}
 			it.NameContainsFold = data
-		case "assetGroupID":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupID"))
+		case "assetGroupId":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupId"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupID = data
-		case "assetGroupIDNEQ":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDNEQ"))
+		case "assetGroupIdNEQ":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdNEQ"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDNEQ = data
-		case "assetGroupIDIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDIn"))
+		case "assetGroupIdIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdIn"))
 			data, err := ec.unmarshalOID2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDIn = data
-		case "assetGroupIDNotIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDNotIn"))
+		case "assetGroupIdNotIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdNotIn"))
 			data, err := ec.unmarshalOID2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDNotIn = data
-		case "assetGroupIDGT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDGT"))
+		case "assetGroupIdGT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdGT"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDGT = data
-		case "assetGroupIDGTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDGTE"))
+		case "assetGroupIdGTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdGTE"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDGTE = data
-		case "assetGroupIDLT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDLT"))
+		case "assetGroupIdLT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdLT"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDLT = data
-		case "assetGroupIDLTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDLTE"))
+		case "assetGroupIdLTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdLTE"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDLTE = data
-		case "assetGroupIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDContains"))
+		case "assetGroupIdContains":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdContains"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDContains = data
-		case "assetGroupIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDHasPrefix"))
+		case "assetGroupIdHasPrefix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdHasPrefix"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDHasPrefix = data
-		case "assetGroupIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDHasSuffix"))
+		case "assetGroupIdHasSuffix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdHasSuffix"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDHasSuffix = data
-		case "assetGroupIDIsNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDIsNil"))
+		case "assetGroupIdIsNil":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdIsNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDIsNil = data
-		case "assetGroupIDNotNil":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDNotNil"))
+		case "assetGroupIdNotNil":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdNotNil"))
 			data, err := ec.unmarshalOBoolean2bool(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDNotNil = data
-		case "assetGroupIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDEqualFold"))
+		case "assetGroupIdEqualFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdEqualFold"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDEqualFold = data
-		case "assetGroupIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIDContainsFold"))
+		case "assetGroupIdContainsFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupIdContainsFold"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.AssetGroupIDContainsFold = data
-		case "endpointID":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("endpointID"))
+		case "endpointId":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("endpointId"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.EndpointID = data
-		case "endpointIDNEQ":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("endpointIDNEQ"))
+		case "endpointIdNEQ":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("endpointIdNEQ"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.EndpointIDNEQ = data
-		case "endpointIDIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("endpointIDIn"))
+		case "endpointIdIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("endpointIdIn"))
 			data, err := ec.unmarshalOID2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.EndpointIDIn = data
-		case "endpointIDNotIn":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("endpointIDNotIn"))
+		case "endpointIdNotIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("endpointIdNotIn"))
 			data, err := ec.unmarshalOID2ᚕstringᚄ(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.EndpointIDNotIn = data
-		case "endpointIDGT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("endpointIDGT"))
+		case "endpointIdGT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("endpointIdGT"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.EndpointIDGT = data
-		case "endpointIDGTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("endpointIDGTE"))
+		case "endpointIdGTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("endpointIdGTE"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.EndpointIDGTE = data
-		case "endpointIDLT":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("endpointIDLT"))
+		case "endpointIdLT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("endpointIdLT"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.EndpointIDLT = data
-		case "endpointIDLTE":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("endpointIDLTE"))
+		case "endpointIdLTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("endpointIdLTE"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.EndpointIDLTE = data
-		case "endpointIDContains":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("endpointIDContains"))
+		case "endpointIdContains":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("endpointIdContains"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.EndpointIDContains = data
-		case "endpointIDHasPrefix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("endpointIDHasPrefix"))
+		case "endpointIdHasPrefix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("endpointIdHasPrefix"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.EndpointIDHasPrefix = data
-		case "endpointIDHasSuffix":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("endpointIDHasSuffix"))
+		case "endpointIdHasSuffix":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("endpointIdHasSuffix"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.EndpointIDHasSuffix = data
-		case "endpointIDEqualFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("endpointIDEqualFold"))
+		case "endpointIdEqualFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("endpointIdEqualFold"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
 			}
 			it.EndpointIDEqualFold = data
-		case "endpointIDContainsFold":
-			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("endpointIDContainsFold"))
+		case "endpointIdContainsFold":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("endpointIdContainsFold"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
 			if err != nil {
 				return it, err
@@ -19672,8 +19672,8 @@ func (ec *executionContext) _Finding(ctx context.Context, sel ast.SelectionSet, 
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
-		case "sourceID":
-			out.Values[i] = ec._Finding_sourceID(ctx, field, obj)
+		case "sourceId":
+			out.Values[i] = ec._Finding_sourceId(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -20898,8 +20898,8 @@ func (ec *executionContext) _Report(ctx context.Context, sel ast.SelectionSet, o
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
-		case "sourceID":
-			out.Values[i] = ec._Report_sourceID(ctx, field, obj)
+		case "sourceId":
+			out.Values[i] = ec._Report_sourceId(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -20918,8 +20918,8 @@ func (ec *executionContext) _Report(ctx context.Context, sel ast.SelectionSet, o
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
-		case "downloadURL":
-			out.Values[i] = ec._Report_downloadURL(ctx, field, obj)
+		case "downloadUrl":
+			out.Values[i] = ec._Report_downloadUrl(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -21143,8 +21143,8 @@ func (ec *executionContext) _Scan(ctx context.Context, sel ast.SelectionSet, obj
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
-		case "sourceID":
-			out.Values[i] = ec._Scan_sourceID(ctx, field, obj)
+		case "sourceId":
+			out.Values[i] = ec._Scan_sourceId(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -21238,8 +21238,8 @@ func (ec *executionContext) _Scan(ctx context.Context, sel ast.SelectionSet, obj
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
-		case "actorID":
-			out.Values[i] = ec._Scan_actorID(ctx, field, obj)
+		case "actorId":
+			out.Values[i] = ec._Scan_actorId(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
@@ -21733,8 +21733,8 @@ func (ec *executionContext) _Ticket(ctx context.Context, sel ast.SelectionSet, o
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
-		case "sourceID":
-			out.Values[i] = ec._Ticket_sourceID(ctx, field, obj)
+		case "sourceId":
+			out.Values[i] = ec._Ticket_sourceId(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}

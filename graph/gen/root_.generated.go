@@ -2074,7 +2074,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Finding.Severity(childComplexity), true
-	case "Finding.sourceID":
+	case "Finding.sourceId":
 		if e.ComplexityRoot.Finding.SourceID == nil {
 			break
 		}
@@ -3099,7 +3099,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Report.CreatedAt(childComplexity), true
-	case "Report.downloadURL":
+	case "Report.downloadUrl":
 		if e.ComplexityRoot.Report.DownloadURL == nil {
 			break
 		}
@@ -3135,7 +3135,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Report.ScanKey(childComplexity), true
-	case "Report.sourceID":
+	case "Report.sourceId":
 		if e.ComplexityRoot.Report.SourceID == nil {
 			break
 		}
@@ -3244,7 +3244,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Scan.ActorEmail(childComplexity), true
-	case "Scan.actorID":
+	case "Scan.actorId":
 		if e.ComplexityRoot.Scan.ActorID == nil {
 			break
 		}
@@ -3376,7 +3376,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Scan.ProgressPercent(childComplexity), true
-	case "Scan.sourceID":
+	case "Scan.sourceId":
 		if e.ComplexityRoot.Scan.SourceID == nil {
 			break
 		}
@@ -3704,7 +3704,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Ticket.Severity(childComplexity), true
-	case "Ticket.sourceID":
+	case "Ticket.sourceId":
 		if e.ComplexityRoot.Ticket.SourceID == nil {
 			break
 		}
@@ -5440,65 +5440,65 @@ input APIKeyWhereInput {
   """
   lastUsedAtNotNil: Boolean
   """
-  Whether ownerID is exactly this.
+  Whether ownerId is exactly this.
   """
-  ownerID: ID
+  ownerId: ID
   """
-  Whether ownerID is anything but this.
+  Whether ownerId is anything but this.
   """
-  ownerIDNEQ: ID
+  ownerIdNEQ: ID
   """
-  Whether ownerID is one of these.
+  Whether ownerId is one of these.
   """
-  ownerIDIn: [ID!]
+  ownerIdIn: [ID!]
   """
-  Whether ownerID is none of these.
+  Whether ownerId is none of these.
   """
-  ownerIDNotIn: [ID!]
+  ownerIdNotIn: [ID!]
   """
-  Whether ownerID is greater.
+  Whether ownerId is greater.
   """
-  ownerIDGT: ID
+  ownerIdGT: ID
   """
-  Whether ownerID is this or greater.
+  Whether ownerId is this or greater.
   """
-  ownerIDGTE: ID
+  ownerIdGTE: ID
   """
-  Whether ownerID is less.
+  Whether ownerId is less.
   """
-  ownerIDLT: ID
+  ownerIdLT: ID
   """
-  Whether ownerID is this or less.
+  Whether ownerId is this or less.
   """
-  ownerIDLTE: ID
+  ownerIdLTE: ID
   """
-  Whether ownerID contains this.
+  Whether ownerId contains this.
   """
-  ownerIDContains: ID
+  ownerIdContains: ID
   """
-  Whether ownerID begins with this.
+  Whether ownerId begins with this.
   """
-  ownerIDHasPrefix: ID
+  ownerIdHasPrefix: ID
   """
-  Whether ownerID ends with this.
+  Whether ownerId ends with this.
   """
-  ownerIDHasSuffix: ID
+  ownerIdHasSuffix: ID
   """
-  Whether ownerID is null.
+  Whether ownerId is null.
   """
-  ownerIDIsNil: Boolean
+  ownerIdIsNil: Boolean
   """
-  Whether ownerID is known.
+  Whether ownerId is known.
   """
-  ownerIDNotNil: Boolean
+  ownerIdNotNil: Boolean
   """
-  Whether ownerID is this, in any case.
+  Whether ownerId is this, in any case.
   """
-  ownerIDEqualFold: ID
+  ownerIdEqualFold: ID
   """
-  Whether ownerID contains this, in any case.
+  Whether ownerId contains this, in any case.
   """
-  ownerIDContainsFold: ID
+  ownerIdContainsFold: ID
 }
 """
 One line of a list of targets that may be reached.
@@ -5767,57 +5767,57 @@ input ApplicationWhereInput {
   """
   nameContainsFold: String
   """
-  Whether assetGroupID is exactly this.
+  Whether assetGroupId is exactly this.
   """
-  assetGroupID: ID
+  assetGroupId: ID
   """
-  Whether assetGroupID is anything but this.
+  Whether assetGroupId is anything but this.
   """
-  assetGroupIDNEQ: ID
+  assetGroupIdNEQ: ID
   """
-  Whether assetGroupID is one of these.
+  Whether assetGroupId is one of these.
   """
-  assetGroupIDIn: [ID!]
+  assetGroupIdIn: [ID!]
   """
-  Whether assetGroupID is none of these.
+  Whether assetGroupId is none of these.
   """
-  assetGroupIDNotIn: [ID!]
+  assetGroupIdNotIn: [ID!]
   """
-  Whether assetGroupID is greater.
+  Whether assetGroupId is greater.
   """
-  assetGroupIDGT: ID
+  assetGroupIdGT: ID
   """
-  Whether assetGroupID is this or greater.
+  Whether assetGroupId is this or greater.
   """
-  assetGroupIDGTE: ID
+  assetGroupIdGTE: ID
   """
-  Whether assetGroupID is less.
+  Whether assetGroupId is less.
   """
-  assetGroupIDLT: ID
+  assetGroupIdLT: ID
   """
-  Whether assetGroupID is this or less.
+  Whether assetGroupId is this or less.
   """
-  assetGroupIDLTE: ID
+  assetGroupIdLTE: ID
   """
-  Whether assetGroupID contains this.
+  Whether assetGroupId contains this.
   """
-  assetGroupIDContains: ID
+  assetGroupIdContains: ID
   """
-  Whether assetGroupID begins with this.
+  Whether assetGroupId begins with this.
   """
-  assetGroupIDHasPrefix: ID
+  assetGroupIdHasPrefix: ID
   """
-  Whether assetGroupID ends with this.
+  Whether assetGroupId ends with this.
   """
-  assetGroupIDHasSuffix: ID
+  assetGroupIdHasSuffix: ID
   """
-  Whether assetGroupID is this, in any case.
+  Whether assetGroupId is this, in any case.
   """
-  assetGroupIDEqualFold: ID
+  assetGroupIdEqualFold: ID
   """
-  Whether assetGroupID contains this, in any case.
+  Whether assetGroupId contains this, in any case.
   """
-  assetGroupIDContainsFold: ID
+  assetGroupIdContainsFold: ID
 }
 """
 A group of applications. Access is given by asset group.
@@ -6381,65 +6381,65 @@ input EndpointWhereInput {
   """
   nameContainsFold: String
   """
-  Whether assetGroupID is exactly this.
+  Whether assetGroupId is exactly this.
   """
-  assetGroupID: ID
+  assetGroupId: ID
   """
-  Whether assetGroupID is anything but this.
+  Whether assetGroupId is anything but this.
   """
-  assetGroupIDNEQ: ID
+  assetGroupIdNEQ: ID
   """
-  Whether assetGroupID is one of these.
+  Whether assetGroupId is one of these.
   """
-  assetGroupIDIn: [ID!]
+  assetGroupIdIn: [ID!]
   """
-  Whether assetGroupID is none of these.
+  Whether assetGroupId is none of these.
   """
-  assetGroupIDNotIn: [ID!]
+  assetGroupIdNotIn: [ID!]
   """
-  Whether assetGroupID is greater.
+  Whether assetGroupId is greater.
   """
-  assetGroupIDGT: ID
+  assetGroupIdGT: ID
   """
-  Whether assetGroupID is this or greater.
+  Whether assetGroupId is this or greater.
   """
-  assetGroupIDGTE: ID
+  assetGroupIdGTE: ID
   """
-  Whether assetGroupID is less.
+  Whether assetGroupId is less.
   """
-  assetGroupIDLT: ID
+  assetGroupIdLT: ID
   """
-  Whether assetGroupID is this or less.
+  Whether assetGroupId is this or less.
   """
-  assetGroupIDLTE: ID
+  assetGroupIdLTE: ID
   """
-  Whether assetGroupID contains this.
+  Whether assetGroupId contains this.
   """
-  assetGroupIDContains: ID
+  assetGroupIdContains: ID
   """
-  Whether assetGroupID begins with this.
+  Whether assetGroupId begins with this.
   """
-  assetGroupIDHasPrefix: ID
+  assetGroupIdHasPrefix: ID
   """
-  Whether assetGroupID ends with this.
+  Whether assetGroupId ends with this.
   """
-  assetGroupIDHasSuffix: ID
+  assetGroupIdHasSuffix: ID
   """
-  Whether assetGroupID is null.
+  Whether assetGroupId is null.
   """
-  assetGroupIDIsNil: Boolean
+  assetGroupIdIsNil: Boolean
   """
-  Whether assetGroupID is known.
+  Whether assetGroupId is known.
   """
-  assetGroupIDNotNil: Boolean
+  assetGroupIdNotNil: Boolean
   """
-  Whether assetGroupID is this, in any case.
+  Whether assetGroupId is this, in any case.
   """
-  assetGroupIDEqualFold: ID
+  assetGroupIdEqualFold: ID
   """
-  Whether assetGroupID contains this, in any case.
+  Whether assetGroupId contains this, in any case.
   """
-  assetGroupIDContainsFold: ID
+  assetGroupIdContainsFold: ID
   """
   Whether connector is exactly this.
   """
@@ -6700,7 +6700,7 @@ type Finding implements Node {
   """
   ID of the source that told of it.
   """
-  sourceID: String!
+  sourceId: String!
   """
   The source's own ID; unique within the source.
   """
@@ -6941,57 +6941,57 @@ input FindingWhereInput {
   """
   updatedAtLTE: Time
   """
-  Whether sourceID is exactly this.
+  Whether sourceId is exactly this.
   """
-  sourceID: String
+  sourceId: String
   """
-  Whether sourceID is anything but this.
+  Whether sourceId is anything but this.
   """
-  sourceIDNEQ: String
+  sourceIdNEQ: String
   """
-  Whether sourceID is one of these.
+  Whether sourceId is one of these.
   """
-  sourceIDIn: [String!]
+  sourceIdIn: [String!]
   """
-  Whether sourceID is none of these.
+  Whether sourceId is none of these.
   """
-  sourceIDNotIn: [String!]
+  sourceIdNotIn: [String!]
   """
-  Whether sourceID is greater.
+  Whether sourceId is greater.
   """
-  sourceIDGT: String
+  sourceIdGT: String
   """
-  Whether sourceID is this or greater.
+  Whether sourceId is this or greater.
   """
-  sourceIDGTE: String
+  sourceIdGTE: String
   """
-  Whether sourceID is less.
+  Whether sourceId is less.
   """
-  sourceIDLT: String
+  sourceIdLT: String
   """
-  Whether sourceID is this or less.
+  Whether sourceId is this or less.
   """
-  sourceIDLTE: String
+  sourceIdLTE: String
   """
-  Whether sourceID contains this.
+  Whether sourceId contains this.
   """
-  sourceIDContains: String
+  sourceIdContains: String
   """
-  Whether sourceID begins with this.
+  Whether sourceId begins with this.
   """
-  sourceIDHasPrefix: String
+  sourceIdHasPrefix: String
   """
-  Whether sourceID ends with this.
+  Whether sourceId ends with this.
   """
-  sourceIDHasSuffix: String
+  sourceIdHasSuffix: String
   """
-  Whether sourceID is this, in any case.
+  Whether sourceId is this, in any case.
   """
-  sourceIDEqualFold: String
+  sourceIdEqualFold: String
   """
-  Whether sourceID contains this, in any case.
+  Whether sourceId contains this, in any case.
   """
-  sourceIDContainsFold: String
+  sourceIdContainsFold: String
   """
   Whether key is exactly this.
   """
@@ -7045,125 +7045,125 @@ input FindingWhereInput {
   """
   keyContainsFold: String
   """
-  Whether applicationID is exactly this.
+  Whether applicationId is exactly this.
   """
-  applicationID: ID
+  applicationId: ID
   """
-  Whether applicationID is anything but this.
+  Whether applicationId is anything but this.
   """
-  applicationIDNEQ: ID
+  applicationIdNEQ: ID
   """
-  Whether applicationID is one of these.
+  Whether applicationId is one of these.
   """
-  applicationIDIn: [ID!]
+  applicationIdIn: [ID!]
   """
-  Whether applicationID is none of these.
+  Whether applicationId is none of these.
   """
-  applicationIDNotIn: [ID!]
+  applicationIdNotIn: [ID!]
   """
-  Whether applicationID is greater.
+  Whether applicationId is greater.
   """
-  applicationIDGT: ID
+  applicationIdGT: ID
   """
-  Whether applicationID is this or greater.
+  Whether applicationId is this or greater.
   """
-  applicationIDGTE: ID
+  applicationIdGTE: ID
   """
-  Whether applicationID is less.
+  Whether applicationId is less.
   """
-  applicationIDLT: ID
+  applicationIdLT: ID
   """
-  Whether applicationID is this or less.
+  Whether applicationId is this or less.
   """
-  applicationIDLTE: ID
+  applicationIdLTE: ID
   """
-  Whether applicationID contains this.
+  Whether applicationId contains this.
   """
-  applicationIDContains: ID
+  applicationIdContains: ID
   """
-  Whether applicationID begins with this.
+  Whether applicationId begins with this.
   """
-  applicationIDHasPrefix: ID
+  applicationIdHasPrefix: ID
   """
-  Whether applicationID ends with this.
+  Whether applicationId ends with this.
   """
-  applicationIDHasSuffix: ID
+  applicationIdHasSuffix: ID
   """
-  Whether applicationID is null.
+  Whether applicationId is null.
   """
-  applicationIDIsNil: Boolean
+  applicationIdIsNil: Boolean
   """
-  Whether applicationID is known.
+  Whether applicationId is known.
   """
-  applicationIDNotNil: Boolean
+  applicationIdNotNil: Boolean
   """
-  Whether applicationID is this, in any case.
+  Whether applicationId is this, in any case.
   """
-  applicationIDEqualFold: ID
+  applicationIdEqualFold: ID
   """
-  Whether applicationID contains this, in any case.
+  Whether applicationId contains this, in any case.
   """
-  applicationIDContainsFold: ID
+  applicationIdContainsFold: ID
   """
-  Whether assetGroupID is exactly this.
+  Whether assetGroupId is exactly this.
   """
-  assetGroupID: ID
+  assetGroupId: ID
   """
-  Whether assetGroupID is anything but this.
+  Whether assetGroupId is anything but this.
   """
-  assetGroupIDNEQ: ID
+  assetGroupIdNEQ: ID
   """
-  Whether assetGroupID is one of these.
+  Whether assetGroupId is one of these.
   """
-  assetGroupIDIn: [ID!]
+  assetGroupIdIn: [ID!]
   """
-  Whether assetGroupID is none of these.
+  Whether assetGroupId is none of these.
   """
-  assetGroupIDNotIn: [ID!]
+  assetGroupIdNotIn: [ID!]
   """
-  Whether assetGroupID is greater.
+  Whether assetGroupId is greater.
   """
-  assetGroupIDGT: ID
+  assetGroupIdGT: ID
   """
-  Whether assetGroupID is this or greater.
+  Whether assetGroupId is this or greater.
   """
-  assetGroupIDGTE: ID
+  assetGroupIdGTE: ID
   """
-  Whether assetGroupID is less.
+  Whether assetGroupId is less.
   """
-  assetGroupIDLT: ID
+  assetGroupIdLT: ID
   """
-  Whether assetGroupID is this or less.
+  Whether assetGroupId is this or less.
   """
-  assetGroupIDLTE: ID
+  assetGroupIdLTE: ID
   """
-  Whether assetGroupID contains this.
+  Whether assetGroupId contains this.
   """
-  assetGroupIDContains: ID
+  assetGroupIdContains: ID
   """
-  Whether assetGroupID begins with this.
+  Whether assetGroupId begins with this.
   """
-  assetGroupIDHasPrefix: ID
+  assetGroupIdHasPrefix: ID
   """
-  Whether assetGroupID ends with this.
+  Whether assetGroupId ends with this.
   """
-  assetGroupIDHasSuffix: ID
+  assetGroupIdHasSuffix: ID
   """
-  Whether assetGroupID is null.
+  Whether assetGroupId is null.
   """
-  assetGroupIDIsNil: Boolean
+  assetGroupIdIsNil: Boolean
   """
-  Whether assetGroupID is known.
+  Whether assetGroupId is known.
   """
-  assetGroupIDNotNil: Boolean
+  assetGroupIdNotNil: Boolean
   """
-  Whether assetGroupID is this, in any case.
+  Whether assetGroupId is this, in any case.
   """
-  assetGroupIDEqualFold: ID
+  assetGroupIdEqualFold: ID
   """
-  Whether assetGroupID contains this, in any case.
+  Whether assetGroupId contains this, in any case.
   """
-  assetGroupIDContainsFold: ID
+  assetGroupIdContainsFold: ID
   """
   Whether scanKey is exactly this.
   """
@@ -8126,6 +8126,9 @@ type PageInfo {
   """
   endCursor: Cursor
 }
+"""
+Everything that can be asked.
+"""
 type Query {
   """
   Fetches an object given its ID.
@@ -8165,7 +8168,7 @@ type Report implements Node {
   """
   ID of the source that told of it.
   """
-  sourceID: String!
+  sourceId: String!
   """
   The source's own ID; unique within the source.
   """
@@ -8181,7 +8184,7 @@ type Report implements Node {
   """
   Where to fetch it.
   """
-  downloadURL: String!
+  downloadUrl: String!
   """
   Address of the report at the source.
   """
@@ -8346,57 +8349,57 @@ input ReportWhereInput {
   """
   updatedAtLTE: Time
   """
-  Whether sourceID is exactly this.
+  Whether sourceId is exactly this.
   """
-  sourceID: String
+  sourceId: String
   """
-  Whether sourceID is anything but this.
+  Whether sourceId is anything but this.
   """
-  sourceIDNEQ: String
+  sourceIdNEQ: String
   """
-  Whether sourceID is one of these.
+  Whether sourceId is one of these.
   """
-  sourceIDIn: [String!]
+  sourceIdIn: [String!]
   """
-  Whether sourceID is none of these.
+  Whether sourceId is none of these.
   """
-  sourceIDNotIn: [String!]
+  sourceIdNotIn: [String!]
   """
-  Whether sourceID is greater.
+  Whether sourceId is greater.
   """
-  sourceIDGT: String
+  sourceIdGT: String
   """
-  Whether sourceID is this or greater.
+  Whether sourceId is this or greater.
   """
-  sourceIDGTE: String
+  sourceIdGTE: String
   """
-  Whether sourceID is less.
+  Whether sourceId is less.
   """
-  sourceIDLT: String
+  sourceIdLT: String
   """
-  Whether sourceID is this or less.
+  Whether sourceId is this or less.
   """
-  sourceIDLTE: String
+  sourceIdLTE: String
   """
-  Whether sourceID contains this.
+  Whether sourceId contains this.
   """
-  sourceIDContains: String
+  sourceIdContains: String
   """
-  Whether sourceID begins with this.
+  Whether sourceId begins with this.
   """
-  sourceIDHasPrefix: String
+  sourceIdHasPrefix: String
   """
-  Whether sourceID ends with this.
+  Whether sourceId ends with this.
   """
-  sourceIDHasSuffix: String
+  sourceIdHasSuffix: String
   """
-  Whether sourceID is this, in any case.
+  Whether sourceId is this, in any case.
   """
-  sourceIDEqualFold: String
+  sourceIdEqualFold: String
   """
-  Whether sourceID contains this, in any case.
+  Whether sourceId contains this, in any case.
   """
-  sourceIDContainsFold: String
+  sourceIdContainsFold: String
   """
   Whether key is exactly this.
   """
@@ -8450,125 +8453,125 @@ input ReportWhereInput {
   """
   keyContainsFold: String
   """
-  Whether applicationID is exactly this.
+  Whether applicationId is exactly this.
   """
-  applicationID: ID
+  applicationId: ID
   """
-  Whether applicationID is anything but this.
+  Whether applicationId is anything but this.
   """
-  applicationIDNEQ: ID
+  applicationIdNEQ: ID
   """
-  Whether applicationID is one of these.
+  Whether applicationId is one of these.
   """
-  applicationIDIn: [ID!]
+  applicationIdIn: [ID!]
   """
-  Whether applicationID is none of these.
+  Whether applicationId is none of these.
   """
-  applicationIDNotIn: [ID!]
+  applicationIdNotIn: [ID!]
   """
-  Whether applicationID is greater.
+  Whether applicationId is greater.
   """
-  applicationIDGT: ID
+  applicationIdGT: ID
   """
-  Whether applicationID is this or greater.
+  Whether applicationId is this or greater.
   """
-  applicationIDGTE: ID
+  applicationIdGTE: ID
   """
-  Whether applicationID is less.
+  Whether applicationId is less.
   """
-  applicationIDLT: ID
+  applicationIdLT: ID
   """
-  Whether applicationID is this or less.
+  Whether applicationId is this or less.
   """
-  applicationIDLTE: ID
+  applicationIdLTE: ID
   """
-  Whether applicationID contains this.
+  Whether applicationId contains this.
   """
-  applicationIDContains: ID
+  applicationIdContains: ID
   """
-  Whether applicationID begins with this.
+  Whether applicationId begins with this.
   """
-  applicationIDHasPrefix: ID
+  applicationIdHasPrefix: ID
   """
-  Whether applicationID ends with this.
+  Whether applicationId ends with this.
   """
-  applicationIDHasSuffix: ID
+  applicationIdHasSuffix: ID
   """
-  Whether applicationID is null.
+  Whether applicationId is null.
   """
-  applicationIDIsNil: Boolean
+  applicationIdIsNil: Boolean
   """
-  Whether applicationID is known.
+  Whether applicationId is known.
   """
-  applicationIDNotNil: Boolean
+  applicationIdNotNil: Boolean
   """
-  Whether applicationID is this, in any case.
+  Whether applicationId is this, in any case.
   """
-  applicationIDEqualFold: ID
+  applicationIdEqualFold: ID
   """
-  Whether applicationID contains this, in any case.
+  Whether applicationId contains this, in any case.
   """
-  applicationIDContainsFold: ID
+  applicationIdContainsFold: ID
   """
-  Whether assetGroupID is exactly this.
+  Whether assetGroupId is exactly this.
   """
-  assetGroupID: ID
+  assetGroupId: ID
   """
-  Whether assetGroupID is anything but this.
+  Whether assetGroupId is anything but this.
   """
-  assetGroupIDNEQ: ID
+  assetGroupIdNEQ: ID
   """
-  Whether assetGroupID is one of these.
+  Whether assetGroupId is one of these.
   """
-  assetGroupIDIn: [ID!]
+  assetGroupIdIn: [ID!]
   """
-  Whether assetGroupID is none of these.
+  Whether assetGroupId is none of these.
   """
-  assetGroupIDNotIn: [ID!]
+  assetGroupIdNotIn: [ID!]
   """
-  Whether assetGroupID is greater.
+  Whether assetGroupId is greater.
   """
-  assetGroupIDGT: ID
+  assetGroupIdGT: ID
   """
-  Whether assetGroupID is this or greater.
+  Whether assetGroupId is this or greater.
   """
-  assetGroupIDGTE: ID
+  assetGroupIdGTE: ID
   """
-  Whether assetGroupID is less.
+  Whether assetGroupId is less.
   """
-  assetGroupIDLT: ID
+  assetGroupIdLT: ID
   """
-  Whether assetGroupID is this or less.
+  Whether assetGroupId is this or less.
   """
-  assetGroupIDLTE: ID
+  assetGroupIdLTE: ID
   """
-  Whether assetGroupID contains this.
+  Whether assetGroupId contains this.
   """
-  assetGroupIDContains: ID
+  assetGroupIdContains: ID
   """
-  Whether assetGroupID begins with this.
+  Whether assetGroupId begins with this.
   """
-  assetGroupIDHasPrefix: ID
+  assetGroupIdHasPrefix: ID
   """
-  Whether assetGroupID ends with this.
+  Whether assetGroupId ends with this.
   """
-  assetGroupIDHasSuffix: ID
+  assetGroupIdHasSuffix: ID
   """
-  Whether assetGroupID is null.
+  Whether assetGroupId is null.
   """
-  assetGroupIDIsNil: Boolean
+  assetGroupIdIsNil: Boolean
   """
-  Whether assetGroupID is known.
+  Whether assetGroupId is known.
   """
-  assetGroupIDNotNil: Boolean
+  assetGroupIdNotNil: Boolean
   """
-  Whether assetGroupID is this, in any case.
+  Whether assetGroupId is this, in any case.
   """
-  assetGroupIDEqualFold: ID
+  assetGroupIdEqualFold: ID
   """
-  Whether assetGroupID contains this, in any case.
+  Whether assetGroupId contains this, in any case.
   """
-  assetGroupIDContainsFold: ID
+  assetGroupIdContainsFold: ID
   """
   Whether scanKey is exactly this.
   """
@@ -8666,7 +8669,7 @@ type Scan implements Node {
   """
   ID of the source that told of it.
   """
-  sourceID: String!
+  sourceId: String!
   """
   The source's own ID; unique within the source.
   """
@@ -8742,7 +8745,7 @@ type Scan implements Node {
   """
   ID of whoever started it, at the source.
   """
-  actorID: String!
+  actorId: String!
   """
   Name of whoever started it.
   """
@@ -8931,57 +8934,57 @@ input ScanWhereInput {
   """
   updatedAtLTE: Time
   """
-  Whether sourceID is exactly this.
+  Whether sourceId is exactly this.
   """
-  sourceID: String
+  sourceId: String
   """
-  Whether sourceID is anything but this.
+  Whether sourceId is anything but this.
   """
-  sourceIDNEQ: String
+  sourceIdNEQ: String
   """
-  Whether sourceID is one of these.
+  Whether sourceId is one of these.
   """
-  sourceIDIn: [String!]
+  sourceIdIn: [String!]
   """
-  Whether sourceID is none of these.
+  Whether sourceId is none of these.
   """
-  sourceIDNotIn: [String!]
+  sourceIdNotIn: [String!]
   """
-  Whether sourceID is greater.
+  Whether sourceId is greater.
   """
-  sourceIDGT: String
+  sourceIdGT: String
   """
-  Whether sourceID is this or greater.
+  Whether sourceId is this or greater.
   """
-  sourceIDGTE: String
+  sourceIdGTE: String
   """
-  Whether sourceID is less.
+  Whether sourceId is less.
   """
-  sourceIDLT: String
+  sourceIdLT: String
   """
-  Whether sourceID is this or less.
+  Whether sourceId is this or less.
   """
-  sourceIDLTE: String
+  sourceIdLTE: String
   """
-  Whether sourceID contains this.
+  Whether sourceId contains this.
   """
-  sourceIDContains: String
+  sourceIdContains: String
   """
-  Whether sourceID begins with this.
+  Whether sourceId begins with this.
   """
-  sourceIDHasPrefix: String
+  sourceIdHasPrefix: String
   """
-  Whether sourceID ends with this.
+  Whether sourceId ends with this.
   """
-  sourceIDHasSuffix: String
+  sourceIdHasSuffix: String
   """
-  Whether sourceID is this, in any case.
+  Whether sourceId is this, in any case.
   """
-  sourceIDEqualFold: String
+  sourceIdEqualFold: String
   """
-  Whether sourceID contains this, in any case.
+  Whether sourceId contains this, in any case.
   """
-  sourceIDContainsFold: String
+  sourceIdContainsFold: String
   """
   Whether key is exactly this.
   """
@@ -9035,125 +9038,125 @@ input ScanWhereInput {
   """
   keyContainsFold: String
   """
-  Whether applicationID is exactly this.
+  Whether applicationId is exactly this.
   """
-  applicationID: ID
+  applicationId: ID
   """
-  Whether applicationID is anything but this.
+  Whether applicationId is anything but this.
   """
-  applicationIDNEQ: ID
+  applicationIdNEQ: ID
   """
-  Whether applicationID is one of these.
+  Whether applicationId is one of these.
   """
-  applicationIDIn: [ID!]
+  applicationIdIn: [ID!]
   """
-  Whether applicationID is none of these.
+  Whether applicationId is none of these.
   """
-  applicationIDNotIn: [ID!]
+  applicationIdNotIn: [ID!]
   """
-  Whether applicationID is greater.
+  Whether applicationId is greater.
   """
-  applicationIDGT: ID
+  applicationIdGT: ID
   """
-  Whether applicationID is this or greater.
+  Whether applicationId is this or greater.
   """
-  applicationIDGTE: ID
+  applicationIdGTE: ID
   """
-  Whether applicationID is less.
+  Whether applicationId is less.
   """
-  applicationIDLT: ID
+  applicationIdLT: ID
   """
-  Whether applicationID is this or less.
+  Whether applicationId is this or less.
   """
-  applicationIDLTE: ID
+  applicationIdLTE: ID
   """
-  Whether applicationID contains this.
+  Whether applicationId contains this.
   """
-  applicationIDContains: ID
+  applicationIdContains: ID
   """
-  Whether applicationID begins with this.
+  Whether applicationId begins with this.
   """
-  applicationIDHasPrefix: ID
+  applicationIdHasPrefix: ID
   """
-  Whether applicationID ends with this.
+  Whether applicationId ends with this.
   """
-  applicationIDHasSuffix: ID
+  applicationIdHasSuffix: ID
   """
-  Whether applicationID is null.
+  Whether applicationId is null.
   """
-  applicationIDIsNil: Boolean
+  applicationIdIsNil: Boolean
   """
-  Whether applicationID is known.
+  Whether applicationId is known.
   """
-  applicationIDNotNil: Boolean
+  applicationIdNotNil: Boolean
   """
-  Whether applicationID is this, in any case.
+  Whether applicationId is this, in any case.
   """
-  applicationIDEqualFold: ID
+  applicationIdEqualFold: ID
   """
-  Whether applicationID contains this, in any case.
+  Whether applicationId contains this, in any case.
   """
-  applicationIDContainsFold: ID
+  applicationIdContainsFold: ID
   """
-  Whether assetGroupID is exactly this.
+  Whether assetGroupId is exactly this.
   """
-  assetGroupID: ID
+  assetGroupId: ID
   """
-  Whether assetGroupID is anything but this.
+  Whether assetGroupId is anything but this.
   """
-  assetGroupIDNEQ: ID
+  assetGroupIdNEQ: ID
   """
-  Whether assetGroupID is one of these.
+  Whether assetGroupId is one of these.
   """
-  assetGroupIDIn: [ID!]
+  assetGroupIdIn: [ID!]
   """
-  Whether assetGroupID is none of these.
+  Whether assetGroupId is none of these.
   """
-  assetGroupIDNotIn: [ID!]
+  assetGroupIdNotIn: [ID!]
   """
-  Whether assetGroupID is greater.
+  Whether assetGroupId is greater.
   """
-  assetGroupIDGT: ID
+  assetGroupIdGT: ID
   """
-  Whether assetGroupID is this or greater.
+  Whether assetGroupId is this or greater.
   """
-  assetGroupIDGTE: ID
+  assetGroupIdGTE: ID
   """
-  Whether assetGroupID is less.
+  Whether assetGroupId is less.
   """
-  assetGroupIDLT: ID
+  assetGroupIdLT: ID
   """
-  Whether assetGroupID is this or less.
+  Whether assetGroupId is this or less.
   """
-  assetGroupIDLTE: ID
+  assetGroupIdLTE: ID
   """
-  Whether assetGroupID contains this.
+  Whether assetGroupId contains this.
   """
-  assetGroupIDContains: ID
+  assetGroupIdContains: ID
   """
-  Whether assetGroupID begins with this.
+  Whether assetGroupId begins with this.
   """
-  assetGroupIDHasPrefix: ID
+  assetGroupIdHasPrefix: ID
   """
-  Whether assetGroupID ends with this.
+  Whether assetGroupId ends with this.
   """
-  assetGroupIDHasSuffix: ID
+  assetGroupIdHasSuffix: ID
   """
-  Whether assetGroupID is null.
+  Whether assetGroupId is null.
   """
-  assetGroupIDIsNil: Boolean
+  assetGroupIdIsNil: Boolean
   """
-  Whether assetGroupID is known.
+  Whether assetGroupId is known.
   """
-  assetGroupIDNotNil: Boolean
+  assetGroupIdNotNil: Boolean
   """
-  Whether assetGroupID is this, in any case.
+  Whether assetGroupId is this, in any case.
   """
-  assetGroupIDEqualFold: ID
+  assetGroupIdEqualFold: ID
   """
-  Whether assetGroupID contains this, in any case.
+  Whether assetGroupId contains this, in any case.
   """
-  assetGroupIDContainsFold: ID
+  assetGroupIdContainsFold: ID
   """
   Whether name is exactly this.
   """
@@ -10253,65 +10256,65 @@ input SourceWhereInput {
   """
   kindContainsFold: String
   """
-  Whether assetGroupID is exactly this.
+  Whether assetGroupId is exactly this.
   """
-  assetGroupID: ID
+  assetGroupId: ID
   """
-  Whether assetGroupID is anything but this.
+  Whether assetGroupId is anything but this.
   """
-  assetGroupIDNEQ: ID
+  assetGroupIdNEQ: ID
   """
-  Whether assetGroupID is one of these.
+  Whether assetGroupId is one of these.
   """
-  assetGroupIDIn: [ID!]
+  assetGroupIdIn: [ID!]
   """
-  Whether assetGroupID is none of these.
+  Whether assetGroupId is none of these.
   """
-  assetGroupIDNotIn: [ID!]
+  assetGroupIdNotIn: [ID!]
   """
-  Whether assetGroupID is greater.
+  Whether assetGroupId is greater.
   """
-  assetGroupIDGT: ID
+  assetGroupIdGT: ID
   """
-  Whether assetGroupID is this or greater.
+  Whether assetGroupId is this or greater.
   """
-  assetGroupIDGTE: ID
+  assetGroupIdGTE: ID
   """
-  Whether assetGroupID is less.
+  Whether assetGroupId is less.
   """
-  assetGroupIDLT: ID
+  assetGroupIdLT: ID
   """
-  Whether assetGroupID is this or less.
+  Whether assetGroupId is this or less.
   """
-  assetGroupIDLTE: ID
+  assetGroupIdLTE: ID
   """
-  Whether assetGroupID contains this.
+  Whether assetGroupId contains this.
   """
-  assetGroupIDContains: ID
+  assetGroupIdContains: ID
   """
-  Whether assetGroupID begins with this.
+  Whether assetGroupId begins with this.
   """
-  assetGroupIDHasPrefix: ID
+  assetGroupIdHasPrefix: ID
   """
-  Whether assetGroupID ends with this.
+  Whether assetGroupId ends with this.
   """
-  assetGroupIDHasSuffix: ID
+  assetGroupIdHasSuffix: ID
   """
-  Whether assetGroupID is null.
+  Whether assetGroupId is null.
   """
-  assetGroupIDIsNil: Boolean
+  assetGroupIdIsNil: Boolean
   """
-  Whether assetGroupID is known.
+  Whether assetGroupId is known.
   """
-  assetGroupIDNotNil: Boolean
+  assetGroupIdNotNil: Boolean
   """
-  Whether assetGroupID is this, in any case.
+  Whether assetGroupId is this, in any case.
   """
-  assetGroupIDEqualFold: ID
+  assetGroupIdEqualFold: ID
   """
-  Whether assetGroupID contains this, in any case.
+  Whether assetGroupId contains this, in any case.
   """
-  assetGroupIDContainsFold: ID
+  assetGroupIdContainsFold: ID
   """
   Whether enabled is exactly this.
   """
@@ -10392,7 +10395,7 @@ type Ticket implements Node {
   """
   ID of the source that told of it.
   """
-  sourceID: String!
+  sourceId: String!
   """
   The source's own ID; unique within the source.
   """
@@ -10593,57 +10596,57 @@ input TicketWhereInput {
   """
   updatedAtLTE: Time
   """
-  Whether sourceID is exactly this.
+  Whether sourceId is exactly this.
   """
-  sourceID: String
+  sourceId: String
   """
-  Whether sourceID is anything but this.
+  Whether sourceId is anything but this.
   """
-  sourceIDNEQ: String
+  sourceIdNEQ: String
   """
-  Whether sourceID is one of these.
+  Whether sourceId is one of these.
   """
-  sourceIDIn: [String!]
+  sourceIdIn: [String!]
   """
-  Whether sourceID is none of these.
+  Whether sourceId is none of these.
   """
-  sourceIDNotIn: [String!]
+  sourceIdNotIn: [String!]
   """
-  Whether sourceID is greater.
+  Whether sourceId is greater.
   """
-  sourceIDGT: String
+  sourceIdGT: String
   """
-  Whether sourceID is this or greater.
+  Whether sourceId is this or greater.
   """
-  sourceIDGTE: String
+  sourceIdGTE: String
   """
-  Whether sourceID is less.
+  Whether sourceId is less.
   """
-  sourceIDLT: String
+  sourceIdLT: String
   """
-  Whether sourceID is this or less.
+  Whether sourceId is this or less.
   """
-  sourceIDLTE: String
+  sourceIdLTE: String
   """
-  Whether sourceID contains this.
+  Whether sourceId contains this.
   """
-  sourceIDContains: String
+  sourceIdContains: String
   """
-  Whether sourceID begins with this.
+  Whether sourceId begins with this.
   """
-  sourceIDHasPrefix: String
+  sourceIdHasPrefix: String
   """
-  Whether sourceID ends with this.
+  Whether sourceId ends with this.
   """
-  sourceIDHasSuffix: String
+  sourceIdHasSuffix: String
   """
-  Whether sourceID is this, in any case.
+  Whether sourceId is this, in any case.
   """
-  sourceIDEqualFold: String
+  sourceIdEqualFold: String
   """
-  Whether sourceID contains this, in any case.
+  Whether sourceId contains this, in any case.
   """
-  sourceIDContainsFold: String
+  sourceIdContainsFold: String
   """
   Whether key is exactly this.
   """
@@ -10697,125 +10700,125 @@ input TicketWhereInput {
   """
   keyContainsFold: String
   """
-  Whether applicationID is exactly this.
+  Whether applicationId is exactly this.
   """
-  applicationID: ID
+  applicationId: ID
   """
-  Whether applicationID is anything but this.
+  Whether applicationId is anything but this.
   """
-  applicationIDNEQ: ID
+  applicationIdNEQ: ID
   """
-  Whether applicationID is one of these.
+  Whether applicationId is one of these.
   """
-  applicationIDIn: [ID!]
+  applicationIdIn: [ID!]
   """
-  Whether applicationID is none of these.
+  Whether applicationId is none of these.
   """
-  applicationIDNotIn: [ID!]
+  applicationIdNotIn: [ID!]
   """
-  Whether applicationID is greater.
+  Whether applicationId is greater.
   """
-  applicationIDGT: ID
+  applicationIdGT: ID
   """
-  Whether applicationID is this or greater.
+  Whether applicationId is this or greater.
   """
-  applicationIDGTE: ID
+  applicationIdGTE: ID
   """
-  Whether applicationID is less.
+  Whether applicationId is less.
   """
-  applicationIDLT: ID
+  applicationIdLT: ID
   """
-  Whether applicationID is this or less.
+  Whether applicationId is this or less.
   """
-  applicationIDLTE: ID
+  applicationIdLTE: ID
   """
-  Whether applicationID contains this.
+  Whether applicationId contains this.
   """
-  applicationIDContains: ID
+  applicationIdContains: ID
   """
-  Whether applicationID begins with this.
+  Whether applicationId begins with this.
   """
-  applicationIDHasPrefix: ID
+  applicationIdHasPrefix: ID
   """
-  Whether applicationID ends with this.
+  Whether applicationId ends with this.
   """
-  applicationIDHasSuffix: ID
+  applicationIdHasSuffix: ID
   """
-  Whether applicationID is null.
+  Whether applicationId is null.
   """
-  applicationIDIsNil: Boolean
+  applicationIdIsNil: Boolean
   """
-  Whether applicationID is known.
+  Whether applicationId is known.
   """
-  applicationIDNotNil: Boolean
+  applicationIdNotNil: Boolean
   """
-  Whether applicationID is this, in any case.
+  Whether applicationId is this, in any case.
   """
-  applicationIDEqualFold: ID
+  applicationIdEqualFold: ID
   """
-  Whether applicationID contains this, in any case.
+  Whether applicationId contains this, in any case.
   """
-  applicationIDContainsFold: ID
+  applicationIdContainsFold: ID
   """
-  Whether assetGroupID is exactly this.
+  Whether assetGroupId is exactly this.
   """
-  assetGroupID: ID
+  assetGroupId: ID
   """
-  Whether assetGroupID is anything but this.
+  Whether assetGroupId is anything but this.
   """
-  assetGroupIDNEQ: ID
+  assetGroupIdNEQ: ID
   """
-  Whether assetGroupID is one of these.
+  Whether assetGroupId is one of these.
   """
-  assetGroupIDIn: [ID!]
+  assetGroupIdIn: [ID!]
   """
-  Whether assetGroupID is none of these.
+  Whether assetGroupId is none of these.
   """
-  assetGroupIDNotIn: [ID!]
+  assetGroupIdNotIn: [ID!]
   """
-  Whether assetGroupID is greater.
+  Whether assetGroupId is greater.
   """
-  assetGroupIDGT: ID
+  assetGroupIdGT: ID
   """
-  Whether assetGroupID is this or greater.
+  Whether assetGroupId is this or greater.
   """
-  assetGroupIDGTE: ID
+  assetGroupIdGTE: ID
   """
-  Whether assetGroupID is less.
+  Whether assetGroupId is less.
   """
-  assetGroupIDLT: ID
+  assetGroupIdLT: ID
   """
-  Whether assetGroupID is this or less.
+  Whether assetGroupId is this or less.
   """
-  assetGroupIDLTE: ID
+  assetGroupIdLTE: ID
   """
-  Whether assetGroupID contains this.
+  Whether assetGroupId contains this.
   """
-  assetGroupIDContains: ID
+  assetGroupIdContains: ID
   """
-  Whether assetGroupID begins with this.
+  Whether assetGroupId begins with this.
   """
-  assetGroupIDHasPrefix: ID
+  assetGroupIdHasPrefix: ID
   """
-  Whether assetGroupID ends with this.
+  Whether assetGroupId ends with this.
   """
-  assetGroupIDHasSuffix: ID
+  assetGroupIdHasSuffix: ID
   """
-  Whether assetGroupID is null.
+  Whether assetGroupId is null.
   """
-  assetGroupIDIsNil: Boolean
+  assetGroupIdIsNil: Boolean
   """
-  Whether assetGroupID is known.
+  Whether assetGroupId is known.
   """
-  assetGroupIDNotNil: Boolean
+  assetGroupIdNotNil: Boolean
   """
-  Whether assetGroupID is this, in any case.
+  Whether assetGroupId is this, in any case.
   """
-  assetGroupIDEqualFold: ID
+  assetGroupIdEqualFold: ID
   """
-  Whether assetGroupID contains this, in any case.
+  Whether assetGroupId contains this, in any case.
   """
-  assetGroupIDContainsFold: ID
+  assetGroupIdContainsFold: ID
   """
   Whether number is exactly this.
   """
@@ -11791,117 +11794,117 @@ input WebhookWhereInput {
   """
   nameContainsFold: String
   """
-  Whether assetGroupID is exactly this.
+  Whether assetGroupId is exactly this.
   """
-  assetGroupID: ID
+  assetGroupId: ID
   """
-  Whether assetGroupID is anything but this.
+  Whether assetGroupId is anything but this.
   """
-  assetGroupIDNEQ: ID
+  assetGroupIdNEQ: ID
   """
-  Whether assetGroupID is one of these.
+  Whether assetGroupId is one of these.
   """
-  assetGroupIDIn: [ID!]
+  assetGroupIdIn: [ID!]
   """
-  Whether assetGroupID is none of these.
+  Whether assetGroupId is none of these.
   """
-  assetGroupIDNotIn: [ID!]
+  assetGroupIdNotIn: [ID!]
   """
-  Whether assetGroupID is greater.
+  Whether assetGroupId is greater.
   """
-  assetGroupIDGT: ID
+  assetGroupIdGT: ID
   """
-  Whether assetGroupID is this or greater.
+  Whether assetGroupId is this or greater.
   """
-  assetGroupIDGTE: ID
+  assetGroupIdGTE: ID
   """
-  Whether assetGroupID is less.
+  Whether assetGroupId is less.
   """
-  assetGroupIDLT: ID
+  assetGroupIdLT: ID
   """
-  Whether assetGroupID is this or less.
+  Whether assetGroupId is this or less.
   """
-  assetGroupIDLTE: ID
+  assetGroupIdLTE: ID
   """
-  Whether assetGroupID contains this.
+  Whether assetGroupId contains this.
   """
-  assetGroupIDContains: ID
+  assetGroupIdContains: ID
   """
-  Whether assetGroupID begins with this.
+  Whether assetGroupId begins with this.
   """
-  assetGroupIDHasPrefix: ID
+  assetGroupIdHasPrefix: ID
   """
-  Whether assetGroupID ends with this.
+  Whether assetGroupId ends with this.
   """
-  assetGroupIDHasSuffix: ID
+  assetGroupIdHasSuffix: ID
   """
-  Whether assetGroupID is null.
+  Whether assetGroupId is null.
   """
-  assetGroupIDIsNil: Boolean
+  assetGroupIdIsNil: Boolean
   """
-  Whether assetGroupID is known.
+  Whether assetGroupId is known.
   """
-  assetGroupIDNotNil: Boolean
+  assetGroupIdNotNil: Boolean
   """
-  Whether assetGroupID is this, in any case.
+  Whether assetGroupId is this, in any case.
   """
-  assetGroupIDEqualFold: ID
+  assetGroupIdEqualFold: ID
   """
-  Whether assetGroupID contains this, in any case.
+  Whether assetGroupId contains this, in any case.
   """
-  assetGroupIDContainsFold: ID
+  assetGroupIdContainsFold: ID
   """
-  Whether endpointID is exactly this.
+  Whether endpointId is exactly this.
   """
-  endpointID: ID
+  endpointId: ID
   """
-  Whether endpointID is anything but this.
+  Whether endpointId is anything but this.
   """
-  endpointIDNEQ: ID
+  endpointIdNEQ: ID
   """
-  Whether endpointID is one of these.
+  Whether endpointId is one of these.
   """
-  endpointIDIn: [ID!]
+  endpointIdIn: [ID!]
   """
-  Whether endpointID is none of these.
+  Whether endpointId is none of these.
   """
-  endpointIDNotIn: [ID!]
+  endpointIdNotIn: [ID!]
   """
-  Whether endpointID is greater.
+  Whether endpointId is greater.
   """
-  endpointIDGT: ID
+  endpointIdGT: ID
   """
-  Whether endpointID is this or greater.
+  Whether endpointId is this or greater.
   """
-  endpointIDGTE: ID
+  endpointIdGTE: ID
   """
-  Whether endpointID is less.
+  Whether endpointId is less.
   """
-  endpointIDLT: ID
+  endpointIdLT: ID
   """
-  Whether endpointID is this or less.
+  Whether endpointId is this or less.
   """
-  endpointIDLTE: ID
+  endpointIdLTE: ID
   """
-  Whether endpointID contains this.
+  Whether endpointId contains this.
   """
-  endpointIDContains: ID
+  endpointIdContains: ID
   """
-  Whether endpointID begins with this.
+  Whether endpointId begins with this.
   """
-  endpointIDHasPrefix: ID
+  endpointIdHasPrefix: ID
   """
-  Whether endpointID ends with this.
+  Whether endpointId ends with this.
   """
-  endpointIDHasSuffix: ID
+  endpointIdHasSuffix: ID
   """
-  Whether endpointID is this, in any case.
+  Whether endpointId is this, in any case.
   """
-  endpointIDEqualFold: ID
+  endpointIdEqualFold: ID
   """
-  Whether endpointID contains this, in any case.
+  Whether endpointId contains this, in any case.
   """
-  endpointIDContainsFold: ID
+  endpointIdContainsFold: ID
   """
   Whether global is exactly this.
   """
@@ -13810,8 +13813,8 @@ func (ec *executionContext) childFields_Finding(ctx context.Context, field graph
 		return ec.fieldContext_Finding_createdAt(ctx, field)
 	case "updatedAt":
 		return ec.fieldContext_Finding_updatedAt(ctx, field)
-	case "sourceID":
-		return ec.fieldContext_Finding_sourceID(ctx, field)
+	case "sourceId":
+		return ec.fieldContext_Finding_sourceId(ctx, field)
 	case "key":
 		return ec.fieldContext_Finding_key(ctx, field)
 	case "scanKey":
@@ -14072,16 +14075,16 @@ func (ec *executionContext) childFields_Report(ctx context.Context, field graphq
 		return ec.fieldContext_Report_createdAt(ctx, field)
 	case "updatedAt":
 		return ec.fieldContext_Report_updatedAt(ctx, field)
-	case "sourceID":
-		return ec.fieldContext_Report_sourceID(ctx, field)
+	case "sourceId":
+		return ec.fieldContext_Report_sourceId(ctx, field)
 	case "key":
 		return ec.fieldContext_Report_key(ctx, field)
 	case "scanKey":
 		return ec.fieldContext_Report_scanKey(ctx, field)
 	case "format":
 		return ec.fieldContext_Report_format(ctx, field)
-	case "downloadURL":
-		return ec.fieldContext_Report_downloadURL(ctx, field)
+	case "downloadUrl":
+		return ec.fieldContext_Report_downloadUrl(ctx, field)
 	case "link":
 		return ec.fieldContext_Report_link(ctx, field)
 	case "application":
@@ -14164,8 +14167,8 @@ func (ec *executionContext) childFields_Scan(ctx context.Context, field graphql.
 		return ec.fieldContext_Scan_createdAt(ctx, field)
 	case "updatedAt":
 		return ec.fieldContext_Scan_updatedAt(ctx, field)
-	case "sourceID":
-		return ec.fieldContext_Scan_sourceID(ctx, field)
+	case "sourceId":
+		return ec.fieldContext_Scan_sourceId(ctx, field)
 	case "key":
 		return ec.fieldContext_Scan_key(ctx, field)
 	case "name":
@@ -14202,8 +14205,8 @@ func (ec *executionContext) childFields_Scan(ctx context.Context, field graphql.
 		return ec.fieldContext_Scan_errors(ctx, field)
 	case "link":
 		return ec.fieldContext_Scan_link(ctx, field)
-	case "actorID":
-		return ec.fieldContext_Scan_actorID(ctx, field)
+	case "actorId":
+		return ec.fieldContext_Scan_actorId(ctx, field)
 	case "actorName":
 		return ec.fieldContext_Scan_actorName(ctx, field)
 	case "actorEmail":
@@ -14352,8 +14355,8 @@ func (ec *executionContext) childFields_Ticket(ctx context.Context, field graphq
 		return ec.fieldContext_Ticket_createdAt(ctx, field)
 	case "updatedAt":
 		return ec.fieldContext_Ticket_updatedAt(ctx, field)
-	case "sourceID":
-		return ec.fieldContext_Ticket_sourceID(ctx, field)
+	case "sourceId":
+		return ec.fieldContext_Ticket_sourceId(ctx, field)
 	case "key":
 		return ec.fieldContext_Ticket_key(ctx, field)
 	case "number":
