@@ -1,0 +1,119 @@
+package graph
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/vektah/gqlparser/v2"
+	"github.com/vektah/gqlparser/v2/ast"
+
+	graphgen "github.com/hookyard/hookyard/graph/gen"
+)
+
+func schema() *ast.Schema { return graphgen.NewExecutableSchema(graphgen.Config{}).Schema() }
+
+// internal are the types that the library has from the start.
+func internal(d *ast.Definition) bool { return d.BuiltIn || strings.HasPrefix(d.Name, "__") }
+
+func TestEverythingIsDescribed(t *testing.T) {
+	for _, d := range schema().Types {
+		if internal(d) {
+			continue
+		}
+		check := func(what, description string) {
+			if strings.TrimSpace(description) == "" {
+				t.Errorf("%s has no description", what)
+			}
+		}
+		if root := d.Name == "Query" || d.Name == "Mutation" || d.Name == "Subscription"; !root {
+			check(d.Name, d.Description)
+		}
+		for _, f := range d.Fields {
+			if strings.HasPrefix(f.Name, "__") {
+				continue
+			}
+			check(d.Name+"."+f.Name, f.Description)
+			for _, a := range f.Arguments {
+				check(d.Name+"."+f.Name+"("+a.Name+")", a.Description)
+			}
+		}
+		for _, v := range d.EnumValues {
+			check(d.Name+"."+v.Name, v.Description)
+		}
+	}
+}
+
+func TestEveryMutationNeedsAPermission(t *testing.T) {
+	for _, f := range schema().Mutation.Fields {
+		if f.Directives.ForName("requires") == nil {
+			t.Errorf("%s needs no permission", f.Name)
+		}
+		if n := len(f.Arguments); n > 1 || n == 1 && f.Arguments[0].Name != "input" {
+			t.Errorf("%s takes something else than one input", f.Name)
+		}
+		if !strings.HasSuffix(f.Type.Name(), "Payload") {
+			t.Errorf("%s gives a %s, not a payload", f.Name, f.Type.Name())
+		}
+	}
+}
+
+func TestEveryConnectionHasPages(t *testing.T) {
+	for _, d := range schema().Types {
+		for _, f := range d.Fields {
+			if strings.HasSuffix(f.Type.Name(), "Connection") && !internal(d) {
+				for _, a := range []string{"after", "first", "before", "last"} {
+					if f.Arguments.ForName(a) == nil {
+						t.Errorf("%s.%s cannot be asked for %s", d.Name, f.Name, a)
+					}
+				}
+				if !isConnection(f) {
+					t.Errorf("%s.%s is not known as a connection", d.Name, f.Name)
+				}
+			}
+		}
+	}
+}
+
+// No field that can be read is a secret, and no filter can guess at one.
+func TestNoSecretCanBeRead(t *testing.T) {
+	shown := map[string]bool{"CreateWebhookPayload.signingSecret": true, "RotateWebhookSecretPayload.signingSecret": true,
+		"CreateAPIKeyPayload.key": true, "EndpointHeader.secret": true, "EndpointHeaderInput.secret": true}
+	for _, d := range schema().Types {
+		if d.Kind == ast.InputObject && !strings.HasSuffix(d.Name, "WhereInput") && !strings.HasSuffix(d.Name, "Filter") {
+			continue
+		}
+		for _, f := range d.Fields {
+			name := strings.ToLower(f.Name)
+			for _, word := range []string{"secret", "password", "hash", "token", "authorization"} {
+				if strings.Contains(name, word) && !shown[d.Name+"."+f.Name] && d.Name != "Mutation" {
+					t.Errorf("%s.%s looks like a secret that can be read", d.Name, f.Name)
+				}
+			}
+		}
+	}
+}
+
+func TestSchemaForClientsIsUpToDate(t *testing.T) {
+	b, err := os.ReadFile("../docs/schema.graphql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	published, err := gqlparser.LoadSchema(&ast.Source{Name: "docs/schema.graphql", Input: string(b)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, d := range schema().Types {
+		p := published.Types[name]
+		if p == nil {
+			t.Errorf("%s is not in docs/schema.graphql: run make generate", name)
+			continue
+		}
+		for _, f := range d.Fields {
+			g := p.Fields.ForName(f.Name)
+			if g == nil || g.Type.String() != f.Type.String() || len(g.Arguments) != len(f.Arguments) {
+				t.Errorf("%s.%s is another one in docs/schema.graphql: run make generate", name, f.Name)
+			}
+		}
+	}
+}
