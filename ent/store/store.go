@@ -35,7 +35,7 @@ type Config struct {
 	// IDs makes the IDs of new rows; nil is a maker by the real clock.
 	IDs *ids.Maker
 	// Changed is told, after the commit, which organization's configuration this
-	// process has changed. It must not block. May be nil.
+	// process has changed. The change is answered when it returns. May be nil.
 	Changed func(organization string)
 	// Existing opens only what is there, at exactly this binary's schema: for tools that
 	// look at the data of a running hub, which must not upgrade it.

@@ -88,6 +88,17 @@ func (d *Dispatcher) planFor(w *flow.World, webhook string) *plan {
 
 // target is the endpoint as its connector sees it. Its Ref changes with the endpoint's
 // revision and with the allow lists, which are not part of it.
+// Target is an endpoint as its connector sees it today, for a check; ok is false when
+// the organization has no such endpoint.
+func (d *Dispatcher) Target(org, endpoint string) (connector string, t connectors.Endpoint, ok bool) {
+	w := d.cfg.Worlds(org)
+	if w == nil || w.Endpoints[endpoint] == nil {
+		return "", t, false
+	}
+	e := w.Endpoints[endpoint]
+	return e.Connector, d.target(w, e), true
+}
+
 func (d *Dispatcher) target(w *flow.World, e *flow.Endpoint) connectors.Endpoint {
 	t := connectors.Endpoint{
 		Ref: fmt.Sprintf("%s@%d", e.ID, e.Revision), ID: e.ID, URL: e.URL, Settings: e.Settings,

@@ -42,7 +42,7 @@ type Organization struct {
 	ID, Name  string
 	Suspended bool
 	Retention Retention
-	Allow     []connectors.AllowRule // hosts and ports that may be dialled beside public ones
+	Allow     []connectors.AllowRule // hosts and ports that alone may be dialled, within what the operator opens; none: all
 }
 
 // Retention is how long each kind of history is kept; 0 keeps for ever.

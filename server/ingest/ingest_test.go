@@ -377,18 +377,18 @@ func TestProcessTellsMappedEventsOnceMore(t *testing.T) {
 
 func TestSend(t *testing.T) {
 	ctx := context.Background()
-	scan := func(id, app string) ingest.Sent {
-		return ingest.Sent{ID: id, Application: app, Incoming: connectors.Incoming{Type: connectors.ScanCompleted, Data: connectors.Data{Scan: &connectors.Scan{Key: id, Name: id}}}}
+	scan := func(id, app string) flow.Sent {
+		return flow.Sent{ID: id, Application: app, Incoming: connectors.Incoming{Type: connectors.ScanCompleted, Data: connectors.Data{Scan: &connectors.Scan{Key: id, Name: id}}}}
 	}
 	r := newRig(t, hook("doc", "hookyard", flow.WebhookActive))
-	got, err := r.Send(ctx, "org_1", "key_1", "", []ingest.Sent{scan("a", "app_1"), scan("b", "")})
+	got, err := r.Send(ctx, "org_1", "key_1", "", []flow.Sent{scan("a", "app_1"), scan("b", "")})
 	if err != nil || len(got) != 2 || r.ledger.events[0].App != "app_1" || r.ledger.events[1].App != "" || r.ledger.events[0].Source != "key_1" {
 		t.Fatalf("got %+v, %v", got, err)
 	}
-	if got, err = r.Send(ctx, "org_1", "key_1", "", []ingest.Sent{scan("a", "app_1")}); err != nil || !got[0].Duplicate {
+	if got, err = r.Send(ctx, "org_1", "key_1", "", []flow.Sent{scan("a", "app_1")}); err != nil || !got[0].Duplicate {
 		t.Errorf("a repeat gave %+v, %v", got, err)
 	}
-	if _, err = r.Send(ctx, "org_1", "key_1", "", []ingest.Sent{scan("c", "app_1"), scan("d", "app_gone")}); !errors.Is(err, ingest.ErrNoApplication) || len(r.ledger.events) != 2 {
+	if _, err = r.Send(ctx, "org_1", "key_1", "", []flow.Sent{scan("c", "app_1"), scan("d", "app_gone")}); !errors.Is(err, ingest.ErrNoApplication) || len(r.ledger.events) != 2 {
 		t.Errorf("an unknown application gave %v; %d events", err, len(r.ledger.events))
 	}
 	if _, err = r.Send(ctx, "org_1", "key_1", "src_gone", nil); !errors.Is(err, ingest.ErrNoSource) {

@@ -3,7 +3,6 @@ package ingest
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 
@@ -12,23 +11,16 @@ import (
 	"github.com/hookyard/hookyard/server/flow"
 )
 
-// Sent is one event that somebody sends through the API.
-type Sent struct {
-	ID          string // of the sender's choice; a known one is a repeat; "" never is
-	Application string // the hub's ID; "" leaves it to the source's mapping
-	connectors.Incoming
-}
-
-// Errors of Send and Process that the API tells people.
+// Errors of Send and Process; each is a flow.ErrNotFound.
 var (
-	ErrNoOrganization = errors.New("the organization does not exist")
-	ErrNoSource       = errors.New("the source does not exist")
-	ErrNoApplication  = errors.New("the application does not exist")
+	ErrNoOrganization = fmt.Errorf("the organization: %w", flow.ErrNotFound)
+	ErrNoSource       = fmt.Errorf("the source: %w", flow.ErrNotFound)
+	ErrNoApplication  = fmt.Errorf("the application: %w", flow.ErrNotFound)
 )
 
 // Send accepts events from the API, all or none. sender is the ID of the key or user
 // that sends, and stands for the source unless source names one.
-func (in *Ingest) Send(ctx context.Context, org, sender, source string, events []Sent) ([]flow.Accepted, error) {
+func (in *Ingest) Send(ctx context.Context, org, sender, source string, events []flow.Sent) ([]flow.Accepted, error) {
 	place := in.c.Atlas.Place(org)
 	if place == nil {
 		return nil, ErrNoOrganization

@@ -233,7 +233,7 @@ func (l *Ledger) loadHeld(ctx context.Context) error {
 
 // Hold says that nothing may be delivered until Unhold: a restored backup holds
 // everything that was open, because its world may be another one by now. Other nodes
-// see it at their next Open. Deliveries must not be born leased meanwhile.
+// see it at their next heartbeat. Deliveries must not be born leased meanwhile.
 func (l *Ledger) Hold(ctx context.Context) error { return l.setHeld(ctx, "1") }
 
 // Unhold lets deliveries go again.

@@ -78,7 +78,8 @@ const free = "UPDATE open_deliveries SET lease_node = '', lease_epoch = 0 WHERE 
 
 // Beat keeps this node's leases. It is called every few seconds, well within the grace.
 // A node that finds itself given up joins again; what it has in hand is then also in
-// the hands of others, and its results will be kept as late ones.
+// the hands of others, and its results will be kept as late ones. Beat also learns from
+// the database whether deliveries are held.
 func (l *Ledger) Beat(ctx context.Context) error {
 	lease := l.Lease()
 	found := false
@@ -93,9 +94,11 @@ func (l *Ledger) Beat(ctx context.Context) error {
 	}
 	l.health.beat(l.clock.Now())
 	if !found {
-		return l.Join(ctx)
+		if err := l.Join(ctx); err != nil {
+			return err
+		}
 	}
-	return nil
+	return l.loadHeld(ctx)
 }
 
 // Reclaim takes back the leases of nodes whose heart has stopped, by the database's

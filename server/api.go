@@ -1,0 +1,140 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/hookyard/hookyard/connectors"
+	"github.com/hookyard/hookyard/ent/ids"
+	"github.com/hookyard/hookyard/ent/rule"
+	"github.com/hookyard/hookyard/ent/viewer"
+	"github.com/hookyard/hookyard/graph"
+	"github.com/hookyard/hookyard/plugins/host"
+	"github.com/hookyard/hookyard/server/auth"
+	"github.com/hookyard/hookyard/server/dispatch"
+	"github.com/hookyard/hookyard/server/flow"
+	"github.com/hookyard/hookyard/server/ingest"
+	"github.com/hookyard/hookyard/server/ledger"
+)
+
+// newAPI gives the GraphQL API what it works with.
+func (h *Hub) newAPI(set *connectors.Set, maker *ids.Maker) http.Handler {
+	return graph.New(graph.Services{
+		DB: h.db, Connectors: set, IDs: maker,
+		Events: h.ledger, Deliveries: h.ledger, Receipts: h.ledger, Redeliverer: h.ledger,
+		Sender: h.ingest, Reprocessor: reprocessor{h.ledger, h.ingest}, Checker: checker{h.dispatch, h.plugins},
+		Explainer: explainer{h.atlas, h.ledger}, Log: h.watch, Hold: h.ledger, Secrets: h.secrets, Credentials: credentials{h.cfg.PublicURL},
+	}, graph.Options{Auth: h.auth, BadCredential: auth.ErrUnauthenticated, Introspection: h.cfg.Introspection, Log: h.log, Clock: h.clock})
+}
+
+// credentials makes what is shown once.
+type credentials struct{ publicURL string }
+
+// NewKey makes an API key.
+func (credentials) NewKey() (key, hint, hash string) { return auth.NewKey() }
+
+// NewAddress makes the address of a source: 130 random bits below the hub's own.
+func (c credentials) NewAddress() (address, hash string) {
+	token := strings.ToLower(rand.Text())
+	return c.publicURL + ingest.Prefix + token, ingest.TokenHash(token)
+}
+
+// reprocessor reads a receipt again.
+type reprocessor struct {
+	ledger *ledger.Ledger
+	ingest *ingest.Ingest
+}
+
+// Reprocess reads the receipt as the hub does, payload included: the viewer, who may not
+// read payloads, is shown the events only.
+func (r reprocessor) Reprocess(ctx context.Context, org, receipt string) ([]flow.Accepted, error) {
+	v := viewer.FromContext(ctx)
+	if v == nil || v.Organization != org {
+		return nil, flow.ErrNotFound
+	}
+	reader := *v
+	reader.Permissions = append([]viewer.Permission{viewer.ReadPayloads}, v.Permissions...)
+	scope, err := rule.LedgerScope(viewer.NewContext(ctx, &reader))
+	if err != nil {
+		return nil, err
+	}
+	found, err := r.ledger.Receipt(ctx, scope, receipt)
+	if err != nil {
+		return nil, err
+	}
+	return r.ingest.Process(ctx, &found.Receipt)
+}
+
+// checker tries endpoints in their connector's process.
+type checker struct {
+	dispatch *dispatch.Dispatcher
+	plugins  *host.Supervisor
+}
+
+// Check says in words for people why an endpoint would not work.
+func (c checker) Check(ctx context.Context, org, endpoint string) error {
+	connector, target, ok := c.dispatch.Target(org, endpoint)
+	if !ok {
+		return flow.ErrNotFound
+	}
+	return c.plugins.Check(ctx, connector, target)
+}
+
+// explainer answers why a webhook got an event, or did not.
+type explainer struct {
+	atlas  *atlas
+	ledger *ledger.Ledger
+}
+
+// Explain holds today's webhook against the event as it was.
+func (e explainer) Explain(ctx context.Context, org, webhook, event string) ([]flow.Reason, error) {
+	scope, err := rule.LedgerScope(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ev, err := e.ledger.Event(ctx, scope, event)
+	if err != nil {
+		return nil, err
+	}
+	table := e.atlas.Table(org)
+	if table == nil {
+		return nil, flow.ErrNotFound
+	}
+	facts := flow.Facts{Type: ev.Type, Group: ev.Group, App: ev.App, Source: ev.Source, Severity: ev.Severity}
+	facts.HasSeverity = speaksOfSeverity(ev.Type)
+	if ev.Type == connectors.FindingDiscovered {
+		if facts.New, err = wasNew(ev.Document); err != nil {
+			return nil, err
+		}
+	}
+	reasons := table.Explain(webhook, facts)
+	out := make([]flow.Reason, len(reasons))
+	for i, r := range reasons {
+		out[i] = flow.Reason{Rule: string(r.Rule), Passed: r.Passed, Text: r.Text}
+	}
+	return out, nil
+}
+
+// speaksOfSeverity says whether events of the kind have a severity, known or not.
+func speaksOfSeverity(t connectors.EventType) bool {
+	noun, _, _ := strings.Cut(string(t), ".")
+	return noun == "finding" || noun == "ticket" || t == connectors.ScanCompleted
+}
+
+// wasNew reads from an event's document whether its finding was new. A document that is
+// not kept any more, or not for the viewer, counts as new.
+func wasNew(document []byte) (bool, error) {
+	if len(document) == 0 {
+		return true, nil
+	}
+	var e connectors.Event
+	if err := json.Unmarshal(document, &e); err != nil {
+		return false, fmt.Errorf("read an event's document: %w", err)
+	}
+	f := e.Data.Finding
+	return f == nil || f.New == nil || *f.New, nil
+}

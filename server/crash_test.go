@@ -1,0 +1,147 @@
+package server_test
+
+import (
+	"syscall"
+	"testing"
+	"time"
+)
+
+// inFlight is how long before a kill an event may have arrived and yet not have been
+// recorded. Only such an event may come a second time.
+const inFlight = 5 * time.Second
+
+// checkTwice fails for every event that came twice although it was not in flight at any
+// of the kills.
+func checkTwice(t *testing.T, s *sink, endpoint string, kills ...time.Time) {
+	t.Helper()
+	for _, first := range s.twice(endpoint) {
+		ok := false
+		for _, k := range kills {
+			ok = ok || (first.After(k.Add(-inFlight)) && first.Before(k.Add(inFlight)))
+		}
+		if !ok {
+			t.Errorf("an event that came to %s at %v came again, and was not in flight at a kill (%v)", endpoint, first, kills)
+		}
+	}
+}
+
+func TestKillHub(t *testing.T) {
+	onEach(t, func(t *testing.T, url string) {
+		s := newSink(t)
+		h := start(t, url, "--allow-private-targets")
+		address, _ := world(t, h, s, "a", "b")
+		l := startLoad(func(int) string { return address }, 300, 16)
+		var kills []time.Time
+		for i := range 3 {
+			l.until(t, 400*(i+1))
+			kills = append(kills, time.Now())
+			if err := h.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			if err := h.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.until(t, 1600)
+		accepted := l.end()
+		for _, e := range []string{"a", "b"} {
+			s.await(t, e, accepted, 30*time.Second)
+			checkTwice(t, s, e, kills...)
+		}
+		t.Logf("%d accepted, %d refused; %d and %d came twice", len(accepted), l.refused, len(s.twice("a")), len(s.twice("b")))
+	})
+}
+
+func TestKillConnector(t *testing.T) {
+	onEach(t, func(t *testing.T, url string) {
+		s := newSink(t)
+		h := start(t, url, "--allow-private-targets")
+		address, _ := world(t, h, s, "a")
+		l := startLoad(func(int) string { return address }, 300, 16)
+		var kills []time.Time
+		for i := range 3 {
+			l.until(t, 300*(i+1))
+			kills = append(kills, time.Now())
+			for _, pid := range children(t, h.Pid()) {
+				if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		l.until(t, 1200)
+		accepted := l.end()
+		s.await(t, "a", accepted, 30*time.Second)
+		checkTwice(t, s, "a", kills...)
+		if l.refused > 0 {
+			t.Errorf("%d requests were refused because a connector died", l.refused)
+		}
+	})
+}
+
+// TestHubDeathEndsConnectors kills the hub and sees its connectors go within a second.
+func TestHubDeathEndsConnectors(t *testing.T) {
+	h := start(t, "")
+	pids := children(t, h.Pid())
+	if len(pids) == 0 {
+		t.Fatal("the hub has no connector processes")
+	}
+	if err := h.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.After(time.Second)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for _, pid := range pids {
+		for syscall.Kill(pid, 0) == nil {
+			select {
+			case <-tick.C:
+			case <-deadline:
+				t.Fatalf("connector process %d lives a second after its hub", pid)
+			}
+		}
+	}
+}
+
+// TestRestartKeepsRetries restarts the hub while a delivery waits for its retry.
+func TestRestartKeepsRetries(t *testing.T) {
+	onEach(t, func(t *testing.T, url string) {
+		s := newSink(t)
+		refusing := make(chan struct{})
+		s.answer = func(string, int) int {
+			select {
+			case <-refusing:
+				return 200
+			default:
+				return 503
+			}
+		}
+		h := start(t, url, "--allow-private-targets")
+		address, _ := world(t, h, s, "a")
+		from := mark(t, h)
+		log, err := h.DeliveryLog(t.Context(), nil, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := send(h.HTTP, address, 1); err != nil {
+			t.Fatal(err)
+		}
+		b, err := log.NextBatch(t.Context())
+		if err != nil || len(b.Entries) != 1 || b.Entries[0].State != "RETRYING" || b.Entries[0].HTTPStatus != 503 {
+			t.Fatalf("the log shows %+v, %v", b, err)
+		}
+		if err := h.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		close(refusing)
+		if err := h.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.await(t, "a", []int{1}, 20*time.Second)
+		if got := succeeded(t, h, from, 1); len(got) != 1 {
+			t.Errorf("the log shows %v", got)
+		}
+		if n := len(s.twice("a")); n != 0 {
+			t.Errorf("the retry ran %d times", n+1)
+		}
+	})
+}

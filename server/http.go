@@ -1,0 +1,124 @@
+package server
+
+import (
+	"context"
+	"crypto/subtle"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/hookyard/hookyard/server/ingest"
+)
+
+// routes is every address that the hub answers.
+func (h *Hub) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle(ingest.Prefix, deadline(30*time.Second, h.ingest))
+	mux.Handle("/graphql", while(h.live, h.api))
+	mux.Handle("POST /auth/token", deadline(10*time.Second, http.HandlerFunc(h.token)))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+	})
+	mux.HandleFunc("GET /readyz", h.ready)
+	mux.Handle("GET /metrics", h.guardMetrics(promhttp.HandlerFor(h.registry, promhttp.HandlerOpts{})))
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusOK, map[string]string{"hookyard": h.cfg.Version, "graphql": h.cfg.PublicURL + "/graphql", "health": h.cfg.PublicURL + "/readyz"})
+	})
+	return behind(h.cfg.TrustedProxies, secure(mux))
+}
+
+// secure sets the headers that every answer should have.
+func secure(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		head := w.Header()
+		head["X-Content-Type-Options"] = []string{"nosniff"}
+		head["Cache-Control"] = []string{"no-store"}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// deadline bounds how long one exchange may take, a slow sender's body included.
+func deadline(d time.Duration, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := http.NewResponseController(w)
+		_ = c.SetReadDeadline(time.Now().Add(d))
+		_ = c.SetWriteDeadline(time.Now().Add(2 * d))
+		next.ServeHTTP(w, r)
+		_ = c.SetReadDeadline(time.Time{})
+		_ = c.SetWriteDeadline(time.Time{})
+	})
+}
+
+// token gives a bearer of an API key a short-lived token for the same rights.
+func (h *Hub) token(w http.ResponseWriter, r *http.Request) {
+	v, _, err := h.auth.Authenticate(r.Context(), r.Header.Get("Authorization"))
+	if err != nil {
+		writeJSON(w, http.StatusUnauthorized, map[string]string{"error": "send Authorization: Bearer and a valid API key"})
+		return
+	}
+	raw, expires, err := h.auth.Token(v, 15*time.Minute)
+	if err != nil {
+		h.log.Error("sign a token", "err", err)
+		writeJSON(w, http.StatusInternalServerError, map[string]string{"error": "the token could not be made; try again"})
+		return
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"token": raw, "expiresAt": expires.UTC()})
+}
+
+// ready says whether this node can take and deliver events.
+func (h *Hub) ready(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), 3*time.Second)
+	defer cancel()
+	status, answer := http.StatusOK, map[string]string{"status": "ready"}
+	if err := h.db.Ping(ctx); err != nil {
+		status, answer = http.StatusServiceUnavailable, map[string]string{"status": "the database does not answer"}
+	} else if h.draining.Load() {
+		status, answer = http.StatusServiceUnavailable, map[string]string{"status": "shutting down"}
+	}
+	writeJSON(w, status, answer)
+}
+
+func (h *Hub) guardMetrics(next http.Handler) http.Handler {
+	if h.cfg.MetricsToken == "" {
+		return next
+	}
+	want := []byte("Bearer " + h.cfg.MetricsToken)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if subtle.ConstantTimeCompare([]byte(r.Header.Get("Authorization")), want) != 1 {
+			writeJSON(w, http.StatusUnauthorized, map[string]string{"error": "send Authorization: Bearer and the metrics token"})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+// listen opens the address, with TLS when the configuration has a certificate.
+func (h *Hub) listen(ctx context.Context) (net.Listener, error) {
+	var lc net.ListenConfig
+	ln, err := lc.Listen(ctx, "tcp", h.cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", h.cfg.Listen, err)
+	}
+	if h.cfg.TLSCert == "" {
+		return ln, nil
+	}
+	cert, err := newCertificate(h.cfg.TLSCert, h.cfg.TLSKey, func(err error) {
+		h.log.Error("the TLS files changed and cannot be used; the old certificate stays", "err", err)
+	})
+	if err != nil {
+		return nil, errors.Join(err, ln.Close())
+	}
+	return tls.NewListener(ln, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: cert.get, NextProtos: []string{"h2", "http/1.1"}}), nil
+}

@@ -1,0 +1,372 @@
+// Package server is the program: read Hub and you have read the system.
+//
+//	source --HTTP/GraphQL--> ingest --> route --> ledger.Accept --> 2xx
+//	                                      |  handed over in memory
+//	                                      v
+//	                         dispatch --> plugin process --> the outside world
+//	                                      |
+//	                                      v
+//	                         ledger.Record --> watch --> live subscribers
+//
+// Place: on top of all parts. It opens them, wires them and runs them; the parts know
+// each other only through the interfaces that they declare and the structs of flow.
+//
+// Guarantees: a hub that says it is ready can take and deliver events; a clean shutdown
+// refuses new work first, finishes or hands back what is in flight, and leaves the rest
+// in the ledger; an unclean one loses nothing that was accepted.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jonboulle/clockwork"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hookyard/hookyard/connectors"
+	"github.com/hookyard/hookyard/connectors/builtin"
+	"github.com/hookyard/hookyard/ent/ids"
+	"github.com/hookyard/hookyard/ent/secret"
+	"github.com/hookyard/hookyard/ent/store"
+	"github.com/hookyard/hookyard/plugins/host"
+	"github.com/hookyard/hookyard/server/auth"
+	"github.com/hookyard/hookyard/server/dispatch"
+	"github.com/hookyard/hookyard/server/flow"
+	"github.com/hookyard/hookyard/server/ingest"
+	"github.com/hookyard/hookyard/server/ledger"
+	"github.com/hookyard/hookyard/server/watch"
+)
+
+// Options are what a program that embeds a hub, or a test, may replace.
+type Options struct {
+	Log   *slog.Logger    // nil: slog.Default()
+	Clock clockwork.Clock // nil: the real one
+	// Connectors that run in processes of this very program; nil: all that are shipped.
+	Connectors []connectors.Connector
+}
+
+// Hub is one node. Open makes it, Run runs it until its context ends.
+type Hub struct {
+	cfg   Config
+	log   *slog.Logger
+	clock clockwork.Clock
+
+	lock     *os.File // of the data folder
+	db       *store.DB
+	secrets  *secret.Box
+	atlas    *atlas
+	ledger   *ledger.Ledger
+	plugins  *host.Supervisor
+	program  *os.File // this program, as it was at the start
+	dispatch *dispatch.Dispatcher
+	ingest   *ingest.Ingest
+	watch    *watch.Watch
+	auth     *auth.Authenticator
+	api      http.Handler
+	metrics  *metrics
+	registry *prometheus.Registry
+
+	live      context.Context // of subscriptions; ends before the parts that they read
+	endLive   context.CancelFunc
+	listening chan struct{} // closed once the address is open
+	address   string
+	draining  atomic.Bool
+	closing   sync.Once
+	closed    error
+}
+
+// Open opens the data, brings its schema up to date, takes back what an earlier start
+// of this node left and starts the connectors' processes. Nothing is delivered or
+// answered before Run.
+func Open(ctx context.Context, cfg Config, o Options) (_ *Hub, err error) {
+	if err := cfg.Check(); err != nil {
+		return nil, err
+	}
+	h := &Hub{cfg: cfg, log: o.Log, clock: o.Clock, listening: make(chan struct{}), registry: prometheus.NewRegistry()}
+	h.live, h.endLive = context.WithCancel(context.WithoutCancel(ctx))
+	if h.log == nil {
+		h.log = slog.Default()
+	}
+	if h.clock == nil {
+		h.clock = clockwork.NewRealClock()
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, h.Close(context.WithoutCancel(ctx)))
+		}
+	}()
+	if h.lock, err = lockFolder(cfg.DataDir); err != nil {
+		return nil, err
+	}
+	shipped := o.Connectors
+	if shipped == nil {
+		shipped = builtin.Connectors()
+	}
+	set, err := connectors.NewSet(shipped)
+	if err != nil {
+		return nil, err
+	}
+	maker := ids.NewMaker(h.clock.Now)
+
+	if err := h.openData(ctx, maker); err != nil {
+		return nil, err
+	}
+	h.metrics = newMetrics(h)
+	if h.ledger, err = h.openLedger(ctx, maker); err != nil {
+		return nil, err
+	}
+	if err := h.startPlugins(ctx, shipped); err != nil {
+		return nil, err
+	}
+	h.dispatch = dispatch.New(dispatch.Config{
+		Ledger: h.ledger, Sender: h.plugins, Worlds: h.atlas.World, Clock: h.clock, IDs: maker, Log: h.log,
+		Formats:      func(name string) connectors.Format { f, _ := set.Format(name); return f },
+		TakesRequest: func(name string) bool { c, ok := set.Connector(name); return !ok || c.Spec().TakesRequest },
+		Version:      cfg.Version, Open: cfg.open(), Lease: h.ledger.Lease,
+	})
+	h.dispatch.Hold(h.ledger.Held())
+	h.atlas.changed = h.dispatch.Changed
+	h.ingest = ingest.New(ingest.Config{
+		Ledger: h.ledger, Dispatcher: h.dispatch, Atlas: h.atlas, Connectors: set, IDs: maker, Clock: h.clock, Log: h.log,
+		PublicURL: cfg.PublicURL, MaxBody: cfg.MaxBody, Count: h.metrics.received,
+	})
+	h.watch = watch.New(h.ledger, watch.Options{Clock: h.clock, Log: h.log})
+	if h.auth, err = h.openAuth(ctx); err != nil {
+		return nil, err
+	}
+	h.api = h.newAPI(set, maker)
+	return h, nil
+}
+
+// openData opens the database and the secrets, makes the first organization at the very
+// first start and reads every organization's world.
+func (h *Hub) openData(ctx context.Context, maker *ids.Maker) (err error) {
+	cfg := h.cfg.store()
+	cfg.IDs = maker
+	h.atlas = newAtlas(nil, h.log)
+	// A change is in force before it is answered: its transaction is over when this is called.
+	cfg.Changed = func(string) { h.atlas.apply(ctx) }
+	if h.db, err = store.Open(ctx, cfg); err != nil {
+		return err
+	}
+	if h.secrets, err = secret.Open(ctx, h.cfg.secrets()); err != nil {
+		return err
+	}
+	if err := h.db.CheckKey(ctx, h.secrets); err != nil {
+		return err
+	}
+	file, err := firstStart(ctx, &Operator{db: h.db, now: h.clock.Now}, &h.cfg)
+	if err != nil {
+		return fmt.Errorf("make the first organization: %w", err)
+	}
+	if file != "" {
+		h.log.Info("made the first organization and its Administrator", "organization", h.cfg.Organization, "credentials", file)
+	}
+	h.atlas.worlds = worlds{h.db, h.secrets}
+	return h.atlas.refresh(ctx)
+}
+
+func (h *Hub) openLedger(ctx context.Context, maker *ids.Maker) (*ledger.Ledger, error) {
+	c := ledger.Config{Clock: h.clock, IDs: maker, NodeName: h.cfg.NodeName, Version: h.cfg.Version, Log: h.log, OnCommit: h.metrics.committed}
+	if h.db.Dialect == store.SQLite {
+		c.SQLite = &ledger.SQLite{Write: h.db.Write, Read: h.db.Read}
+	} else {
+		c.Postgres = h.db.Pool
+	}
+	return ledger.Open(ctx, c)
+}
+
+// startPlugins starts a process for each connector that does I/O. One that cannot start
+// holds up its own deliveries and nothing else.
+func (h *Hub) startPlugins(ctx context.Context, shipped []connectors.Connector) (err error) {
+	var names []string
+	for _, c := range shipped {
+		if _, ok := c.(connectors.Deliverer); ok {
+			names = append(names, c.Spec().Name)
+		}
+	}
+	entries, self, err := host.Shipped(names...)
+	if err != nil {
+		return err
+	}
+	h.program = self
+	if h.plugins, err = host.New(host.Config{Catalog: entries, Logger: h.log, Clock: h.clock, HostVersion: h.cfg.Version}); err != nil {
+		return err
+	}
+	return h.plugins.Start(context.WithoutCancel(ctx))
+}
+
+// Run answers and delivers until ctx ends, then shuts down cleanly.
+func (h *Hub) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, h.Close(context.WithoutCancel(ctx))) }()
+	ln, err := h.listen(ctx)
+	if err != nil {
+		return err
+	}
+	h.address = ln.Addr().String()
+	server := &http.Server{
+		Handler: h.routes(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug),
+	}
+	// The parts outlive ctx: a clean shutdown still needs them.
+	parts, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, running := errgroup.WithContext(parts)
+	g.Go(func() error { h.atlas.run(running, h.clock); return nil })
+	g.Go(func() error { return h.dispatch.Run(running) })
+	g.Go(func() error { h.beat(running); return nil })
+	g.Go(func() error { h.retain(running); return nil })
+	g.Go(func() error { h.wakeWatchers(running); return nil })
+	g.Go(func() error { h.listenConfiguration(running); return nil })
+	if h.cfg.DebugListen != "" {
+		g.Go(func() error { return serveDebug(running, h.cfg.DebugListen) })
+	}
+	g.Go(func() error {
+		if err := server.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve: %w", err)
+		}
+		return nil
+	})
+	close(h.listening)
+	h.log.Info("the hub is ready", "url", h.cfg.PublicURL, "listen", h.address, "version", h.cfg.Version, "database", h.db.Dialect,
+		"organizations", len(h.atlas.current.Load().places), "held", h.ledger.Held())
+
+	select {
+	case <-ctx.Done():
+	case <-running.Done():
+	}
+	h.shutdown(server)
+	stop()
+	return g.Wait()
+}
+
+// Listening is closed once the hub answers; Address is then where.
+func (h *Hub) Listening() <-chan struct{} { return h.listening }
+
+// Address is the address that the hub listens on, once it does.
+func (h *Hub) Address() string { return h.address }
+
+// shutdown refuses new work, then finishes or hands back what is in flight.
+func (h *Hub) shutdown(server *http.Server) {
+	h.draining.Store(true)
+	h.log.Info("shutting down", "at most", h.cfg.ShutdownTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), h.cfg.ShutdownTimeout)
+	defer cancel()
+	h.endLive()
+	if err := server.Shutdown(ctx); err != nil {
+		_ = server.Close()
+	}
+	if err := h.dispatch.Drain(ctx); err != nil {
+		h.log.Warn("not everything in flight could be finished; another start will", "err", err)
+	}
+}
+
+// Close ends everything that Open has opened, in the opposite order. It may be called
+// more than once.
+func (h *Hub) Close(ctx context.Context) error {
+	h.closing.Do(func() { h.closed = h.close(ctx) })
+	return h.closed
+}
+
+func (h *Hub) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	var errs []error
+	h.endLive()
+	if h.plugins != nil {
+		errs = append(errs, h.plugins.Close(ctx))
+	}
+	if h.program != nil {
+		errs = append(errs, h.program.Close())
+	}
+	if h.ledger != nil {
+		errs = append(errs, h.ledger.Close(ctx))
+	}
+	if h.db != nil {
+		errs = append(errs, h.db.Close())
+	}
+	if h.lock != nil {
+		errs = append(errs, h.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// beat keeps this node alive in the eyes of the others and takes over from the dead.
+func (h *Hub) beat(ctx context.Context) {
+	every := h.clock.NewTicker(3 * time.Second)
+	defer every.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-every.Chan():
+		}
+		if err := h.ledger.Beat(ctx); err != nil {
+			if ctx.Err() == nil {
+				h.log.Warn("heartbeat", "err", err)
+			}
+			continue
+		}
+		n, err := h.ledger.Reclaim(ctx)
+		if err != nil && ctx.Err() == nil {
+			h.log.Warn("take over from dead nodes", "err", err)
+		}
+		if n > 0 {
+			h.log.Info("took over deliveries of a node that is gone", "deliveries", n)
+		}
+		h.dispatch.Hold(h.ledger.Held())
+	}
+}
+
+// retain removes what is older than its organization wants to keep, a little at a time.
+func (h *Hub) retain(ctx context.Context) {
+	every := h.clock.NewTicker(10 * time.Second)
+	defer every.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-every.Chan():
+		}
+		for more := true; more && ctx.Err() == nil; {
+			done, err := h.ledger.Retain(ctx, h.retentions())
+			if err != nil && ctx.Err() == nil {
+				h.log.Warn("retention", "err", err)
+			}
+			more = done.More && err == nil
+		}
+	}
+}
+
+// retentions is how long each organization keeps its history.
+func (h *Hub) retentions() map[string]flow.Retention {
+	out := map[string]flow.Retention{}
+	for org, p := range h.atlas.current.Load().places {
+		out[org] = p.World.Organization.Retention
+	}
+	return out
+}
+
+// lockFolder makes the data folder and keeps a second hub out of it.
+func lockFolder(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data folder: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "hookyard.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the data folder: %w", err)
+	}
+	if err := flock(f); err != nil {
+		return nil, errors.Join(fmt.Errorf("another hub is running in %s: stop it or choose another --data-dir", dir), f.Close())
+	}
+	return f, nil
+}

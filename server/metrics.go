@@ -1,0 +1,155 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/hookyard/hookyard/server/ledger"
+)
+
+// metrics are the figures that /metrics shows. Counts that parts keep themselves are
+// read when somebody asks; docs/operations.md lists them all.
+type metrics struct {
+	hub      *Hub
+	requests *prometheus.CounterVec
+	accepted prometheus.Counter
+	group    prometheus.Histogram
+	commit   prometheus.Histogram
+}
+
+func newMetrics(h *Hub) *metrics {
+	m := &metrics{
+		hub: h,
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookyard_inbound_requests_total",
+			Help: "Requests of sources, by the source's kind and what became of them."}, []string{"kind", "outcome"}),
+		accepted: prometheus.NewCounter(prometheus.CounterOpts{Name: "hookyard_events_accepted_total", Help: "New events that are durable."}),
+		group: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hookyard_ledger_group_size", Help: "Calls committed together.",
+			Buckets: []float64{1, 2, 4, 8, 16, 32, 64, 128, 256}}),
+		commit: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hookyard_ledger_commit_seconds", Help: "Time to write and commit a group.",
+			Buckets: []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .25, 1, 5}}),
+	}
+	h.registry.MustRegister(m.requests, m.accepted, m.group, m.commit, m,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// received is told of the end of each inbound request.
+func (m *metrics) received(kind, outcome string, events int) {
+	m.requests.WithLabelValues(kind, outcome).Inc()
+	m.accepted.Add(float64(events))
+}
+
+// committed is told of each group that the ledger has committed.
+func (m *metrics) committed(c ledger.Commit) {
+	m.group.Observe(float64(c.Calls))
+	m.commit.Observe(c.Took.Seconds())
+}
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("hookyard_"+name, help, labels, nil)
+}
+
+// gauges describes the figures that are read when somebody asks.
+func gauges() map[string]*prometheus.Desc {
+	return map[string]*prometheus.Desc{
+		"attempts":  describe("attempts_total", "Attempts made."),
+		"ended":     describe("deliveries_total", "Deliveries by what became of them; retried counts failures that will be tried again.", "outcome"),
+		"queued":    describe("deliveries_queued", "Deliveries in memory that wait for their turn."),
+		"inflight":  describe("deliveries_in_flight", "Deliveries handed to a connector and not answered."),
+		"unsaved":   describe("results_unrecorded", "Results that wait to be recorded."),
+		"bytes":     describe("deliveries_bytes", "Size of the deliveries in memory."),
+		"age":       describe("queue_age_seconds", "How long the delivery that has been due longest has been due."),
+		"lanes":     describe("lanes", "Lanes with something to do, by state: busy, or with a backlog in the ledger.", "state"),
+		"endpoints": describe("endpoints", "Endpoints that had something to do since the start, by the state of their breaker.", "breaker"),
+		"restarts":  describe("plugin_restarts_total", "Starts of a connector's process after the first.", "connector"),
+		"plugin":    describe("plugin_up", "1 while a connector's process takes deliveries.", "connector"),
+		"waiting":   describe("ledger_waiting_calls", "Calls that wait to be committed."),
+		"watchers":  describe("watchers", "Live subscribers of the delivery log."),
+		"held":      describe("held", "1 while a restored hub holds all deliveries."),
+	}
+}
+
+// Describe is part of prometheus.Collector.
+func (m *metrics) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range gauges() {
+		out <- d
+	}
+}
+
+// Collect is part of prometheus.Collector.
+func (m *metrics) Collect(out chan<- prometheus.Metric) {
+	d := gauges()
+	gauge := func(name string, v float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d[name], prometheus.GaugeValue, v, labels...)
+	}
+	count := func(name string, v float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d[name], prometheus.CounterValue, v, labels...)
+	}
+	h := m.hub
+	if h.dispatch == nil { // the hub is still opening
+		return
+	}
+	s := h.dispatch.Stats()
+	count("attempts", float64(s.Attempts))
+	count("ended", float64(s.Delivered), "succeeded")
+	count("ended", float64(s.Failed), "failed")
+	count("ended", float64(s.Retried), "retried")
+	count("ended", float64(s.Skipped), "skipped")
+	count("ended", float64(s.Cancelled), "cancelled")
+	gauge("queued", float64(s.Queued))
+	gauge("inflight", float64(s.InFlight))
+	gauge("unsaved", float64(s.Unrecorded))
+	gauge("bytes", float64(s.Bytes))
+	gauge("held", one(s.Held))
+	var busy, backlog, closed, open, probing int
+	for _, l := range s.Lanes {
+		if l.Queued+l.InFlight > 0 {
+			busy++
+		}
+		if l.Backlog {
+			backlog++
+		}
+	}
+	for _, e := range s.Endpoints {
+		switch {
+		case e.Probing:
+			probing++
+		case e.Open:
+			open++
+		default:
+			closed++
+		}
+	}
+	gauge("lanes", float64(busy), "busy")
+	gauge("lanes", float64(backlog), "backlog")
+	gauge("endpoints", float64(closed), "closed")
+	gauge("endpoints", float64(open), "open")
+	gauge("endpoints", float64(probing), "probing")
+	for _, p := range h.plugins.Stats() {
+		count("restarts", float64(p.Restarts), p.Name)
+		gauge("plugin", one(p.State == "RUNNING"), p.Name)
+	}
+	w := h.ledger.Stats()
+	gauge("waiting", float64(w.Calls+w.Records))
+	gauge("watchers", float64(h.watch.Watchers()))
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	now := h.clock.Now()
+	if lanes, err := h.ledger.Backlog(ctx, now); err == nil {
+		age := 0.0
+		for _, l := range lanes {
+			age = max(age, now.Sub(l.Due).Seconds())
+		}
+		gauge("age", age)
+	}
+}
+
+func one(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

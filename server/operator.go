@@ -1,0 +1,204 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/hookyard/hookyard/ent/gen"
+	"github.com/hookyard/hookyard/ent/gen/apikey"
+	"github.com/hookyard/hookyard/ent/gen/organization"
+	"github.com/hookyard/hookyard/ent/gen/user"
+	"github.com/hookyard/hookyard/ent/store"
+	"github.com/hookyard/hookyard/ent/viewer"
+	"github.com/hookyard/hookyard/server/auth"
+)
+
+// Operator does what only the person with access to the machine may do. A running hub
+// sees its changes within a second.
+type Operator struct {
+	db  *store.DB
+	now func() time.Time
+}
+
+// Operate opens the data, lets do work on it and closes it again.
+func Operate(ctx context.Context, cfg Config, do func(*Operator) error) (err error) {
+	db, err := store.Open(ctx, cfg.existing())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return do(&Operator{db: db, now: time.Now})
+}
+
+// CreateOrganization makes an organization and its Administrator, and returns the
+// Administrator's API key.
+func (o *Operator) CreateOrganization(ctx context.Context, name, email string) (key string, err error) {
+	err = o.db.WithTx(viewer.SystemContext(ctx), func(ctx context.Context, tx *gen.Tx) error {
+		org, err := tx.Organization.Create().SetName(name).Save(ctx)
+		if gen.IsConstraintError(err) {
+			return fmt.Errorf("there is an organization %q already", name)
+		}
+		if err != nil {
+			return fmt.Errorf("create the organization: %w", err)
+		}
+		u, err := tx.User.Create().SetOrganizationID(org.ID).SetEmail(email).SetName("Administrator").
+			SetRole(viewer.Administrator).SetAllGroups(true).Save(ctx)
+		if err != nil {
+			return fmt.Errorf("create the Administrator: %w", err)
+		}
+		key, err = newKey(ctx, tx, u)
+		return err
+	})
+	return key, err
+}
+
+// newKey gives a user an API key with the user's own rights.
+func newKey(ctx context.Context, tx *gen.Tx, u *gen.User) (string, error) {
+	key, hint, hash := auth.NewKey()
+	groups, err := u.QueryGroups().IDs(ctx)
+	if err != nil {
+		return "", fmt.Errorf("look the user's groups up: %w", err)
+	}
+	err = tx.APIKey.Create().SetOrganizationID(u.OrganizationID).SetName("first key of " + u.Email).SetRole(u.Role).SetAllGroups(u.AllGroups).
+		AddGroupIDs(groups...).SetPrefix(hint).SetHash(hash).SetOwnerID(u.ID).Exec(ctx)
+	if err != nil {
+		return "", fmt.Errorf("create an API key: %w", err)
+	}
+	return key, nil
+}
+
+func (o *Operator) organization(ctx context.Context, name string) (*gen.Organization, error) {
+	org, err := o.db.Client.Organization.Query().Where(organization.Name(name)).Only(ctx)
+	if gen.IsNotFound(err) {
+		return nil, fmt.Errorf("there is no organization %q; hookyard org list shows those that exist", name)
+	}
+	return org, err
+}
+
+// Suspend stops an organization or lifts that again.
+func (o *Operator) Suspend(ctx context.Context, name string, on bool) error {
+	ctx = viewer.SystemContext(ctx)
+	org, err := o.organization(ctx, name)
+	if err != nil {
+		return err
+	}
+	return o.db.WithTx(ctx, func(ctx context.Context, tx *gen.Tx) error {
+		change := tx.Organization.UpdateOneID(org.ID)
+		if on {
+			change.SetSuspendedAt(o.now().UTC())
+		} else {
+			change.ClearSuspendedAt()
+		}
+		return change.Exec(ctx)
+	})
+}
+
+// DeleteOrganization removes an organization with everything that belongs to it.
+func (o *Operator) DeleteOrganization(ctx context.Context, name string) error {
+	ctx = viewer.SystemContext(ctx)
+	org, err := o.organization(ctx, name)
+	if err != nil {
+		return err
+	}
+	return purge(ctx, o.db, org.ID)
+}
+
+// List writes a table of the organizations.
+func (o *Operator) List(ctx context.Context, out io.Writer) error {
+	list, err := o.db.Client.Organization.Query().Order(gen.Asc(organization.FieldName)).All(viewer.SystemContext(ctx))
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "NAME\tID\tSTATE\tSINCE")
+	for _, org := range list {
+		state, since := "active", org.CreatedAt
+		if org.SuspendedAt != nil {
+			state, since = "suspended", *org.SuspendedAt
+		}
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", org.Name, org.ID, state, since.Format(time.RFC3339))
+	}
+	return w.Flush()
+}
+
+// ResetUser withdraws a user's API keys, enables the user and returns a new key. The
+// organization may be "" when only one has such a user.
+func (o *Operator) ResetUser(ctx context.Context, org, email string) (key string, err error) {
+	ctx = viewer.SystemContext(ctx)
+	q := o.db.Client.User.Query().Where(user.Email(strings.ToLower(email)))
+	if org != "" {
+		found, err := o.organization(ctx, org)
+		if err != nil {
+			return "", err
+		}
+		q.Where(user.OrganizationID(found.ID))
+	}
+	u, err := q.Only(ctx)
+	switch {
+	case gen.IsNotFound(err):
+		return "", fmt.Errorf("there is no user %s", email)
+	case gen.IsNotSingular(err):
+		return "", fmt.Errorf("several organizations have a user %s: name one with --organization", email)
+	case err != nil:
+		return "", err
+	}
+	err = o.db.WithTx(ctx, func(ctx context.Context, tx *gen.Tx) error {
+		if _, err := tx.APIKey.Delete().Where(apikey.OwnerID(u.ID)).Exec(ctx); err != nil {
+			return fmt.Errorf("withdraw the old keys: %w", err)
+		}
+		fresh, err := tx.User.UpdateOneID(u.ID).ClearDisabledAt().Save(ctx)
+		if err != nil {
+			return fmt.Errorf("enable the user: %w", err)
+		}
+		key, err = newKey(ctx, tx, fresh)
+		return err
+	})
+	return key, err
+}
+
+// Release lets a restored hub deliver again.
+func (o *Operator) Release(ctx context.Context) error { return o.db.SetHeld(ctx, false) }
+
+// AdminFile is where the first start leaves the Administrator's credentials.
+const AdminFile = "admin.json"
+
+// admin is the content of AdminFile.
+type admin struct {
+	URL    string `json:"url"`
+	User   string `json:"user"`
+	APIKey string `json:"apiKey"`
+}
+
+// firstStart makes the organization and its Administrator when there is none at all, and
+// writes AdminFile for the person who started the hub. With several nodes on one new
+// database the first to commit does it.
+func firstStart(ctx context.Context, o *Operator, cfg *Config) (file string, err error) {
+	exists, err := o.db.Client.Organization.Query().Exist(viewer.SystemContext(ctx))
+	if err != nil || exists {
+		return "", err
+	}
+	key, err := o.CreateOrganization(ctx, cfg.Organization, cfg.Administrator)
+	if err != nil {
+		if exists, again := o.db.Client.Organization.Query().Exist(viewer.SystemContext(ctx)); again == nil && exists {
+			return "", nil
+		}
+		return "", err
+	}
+	b, err := json.MarshalIndent(admin{cfg.PublicURL, cfg.Administrator, key}, "", "  ")
+	if err != nil {
+		return "", err
+	}
+	file = filepath.Join(cfg.DataDir, AdminFile)
+	if err := os.WriteFile(file, append(b, '\n'), 0o600); err != nil {
+		return "", fmt.Errorf("write the Administrator's key down (hookyard user reset gives a new one): %w", err)
+	}
+	return file, nil
+}

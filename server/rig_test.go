@@ -1,0 +1,390 @@
+package server_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hookyard/hookyard/ent/store/storetest"
+	"github.com/hookyard/hookyard/server/servertest/program"
+)
+
+// binary is the built program: these tests kill it, so it runs as users run it.
+var binary string
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "hookyard-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	binary = filepath.Join(dir, "hookyard")
+	build := exec.Command("go", "build", "-o", binary, "./cmd/hookyard")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build the program: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// onEach runs a test on both databases; url is "" for the embedded one.
+func onEach(t *testing.T, test func(t *testing.T, url string)) {
+	t.Run("sqlite", func(t *testing.T) { test(t, "") })
+	t.Run("postgres", func(t *testing.T) { test(t, storetest.Postgres(t)) })
+}
+
+// start starts a hub; what it logged is shown when the test fails.
+func start(t *testing.T, url string, args ...string) *program.Hub {
+	t.Helper()
+	return startIn(t, t.TempDir(), url, args...)
+}
+
+func startIn(t *testing.T, dir, url string, args ...string) *program.Hub {
+	t.Helper()
+	log := &lockedBuffer{}
+	if url != "" {
+		args = append(args, "--database-url", url)
+	}
+	h, err := program.Start(t.Context(), program.Config{Binary: binary, Dir: dir, Args: args, Log: log})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, log)
+	}
+	t.Cleanup(func() {
+		if err := h.Stop(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Logf("the hub said:\n%s", log)
+		}
+	})
+	return h
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// sink counts what arrives: by endpoint (the path) and event (attributes.n).
+type sink struct {
+	url     string
+	changed chan struct{} // a token after each arrival
+	answer  func(endpoint string, n int) int
+	hang    func(endpoint string) bool
+	release chan struct{} // ends hanging requests
+
+	mu   sync.Mutex
+	got  map[string]map[int][]time.Time
+	body map[string][]byte // the last one, by endpoint
+}
+
+func newSink(t *testing.T) *sink {
+	s := &sink{changed: make(chan struct{}, 1), release: make(chan struct{}), got: map[string]map[int][]time.Time{}, body: map[string][]byte{}}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.url = "http://" + ln.Addr().String()
+	server := &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = server.Serve(ln) }()
+	t.Cleanup(func() { close(s.release); _ = server.Close(); <-done })
+	return s
+}
+
+func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
+	endpoint := strings.TrimPrefix(r.URL.Path, "/")
+	if s.hang != nil && s.hang(endpoint) {
+		select {
+		case <-s.release:
+		case <-r.Context().Done():
+		}
+		return
+	}
+	var e struct {
+		Data struct{ Attributes struct{ N int } }
+	}
+	_ = json.Unmarshal(b, &e)
+	n := e.Data.Attributes.N
+	if s.answer != nil {
+		if status := s.answer(endpoint, n); status/100 != 2 {
+			w.WriteHeader(status)
+			return
+		}
+	}
+	s.mu.Lock()
+	if s.got[endpoint] == nil {
+		s.got[endpoint] = map[int][]time.Time{}
+	}
+	s.got[endpoint][n] = append(s.got[endpoint][n], time.Now())
+	s.body[endpoint] = b
+	s.mu.Unlock()
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// missing returns which of the events have not arrived at the endpoint.
+func (s *sink) missing(endpoint string, events []int) (out []int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, n := range events {
+		if len(s.got[endpoint][n]) == 0 {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// twice returns when each event that came more than once came first.
+func (s *sink) twice(endpoint string) (first []time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, at := range s.got[endpoint] {
+		if len(at) > 1 {
+			first = append(first, at[0])
+		}
+	}
+	return first
+}
+
+// await waits until all events have arrived at the endpoint.
+func (s *sink) await(t *testing.T, endpoint string, events []int, limit time.Duration) {
+	t.Helper()
+	timeout := time.After(limit)
+	for {
+		lost := s.missing(endpoint, events)
+		if len(lost) == 0 {
+			return
+		}
+		select {
+		case <-s.changed:
+		case <-timeout:
+			t.Fatalf("%d of %d events have not arrived at %s after %v, such as %d", len(lost), len(events), endpoint, limit, lost[0])
+		}
+	}
+}
+
+// world makes a source and, for each name, an endpoint at the sink with a webhook for
+// everything; it returns the source's address and the webhooks' IDs.
+func world(t *testing.T, h *program.Hub, s *sink, endpoints ...string) (address string, webhooks []string) {
+	t.Helper()
+	ctx := t.Context()
+	_, address, err := h.CreateSource(ctx, program.Input{"name": "events", "kind": "cloudevents"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range endpoints {
+		id, err := h.CreateEndpoint(ctx, program.Input{"name": name, "connector": "webhook", "url": s.url + "/" + name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		hook, _, err := h.CreateWebhook(ctx, program.Input{"name": name, "endpointId": id, "global": true, "format": "hookyard", "retryOffsetsSeconds": []int{1, 2, 4, 8}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		webhooks = append(webhooks, hook)
+	}
+	return address, webhooks
+}
+
+// load sends events at a steady rate until it is stopped. Each is sent again until it is
+// accepted or the load is stopped, as a sender that wants to lose nothing does.
+type load struct {
+	stop chan struct{}
+	done sync.WaitGroup
+
+	mu       sync.Mutex
+	accepted []int
+	refused  int // answers other than 2xx, or none
+}
+
+func startLoad(address func(n int) string, perSecond, senders int) *load {
+	l := &load{stop: make(chan struct{})}
+	numbers := make(chan int)
+	l.done.Go(func() {
+		defer close(numbers)
+		tick := time.NewTicker(time.Second / time.Duration(perSecond))
+		defer tick.Stop()
+		for n := 1; ; n++ {
+			select {
+			case <-l.stop:
+				return
+			case <-tick.C:
+			}
+			select {
+			case <-l.stop:
+				return
+			case numbers <- n:
+			}
+		}
+	})
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: senders}}
+	for range senders {
+		l.done.Go(func() {
+			for n := range numbers {
+				l.send(client, address(n), n)
+			}
+		})
+	}
+	return l
+}
+
+func (l *load) send(client *http.Client, address string, n int) {
+	for {
+		if err := send(client, address, n); err == nil {
+			l.mu.Lock()
+			l.accepted = append(l.accepted, n)
+			l.mu.Unlock()
+			return
+		}
+		l.mu.Lock()
+		l.refused++
+		l.mu.Unlock()
+		select {
+		case <-l.stop:
+			return
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func send(client *http.Client, address string, n int) error {
+	body := fmt.Sprintf(`{"specversion":"1.0","id":"%d","source":"/test","type":"scan.completed","data":{"scan":{"key":"%d","name":"scan"},"attributes":{"n":%d}}}`, n, n, n)
+	resp, err := client.Post(address, "application/cloudevents+json", strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	answer, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	if err == nil && resp.StatusCode/100 != 2 {
+		err = fmt.Errorf("%s: %s", resp.Status, answer)
+	}
+	return err
+}
+
+// so far accepted.
+func (l *load) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.accepted)
+}
+
+// until waits until n events have been accepted.
+func (l *load) until(t *testing.T, n int) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	timeout := time.After(time.Minute)
+	for l.count() < n {
+		select {
+		case <-tick.C:
+		case <-timeout:
+			t.Fatalf("only %d of %d events were accepted in a minute", l.count(), n)
+		}
+	}
+}
+
+// end stops the load and returns what was accepted.
+func (l *load) end() []int {
+	close(l.stop)
+	l.done.Wait()
+	slices.Sort(l.accepted)
+	return l.accepted
+}
+
+// children returns the process IDs of a process's children.
+func children(t *testing.T, pid int) (out []int) {
+	t.Helper()
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range tasks {
+		b, err := os.ReadFile(f)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+		for _, s := range strings.Fields(string(b)) {
+			if child, err := strconv.Atoi(s); err == nil {
+				out = append(out, child)
+			}
+		}
+	}
+	return out
+}
+
+// mark returns a cursor at the end of the log as it is now.
+func mark(t *testing.T, h *program.Hub) string {
+	t.Helper()
+	s, err := h.Subscribe(t.Context(), `subscription { deliveryLog { cursor } }`, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	b, err := s.NextBatch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.Cursor
+}
+
+// succeeded reads the log from a mark on and counts, for each delivery, how often it is
+// said to have succeeded, until there are want of them or time is up.
+func succeeded(t *testing.T, h *program.Hub, from string, want int) map[string]int {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	s, err := h.DeliveryLog(ctx, program.Input{"states": []string{"SUCCEEDED"}}, from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	out := map[string]int{}
+	for len(out) < want {
+		b, err := s.NextBatch(ctx)
+		if err != nil {
+			t.Errorf("the log shows %d of %d successes: %v", len(out), want, err)
+			return out
+		}
+		for _, e := range b.Entries {
+			out[e.DeliveryID]++
+		}
+	}
+	return out
+}
