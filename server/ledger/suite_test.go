@@ -669,3 +669,40 @@ func ownServer(t *testing.T) (url string, restart func()) {
 		run("pg_ctl", "-D", data, "-w", "-m", "immediate", "-l", filepath.Join(dir, "log"), "-o", options, "restart")
 	}
 }
+
+// TestDiskFull: what cannot be committed is refused whole, and results wait.
+func TestDiskFull(t *testing.T) {
+	db := storetest.Open(t, store.Config{DataDir: t.TempDir()})
+	b := open(t, db, realTime)
+	first := b.event(1)
+	b.accept(first)
+	limit := func(pages int64) {
+		t.Helper()
+		if err := db.Write.QueryRowContext(t.Context(), "PRAGMA max_page_count = "+strconv.FormatInt(pages, 10)).Scan(new(int64)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	limit(1) // which is: no more than there are
+	big := b.event(1)
+	big.Document = make([]byte, 1<<20)
+	if _, err := b.Accept(t.Context(), b.receipt(), []flow.NewEvent{big}); !errors.Is(err, flow.ErrUnavailable) {
+		t.Fatalf("a full disk: %v", err)
+	}
+	r := b.result(due(&first, 0), flow.Succeeded)
+	r.Result.Response.Body = big.Document
+	ctx, cancel := context.WithTimeout(t.Context(), 2*retryPause)
+	defer cancel()
+	if err := b.Record(ctx, r); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("a result on a full disk: %v", err)
+	}
+	recorded := make(chan error)
+	go func() { recorded <- b.Record(t.Context(), r) }()
+	limit(1 << 30)
+	if err := <-recorded; err != nil {
+		t.Fatal(err)
+	}
+	b.accept(big)
+	if b.count("events") != 2 || b.count("receipts") != 2 || b.count("entries") != 1 || b.count("deliveries") != 1 {
+		t.Error("something was accepted by half")
+	}
+}
