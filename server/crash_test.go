@@ -33,7 +33,7 @@ func TestKillHub(t *testing.T) {
 		s := newSink(t)
 		h := start(t, url, "--allow-private-targets")
 		address, _ := world(t, h, s, "a", "b")
-		l := startLoad(func(int) string { return address }, 300, 16)
+		l := startLoad(300, 16, address)
 		var kills []time.Time
 		for i := range 3 {
 			l.until(t, 400*(i+1))
@@ -60,7 +60,7 @@ func TestKillConnector(t *testing.T) {
 		s := newSink(t)
 		h := start(t, url, "--allow-private-targets")
 		address, _ := world(t, h, s, "a")
-		l := startLoad(func(int) string { return address }, 300, 16)
+		l := startLoad(300, 16, address)
 		var kills []time.Time
 		for i := range 3 {
 			l.until(t, 300*(i+1))

@@ -53,7 +53,7 @@ func TestTwoNodes(t *testing.T) {
 		logs[name] = log
 	}
 	// An event that comes in at one node is seen at both, as soon as both know the source.
-	l := startLoad(func(n int) string { return []string{a, b}[n%2] }, 200, 16)
+	l := startLoad(200, 16, a, b)
 	for name, log := range logs {
 		seen := 0
 		for seen < 50 {
@@ -69,7 +69,7 @@ func TestTwoNodes(t *testing.T) {
 	if err := one.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	// What was sent to the dead node is sent again until it is back; the other goes on.
+	// Senders turn to the other node.
 	l.until(t, 900)
 	if err := one.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -130,7 +130,7 @@ func TestPostgresRestarts(t *testing.T) {
 	s := newSink(t)
 	h := start(t, server.URL, "--allow-private-targets")
 	address, _ := world(t, h, s, "a")
-	l := startLoad(func(int) string { return address }, 200, 16)
+	l := startLoad(200, 16, address)
 	var kills []time.Time
 	for i := range 2 {
 		l.until(t, 300*(i+1))

@@ -223,8 +223,9 @@ func world(t *testing.T, h *program.Hub, s *sink, endpoints ...string) (address 
 	return address, webhooks
 }
 
-// load sends events at a steady rate until it is stopped. Each is sent again until it is
-// accepted or the load is stopped, as a sender that wants to lose nothing does.
+// load sends events at a steady rate, to the addresses in turn, until it is stopped. Each
+// is sent again, to the next address, until it is accepted or the load is stopped, as a
+// sender that wants to lose nothing does.
 type load struct {
 	stop chan struct{}
 	done sync.WaitGroup
@@ -234,7 +235,7 @@ type load struct {
 	refused  int // answers other than 2xx, or none
 }
 
-func startLoad(address func(n int) string, perSecond, senders int) *load {
+func startLoad(perSecond, senders int, addresses ...string) *load {
 	l := &load{stop: make(chan struct{})}
 	numbers := make(chan int)
 	l.done.Go(func() {
@@ -258,16 +259,16 @@ func startLoad(address func(n int) string, perSecond, senders int) *load {
 	for range senders {
 		l.done.Go(func() {
 			for n := range numbers {
-				l.send(client, address(n), n)
+				l.send(client, addresses, n)
 			}
 		})
 	}
 	return l
 }
 
-func (l *load) send(client *http.Client, address string, n int) {
-	for {
-		if err := send(client, address, n); err == nil {
+func (l *load) send(client *http.Client, addresses []string, n int) {
+	for try := n; ; try++ {
+		if err := send(client, addresses[try%len(addresses)], n); err == nil {
 			l.mu.Lock()
 			l.accepted = append(l.accepted, n)
 			l.mu.Unlock()
