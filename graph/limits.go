@@ -67,7 +67,7 @@ func (limiter) Validate(graphql.ExecutableSchema) error { return nil }
 // MutateOperationContext implements graphql.OperationContextMutator.
 func (l limiter) MutateOperationContext(_ context.Context, op *graphql.OperationContext) *gqlerror.Error {
 	op.DisableIntrospection = !l.introspection
-	w := walk{vars: op.Variables, left: l.limits.Cost, roots: l.limits.RootFields}
+	w := walk{introspection: l.introspection, vars: op.Variables, left: l.limits.Cost, roots: l.limits.RootFields}
 	if err := w.selections(op.Operation.SelectionSet, 1, true); err != nil {
 		return &gqlerror.Error{Message: err.Error(), Err: err}
 	}
@@ -76,6 +76,8 @@ func (l limiter) MutateOperationContext(_ context.Context, op *graphql.Operation
 
 // walk goes over an operation once.
 type walk struct {
+	introspection bool
+
 	vars  map[string]any
 	left  int // of the cost
 	roots int // root fields left
@@ -106,7 +108,10 @@ func (w *walk) selections(set ast.SelectionSet, times int, root bool) error {
 
 // field takes the cost of a field that is asked for so many times.
 func (w *walk) field(f *ast.Field, times int) error {
-	if strings.HasPrefix(f.Name, "__") {
+	switch {
+	case (f.Name == "__schema" || f.Name == "__type") && !w.introspection:
+		return badInput(f.Alias, "This hub does not give its schema out; docs/schema.graphql of the same version has it.")
+	case strings.HasPrefix(f.Name, "__"):
 		return nil // has a limit of its own in the library
 	}
 	if w.left -= times; w.left < 0 {

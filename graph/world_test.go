@@ -236,6 +236,7 @@ func (w *world) end(state flow.DeliveryState) {
 	dues := w.dues
 	w.dues = map[string]*flow.Due{}
 	w.mu.Unlock()
+	var recs []flow.Record
 	for _, d := range dues {
 		r := &connectors.Result{DeliveryID: d.ID, Outcome: connectors.Done, Started: time.Now().UTC().Truncate(time.Microsecond),
 			Timing: connectors.Timing{Connect: time.Millisecond, Total: 1500 * time.Microsecond}, Response: &connectors.Response{Status: 204, Body: []byte("ok")},
@@ -243,9 +244,10 @@ func (w *world) end(state flow.DeliveryState) {
 		if state == flow.Failed {
 			r.Outcome, r.Fault, r.Error, r.Response.Status = connectors.Permanent, connectors.FaultTarget, "It answered 410.", 410
 		}
-		if err := w.ledger.Record(context.Background(), flow.Record{Due: d, Attempt: w.ids.New(ids.Attempt), Number: 1, Result: r, URL: "https://example.com", State: state, At: time.Now()}); err != nil {
-			w.t.Fatal(err)
-		}
+		recs = append(recs, flow.Record{Due: d, Attempt: w.ids.New(ids.Attempt), Number: 1, Result: r, URL: "https://example.com", State: state, At: time.Now()})
+	}
+	if err := w.ledger.Record(context.Background(), recs...); err != nil {
+		w.t.Fatal(err)
 	}
 }
 
