@@ -12,7 +12,7 @@ LISTEN  ?= 127.0.0.1:8080
 BIN     := $(CURDIR)/bin
 TOOLS   := $(BIN)/tools
 # One package's tests may take this long under the race detector on two cores.
-TEST_TIMEOUT ?= 8m
+TEST_TIMEOUT ?= 12m
 TEST_ARGS    ?=
 
 build-go = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN)/
