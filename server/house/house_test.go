@@ -1,4 +1,6 @@
-package server_test
+// Package house_test holds the house rules that a machine can check. A rule that none checks
+// is not in the book.
+package house_test
 
 import (
 	"bytes"
@@ -16,9 +18,10 @@ import (
 	"testing"
 )
 
-// The house rules that a machine can check. A rule that none checks is not in the book.
-
-const module = "github.com/hookyard/hookyard"
+const (
+	module = "github.com/hookyard/hookyard"
+	root   = "../.." // of the repository
+)
 
 // imports is who may import whom inside the module: the first line that fits a package
 // binds it. Patterns are paths below the module: "x/*" is one level below x, "x/..." is x
@@ -186,11 +189,11 @@ func TestHousePackageComments(t *testing.T) {
 }
 
 func TestHouseTopLevelNames(t *testing.T) {
-	ignored, err := os.ReadFile("../.gitignore")
+	ignored, err := os.ReadFile(filepath.Join(root, ".gitignore"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	entries, err := os.ReadDir("..")
+	entries, err := os.ReadDir(root)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +213,7 @@ func TestHouseMentions(t *testing.T) {
 		if base := path.Base(file); strings.HasSuffix(base, ".sum") || base == "package-lock.json" || strings.HasPrefix(file, "web/dist/") {
 			return
 		}
-		b, err := os.ReadFile(filepath.Join("..", file))
+		b, err := os.ReadFile(filepath.Join(root, file))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -245,7 +248,7 @@ func parse(t *testing.T, mode parser.Mode) []source {
 		if !strings.HasSuffix(file, ".go") {
 			return
 		}
-		b, err := os.ReadFile(filepath.Join("..", file))
+		b, err := os.ReadFile(filepath.Join(root, file))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -272,7 +275,7 @@ func parse(t *testing.T, mode parser.Mode) []source {
 func walk(t *testing.T, f func(file string)) {
 	t.Helper()
 	skip := []string{".git", "bin", "tmp", "data", "node_modules"}
-	err := filepath.WalkDir("..", func(p string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -283,7 +286,7 @@ func walk(t *testing.T, f func(file string)) {
 			return nil
 		}
 		if d.Type().IsRegular() {
-			file, err := filepath.Rel("..", p)
+			file, err := filepath.Rel(root, p)
 			if err != nil {
 				return err
 			}
