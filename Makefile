@@ -41,9 +41,9 @@ smoke: build ## one event through the whole hub, from the vendor's bytes to the 
 	$(BIN)/smoke -hookyard $(BIN)/hookyard
 
 .PHONY: test
-test: $(TOOLS)/gotestsum ## every test, with the race detector, on SQLite and a throw-away PostgreSQL
+test: build $(TOOLS)/gotestsum ## every test, with the race detector, on SQLite and a throw-away PostgreSQL
 	.ci/need gcc postgres
-	.ci/postgres with $(TOOLS)/gotestsum --format pkgname --post-run-command .ci/verdict -- \
+	HOOKYARD_TEST_BINARY=$(abspath $(BIN))/hookyard .ci/postgres with $(TOOLS)/gotestsum --format pkgname --post-run-command .ci/verdict -- \
 		-race -timeout $(TEST_TIMEOUT) $(TEST_ARGS) ./...
 
 .PHONY: bench

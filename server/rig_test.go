@@ -23,26 +23,33 @@ import (
 	"github.com/hookyard/hookyard/server/servertest/program"
 )
 
-// binary is the built program: these tests kill it, so it runs as users run it.
-var binary string
+// scratch is a folder of this test run.
+var scratch string
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "hookyard-test-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+// binary is the built program: these tests kill it, so it runs as users run it. The
+// environment names one that is built already (make test), else it is built once.
+var binary = sync.OnceValues(func() (string, error) {
+	if path := os.Getenv("HOOKYARD_TEST_BINARY"); path != "" {
+		return path, nil
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	binary = filepath.Join(dir, "hookyard")
-	build := exec.Command("go", "build", "-o", binary, "./cmd/hookyard")
+	path := filepath.Join(scratch, "hookyard")
+	build := exec.Command("go", "build", "-o", path, "./cmd/hookyard")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build the program: %v\n%s", err, out)
-		return 1
+		return "", fmt.Errorf("build the program: %w: %s", err, out)
 	}
-	return m.Run()
+	return path, nil
+})
+
+func TestMain(m *testing.M) {
+	var err error
+	if scratch, err = os.MkdirTemp("", "hookyard-test-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	status := m.Run()
+	_ = os.RemoveAll(scratch)
+	os.Exit(status)
 }
 
 // onEach runs a test on both databases; url is "" for the embedded one.
@@ -63,7 +70,11 @@ func startIn(t *testing.T, dir, url string, args ...string) *program.Hub {
 	if url != "" {
 		args = append(args, "--database-url", url)
 	}
-	h, err := program.Start(t.Context(), program.Config{Binary: binary, Dir: dir, Args: args, Log: log})
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := program.Start(t.Context(), program.Config{Binary: path, Dir: dir, Args: args, Log: log})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, log)
 	}
