@@ -1,14 +1,18 @@
 package graph
 
 import (
+	"encoding/json"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vektah/gqlparser/v2"
 	"github.com/vektah/gqlparser/v2/ast"
 
 	graphgen "github.com/hookyard/hookyard/graph/gen"
+	"github.com/hookyard/hookyard/graph/scalar"
+	"github.com/hookyard/hookyard/server/flow"
 )
 
 func schema() *ast.Schema { return graphgen.NewExecutableSchema(graphgen.Config{}).Schema() }
@@ -71,6 +75,31 @@ func TestEveryConnectionHasPages(t *testing.T) {
 					t.Errorf("%s.%s is not known as a connection", d.Name, f.Name)
 				}
 			}
+		}
+	}
+}
+
+// The entries of the delivery log are written by hand; see scalar.EntryFields.
+func TestEveryFieldOfAnEntryIsWritten(t *testing.T) {
+	written, d := scalar.EntryFields(), schema().Types["DeliveryLogEntry"]
+	for _, f := range d.Fields {
+		if written[f.Name] == nil && !strings.HasPrefix(f.Name, "__") {
+			t.Errorf("%s is not written", f.Name)
+		}
+	}
+	at := time.Date(2026, 1, 31, 12, 0, 0, 120_000_000, time.UTC)
+	e := flow.Entry{ID: "att_1", Org: "org_1", Delivery: "dlv_1", Event: "evt_1", Webhook: "whk_1", Endpoint: "end_1", Level: "grp_1", App: "app_1",
+		Type: "scan.completed", Number: 2, State: flow.Failed, Outcome: "PERMANENT", Fault: "TARGET", At: at, Duration: 1500 * time.Microsecond, Status: 410, Error: "\"no\"\n\u00e9"}
+	want := map[string]string{"__typename": `"DeliveryLogEntry"`, "id": `"att_1"`, "deliveryId": `"dlv_1"`, "eventId": `"evt_1"`, "webhookId": `"whk_1"`, "endpointId": `"end_1"`,
+		"assetGroupId": `"grp_1"`, "applicationId": `"app_1"`, "eventType": `"scan.completed"`, "number": "2", "state": `"FAILED"`, "outcome": `"PERMANENT"`, "fault": `"TARGET"`,
+		"startedAt": `"2026-01-31T12:00:00.12Z"`, "duration": "1.5", "httpStatus": "410", "error": `"\"no\"\n\u00e9"`, "nextAttemptAt": "null"}
+	for name, write := range written {
+		var got, expected any
+		if err := json.Unmarshal(write(nil, &e), &got); err != nil {
+			t.Errorf("%s: %s is not JSON", name, write(nil, &e))
+		}
+		if err := json.Unmarshal([]byte(want[name]), &expected); err != nil || got != expected {
+			t.Errorf("%s is written as %v, want %v (%v)", name, got, expected, err)
 		}
 	}
 }

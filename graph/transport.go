@@ -26,6 +26,7 @@ import (
 
 	"github.com/hookyard/hookyard/ent/viewer"
 	graphgen "github.com/hookyard/hookyard/graph/gen"
+	"github.com/hookyard/hookyard/graph/scalar"
 )
 
 // Protocol is the only websocket protocol that is spoken.
@@ -232,7 +233,7 @@ func (h *Handler) tellEnding(ctx context.Context, next graphql.OperationHandler)
 		return next(ctx)
 	}
 	e := &ending{}
-	answer := next(context.WithValue(ctx, endingKey{}, e))
+	answer := next(scalar.WithEntryPlan(context.WithValue(ctx, endingKey{}, e)))
 	return func(ctx context.Context) *graphql.Response {
 		if resp := answer(ctx); resp != nil {
 			return resp

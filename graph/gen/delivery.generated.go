@@ -38,6 +38,25 @@ type DeliveryResolver interface {
 type DeliveryLogBatchResolver interface {
 	Cursor(ctx context.Context, obj *flow.EntryBatch) (string, error)
 }
+type DeliveryLogEntryResolver interface {
+	ID(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (string, error)
+	Delivery(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (string, error)
+	Event(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (string, error)
+	Webhook(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (string, error)
+	Endpoint(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (string, error)
+	App(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (string, error)
+	Level(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (string, error)
+	Type(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (string, error)
+	Number(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (int, error)
+	State(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (flow.DeliveryState, error)
+	Outcome(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (*connectors.Outcome, error)
+	Fault(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (*connectors.Fault, error)
+	At(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (*time.Time, error)
+	Duration(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (time.Duration, error)
+	Status(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (int, error)
+	Error(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (string, error)
+	NextAt(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (*time.Time, error)
+}
 type SubscriptionResolver interface {
 	DeliveryLog(ctx context.Context, filter *flow.EntryFilter, after *string) (<-chan *flow.EntryBatch, error)
 }
@@ -1495,7 +1514,7 @@ func (ec *executionContext) fieldContext_DeliveryLogBatch_heartbeat(_ context.Co
 	return graphql.NewScalarFieldContext("DeliveryLogBatch", field, false, false, errors.New("field of type Boolean does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_id(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_id(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1504,7 +1523,7 @@ func (ec *executionContext) _DeliveryLogEntry_id(ctx context.Context, field grap
 			return ec.fieldContext_DeliveryLogEntry_id(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return obj.ID, nil
+			return ec.Resolvers.DeliveryLogEntry().ID(ctx, obj)
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
@@ -1515,10 +1534,10 @@ func (ec *executionContext) _DeliveryLogEntry_id(ctx context.Context, field grap
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type ID does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type ID does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_deliveryId(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_deliveryId(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1527,7 +1546,7 @@ func (ec *executionContext) _DeliveryLogEntry_deliveryId(ctx context.Context, fi
 			return ec.fieldContext_DeliveryLogEntry_deliveryId(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return obj.Delivery, nil
+			return ec.Resolvers.DeliveryLogEntry().Delivery(ctx, obj)
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
@@ -1538,10 +1557,10 @@ func (ec *executionContext) _DeliveryLogEntry_deliveryId(ctx context.Context, fi
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_deliveryId(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type ID does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type ID does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_eventId(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_eventId(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1550,7 +1569,7 @@ func (ec *executionContext) _DeliveryLogEntry_eventId(ctx context.Context, field
 			return ec.fieldContext_DeliveryLogEntry_eventId(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return obj.Event, nil
+			return ec.Resolvers.DeliveryLogEntry().Event(ctx, obj)
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
@@ -1561,10 +1580,10 @@ func (ec *executionContext) _DeliveryLogEntry_eventId(ctx context.Context, field
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_eventId(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type ID does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type ID does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_webhookId(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_webhookId(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1573,7 +1592,7 @@ func (ec *executionContext) _DeliveryLogEntry_webhookId(ctx context.Context, fie
 			return ec.fieldContext_DeliveryLogEntry_webhookId(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return obj.Webhook, nil
+			return ec.Resolvers.DeliveryLogEntry().Webhook(ctx, obj)
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
@@ -1584,10 +1603,10 @@ func (ec *executionContext) _DeliveryLogEntry_webhookId(ctx context.Context, fie
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_webhookId(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type ID does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type ID does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_endpointId(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_endpointId(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1596,7 +1615,7 @@ func (ec *executionContext) _DeliveryLogEntry_endpointId(ctx context.Context, fi
 			return ec.fieldContext_DeliveryLogEntry_endpointId(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return obj.Endpoint, nil
+			return ec.Resolvers.DeliveryLogEntry().Endpoint(ctx, obj)
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
@@ -1607,10 +1626,10 @@ func (ec *executionContext) _DeliveryLogEntry_endpointId(ctx context.Context, fi
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_endpointId(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type ID does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type ID does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_applicationId(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_applicationId(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1619,7 +1638,7 @@ func (ec *executionContext) _DeliveryLogEntry_applicationId(ctx context.Context,
 			return ec.fieldContext_DeliveryLogEntry_applicationId(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return obj.App, nil
+			return ec.Resolvers.DeliveryLogEntry().App(ctx, obj)
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
@@ -1630,10 +1649,10 @@ func (ec *executionContext) _DeliveryLogEntry_applicationId(ctx context.Context,
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_applicationId(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type ID does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type ID does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_assetGroupId(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_assetGroupId(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1642,7 +1661,7 @@ func (ec *executionContext) _DeliveryLogEntry_assetGroupId(ctx context.Context, 
 			return ec.fieldContext_DeliveryLogEntry_assetGroupId(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return obj.Level, nil
+			return ec.Resolvers.DeliveryLogEntry().Level(ctx, obj)
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
@@ -1653,10 +1672,10 @@ func (ec *executionContext) _DeliveryLogEntry_assetGroupId(ctx context.Context, 
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_assetGroupId(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type ID does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type ID does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_eventType(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_eventType(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1665,21 +1684,21 @@ func (ec *executionContext) _DeliveryLogEntry_eventType(ctx context.Context, fie
 			return ec.fieldContext_DeliveryLogEntry_eventType(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return obj.Type, nil
+			return ec.Resolvers.DeliveryLogEntry().Type(ctx, obj)
 		},
 		nil,
-		func(ctx context.Context, selections ast.SelectionSet, v connectors.EventType) graphql.Marshaler {
-			return ec.marshalNString2githubᚗcomᚋhookyardᚋhookyardᚋconnectorsᚐEventType(ctx, selections, v)
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
 		},
 		true,
 		true,
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_eventType(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type String does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type String does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_number(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_number(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1688,7 +1707,7 @@ func (ec *executionContext) _DeliveryLogEntry_number(ctx context.Context, field 
 			return ec.fieldContext_DeliveryLogEntry_number(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return obj.Number, nil
+			return ec.Resolvers.DeliveryLogEntry().Number(ctx, obj)
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
@@ -1699,10 +1718,10 @@ func (ec *executionContext) _DeliveryLogEntry_number(ctx context.Context, field 
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_number(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type Int does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type Int does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_state(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_state(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1711,7 +1730,7 @@ func (ec *executionContext) _DeliveryLogEntry_state(ctx context.Context, field g
 			return ec.fieldContext_DeliveryLogEntry_state(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return obj.State, nil
+			return ec.Resolvers.DeliveryLogEntry().State(ctx, obj)
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v flow.DeliveryState) graphql.Marshaler {
@@ -1722,10 +1741,10 @@ func (ec *executionContext) _DeliveryLogEntry_state(ctx context.Context, field g
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_state(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type DeliveryState does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type DeliveryState does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_outcome(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_outcome(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1734,21 +1753,21 @@ func (ec *executionContext) _DeliveryLogEntry_outcome(ctx context.Context, field
 			return ec.fieldContext_DeliveryLogEntry_outcome(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return obj.Outcome, nil
+			return ec.Resolvers.DeliveryLogEntry().Outcome(ctx, obj)
 		},
 		nil,
-		func(ctx context.Context, selections ast.SelectionSet, v connectors.Outcome) graphql.Marshaler {
-			return ec.marshalOAttemptOutcome2githubᚗcomᚋhookyardᚋhookyardᚋconnectorsᚐOutcome(ctx, selections, v)
+		func(ctx context.Context, selections ast.SelectionSet, v *connectors.Outcome) graphql.Marshaler {
+			return ec.marshalOAttemptOutcome2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋconnectorsᚐOutcome(ctx, selections, v)
 		},
 		true,
 		false,
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_outcome(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type AttemptOutcome does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type AttemptOutcome does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_fault(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_fault(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1757,21 +1776,21 @@ func (ec *executionContext) _DeliveryLogEntry_fault(ctx context.Context, field g
 			return ec.fieldContext_DeliveryLogEntry_fault(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return obj.Fault, nil
+			return ec.Resolvers.DeliveryLogEntry().Fault(ctx, obj)
 		},
 		nil,
-		func(ctx context.Context, selections ast.SelectionSet, v connectors.Fault) graphql.Marshaler {
-			return ec.marshalOAttemptFault2githubᚗcomᚋhookyardᚋhookyardᚋconnectorsᚐFault(ctx, selections, v)
+		func(ctx context.Context, selections ast.SelectionSet, v *connectors.Fault) graphql.Marshaler {
+			return ec.marshalOAttemptFault2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋconnectorsᚐFault(ctx, selections, v)
 		},
 		true,
 		false,
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_fault(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type AttemptFault does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type AttemptFault does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_startedAt(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_startedAt(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1780,21 +1799,21 @@ func (ec *executionContext) _DeliveryLogEntry_startedAt(ctx context.Context, fie
 			return ec.fieldContext_DeliveryLogEntry_startedAt(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return obj.At, nil
+			return ec.Resolvers.DeliveryLogEntry().At(ctx, obj)
 		},
 		nil,
-		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
-			return ec.marshalNTime2timeᚐTime(ctx, selections, v)
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalNTime2ᚖtimeᚐTime(ctx, selections, v)
 		},
 		true,
 		true,
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_startedAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type Time does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type Time does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_duration(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_duration(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1803,7 +1822,7 @@ func (ec *executionContext) _DeliveryLogEntry_duration(ctx context.Context, fiel
 			return ec.fieldContext_DeliveryLogEntry_duration(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return obj.Duration, nil
+			return ec.Resolvers.DeliveryLogEntry().Duration(ctx, obj)
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v time.Duration) graphql.Marshaler {
@@ -1814,10 +1833,10 @@ func (ec *executionContext) _DeliveryLogEntry_duration(ctx context.Context, fiel
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_duration(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type Milliseconds does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type Milliseconds does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_httpStatus(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_httpStatus(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1826,7 +1845,7 @@ func (ec *executionContext) _DeliveryLogEntry_httpStatus(ctx context.Context, fi
 			return ec.fieldContext_DeliveryLogEntry_httpStatus(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return obj.Status, nil
+			return ec.Resolvers.DeliveryLogEntry().Status(ctx, obj)
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
@@ -1837,10 +1856,10 @@ func (ec *executionContext) _DeliveryLogEntry_httpStatus(ctx context.Context, fi
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_httpStatus(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type Int does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type Int does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_error(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_error(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1849,7 +1868,7 @@ func (ec *executionContext) _DeliveryLogEntry_error(ctx context.Context, field g
 			return ec.fieldContext_DeliveryLogEntry_error(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return obj.Error, nil
+			return ec.Resolvers.DeliveryLogEntry().Error(ctx, obj)
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
@@ -1860,10 +1879,10 @@ func (ec *executionContext) _DeliveryLogEntry_error(ctx context.Context, field g
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_error(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type String does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type String does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_nextAttemptAt(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_nextAttemptAt(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1872,18 +1891,18 @@ func (ec *executionContext) _DeliveryLogEntry_nextAttemptAt(ctx context.Context,
 			return ec.fieldContext_DeliveryLogEntry_nextAttemptAt(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return obj.NextAt, nil
+			return ec.Resolvers.DeliveryLogEntry().NextAt(ctx, obj)
 		},
 		nil,
-		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
-			return ec.marshalOTime2timeᚐTime(ctx, selections, v)
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return ec.marshalOTime2ᚖtimeᚐTime(ctx, selections, v)
 		},
 		true,
 		false,
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_nextAttemptAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type Time does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type Time does not have child fields"))
 }
 
 func (ec *executionContext) _RedeliverDeliveriesPayload_matched(ctx context.Context, field graphql.CollectedField, obj *RedeliverDeliveriesPayload) (ret graphql.Marshaler) {
@@ -3146,7 +3165,7 @@ func (ec *executionContext) _DeliveryLogBatch(ctx context.Context, sel ast.Selec
 
 var deliveryLogEntryImplementors = []string{"DeliveryLogEntry"}
 
-func (ec *executionContext) _DeliveryLogEntry(ctx context.Context, sel ast.SelectionSet, obj *flow.Entry) graphql.Marshaler {
+func (ec *executionContext) _DeliveryLogEntry(ctx context.Context, sel ast.SelectionSet, obj *func(e flow.Entry) graphql.ContextMarshaler) graphql.Marshaler {
 	fields := graphql.CollectFields(ec.OperationContext, sel, deliveryLogEntryImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -3157,90 +3176,651 @@ func (ec *executionContext) _DeliveryLogEntry(ctx context.Context, sel ast.Selec
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("DeliveryLogEntry")
 		case "id":
-			out.Values[i] = ec._DeliveryLogEntry_id(ctx, field, obj)
-			if out.Values[i] == graphql.Null {
-				out.Invalids++
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._DeliveryLogEntry_id(ctx, field, obj)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
 			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "deliveryId":
-			out.Values[i] = ec._DeliveryLogEntry_deliveryId(ctx, field, obj)
-			if out.Values[i] == graphql.Null {
-				out.Invalids++
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._DeliveryLogEntry_deliveryId(ctx, field, obj)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
 			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "eventId":
-			out.Values[i] = ec._DeliveryLogEntry_eventId(ctx, field, obj)
-			if out.Values[i] == graphql.Null {
-				out.Invalids++
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._DeliveryLogEntry_eventId(ctx, field, obj)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
 			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "webhookId":
-			out.Values[i] = ec._DeliveryLogEntry_webhookId(ctx, field, obj)
-			if out.Values[i] == graphql.Null {
-				out.Invalids++
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._DeliveryLogEntry_webhookId(ctx, field, obj)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
 			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "endpointId":
-			out.Values[i] = ec._DeliveryLogEntry_endpointId(ctx, field, obj)
-			if out.Values[i] == graphql.Null {
-				out.Invalids++
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._DeliveryLogEntry_endpointId(ctx, field, obj)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
 			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "applicationId":
-			out.Values[i] = ec._DeliveryLogEntry_applicationId(ctx, field, obj)
-			if out.Values[i] == graphql.Null {
-				out.Invalids++
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._DeliveryLogEntry_applicationId(ctx, field, obj)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
 			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "assetGroupId":
-			out.Values[i] = ec._DeliveryLogEntry_assetGroupId(ctx, field, obj)
-			if out.Values[i] == graphql.Null {
-				out.Invalids++
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._DeliveryLogEntry_assetGroupId(ctx, field, obj)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
 			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "eventType":
-			out.Values[i] = ec._DeliveryLogEntry_eventType(ctx, field, obj)
-			if out.Values[i] == graphql.Null {
-				out.Invalids++
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._DeliveryLogEntry_eventType(ctx, field, obj)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
 			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "number":
-			out.Values[i] = ec._DeliveryLogEntry_number(ctx, field, obj)
-			if out.Values[i] == graphql.Null {
-				out.Invalids++
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._DeliveryLogEntry_number(ctx, field, obj)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
 			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "state":
-			out.Values[i] = ec._DeliveryLogEntry_state(ctx, field, obj)
-			if out.Values[i] == graphql.Null {
-				out.Invalids++
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._DeliveryLogEntry_state(ctx, field, obj)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
 			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "outcome":
-			out.Values[i] = ec._DeliveryLogEntry_outcome(ctx, field, obj)
-			if out.Values[i] == graphql.RequiredNull {
-				out.Invalids++
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._DeliveryLogEntry_outcome(ctx, field, obj)
+				if res == graphql.RequiredNull {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
 			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "fault":
-			out.Values[i] = ec._DeliveryLogEntry_fault(ctx, field, obj)
-			if out.Values[i] == graphql.RequiredNull {
-				out.Invalids++
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._DeliveryLogEntry_fault(ctx, field, obj)
+				if res == graphql.RequiredNull {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
 			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "startedAt":
-			out.Values[i] = ec._DeliveryLogEntry_startedAt(ctx, field, obj)
-			if out.Values[i] == graphql.Null {
-				out.Invalids++
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._DeliveryLogEntry_startedAt(ctx, field, obj)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
 			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "duration":
-			out.Values[i] = ec._DeliveryLogEntry_duration(ctx, field, obj)
-			if out.Values[i] == graphql.Null {
-				out.Invalids++
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._DeliveryLogEntry_duration(ctx, field, obj)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
 			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "httpStatus":
-			out.Values[i] = ec._DeliveryLogEntry_httpStatus(ctx, field, obj)
-			if out.Values[i] == graphql.Null {
-				out.Invalids++
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._DeliveryLogEntry_httpStatus(ctx, field, obj)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
 			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "error":
-			out.Values[i] = ec._DeliveryLogEntry_error(ctx, field, obj)
-			if out.Values[i] == graphql.Null {
-				out.Invalids++
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._DeliveryLogEntry_error(ctx, field, obj)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
 			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "nextAttemptAt":
-			out.Values[i] = ec._DeliveryLogEntry_nextAttemptAt(ctx, field, obj)
-			if out.Values[i] == graphql.RequiredNull {
-				out.Invalids++
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._DeliveryLogEntry_nextAttemptAt(ctx, field, obj)
+				if res == graphql.RequiredNull {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
 			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
 		}
@@ -3533,7 +4113,14 @@ func (ec *executionContext) marshalNDeliveryLogBatch2ᚖgithubᚗcomᚋhookyard�
 }
 
 func (ec *executionContext) marshalNDeliveryLogEntry2githubᚗcomᚋhookyardᚋhookyardᚋserverᚋflowᚐEntry(ctx context.Context, sel ast.SelectionSet, v flow.Entry) graphql.Marshaler {
-	return ec._DeliveryLogEntry(ctx, sel, &v)
+	_ = sel
+	res := scalar.MarshalEntry(v)
+	if res == graphql.Null {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+	}
+	return graphql.WrapContextMarshaler(ctx, res)
 }
 
 func (ec *executionContext) marshalNDeliveryLogEntry2ᚕgithubᚗcomᚋhookyardᚋhookyardᚋserverᚋflowᚐEntryᚄ(ctx context.Context, sel ast.SelectionSet, v []flow.Entry) graphql.Marshaler {
@@ -3621,6 +4208,24 @@ func (ec *executionContext) marshalOAttemptFault2githubᚗcomᚋhookyardᚋhooky
 	return res
 }
 
+func (ec *executionContext) unmarshalOAttemptFault2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋconnectorsᚐFault(ctx context.Context, v any) (*connectors.Fault, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := scalar.UnmarshalFault(v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOAttemptFault2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋconnectorsᚐFault(ctx context.Context, sel ast.SelectionSet, v *connectors.Fault) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	_ = sel
+	_ = ctx
+	res := scalar.MarshalFault(*v)
+	return res
+}
+
 func (ec *executionContext) unmarshalOAttemptOutcome2githubᚗcomᚋhookyardᚋhookyardᚋconnectorsᚐOutcome(ctx context.Context, v any) (connectors.Outcome, error) {
 	res, err := scalar.UnmarshalOutcome(v)
 	return res, graphql.ErrorOnPath(ctx, err)
@@ -3630,6 +4235,24 @@ func (ec *executionContext) marshalOAttemptOutcome2githubᚗcomᚋhookyardᚋhoo
 	_ = sel
 	_ = ctx
 	res := scalar.MarshalOutcome(v)
+	return res
+}
+
+func (ec *executionContext) unmarshalOAttemptOutcome2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋconnectorsᚐOutcome(ctx context.Context, v any) (*connectors.Outcome, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := scalar.UnmarshalOutcome(v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOAttemptOutcome2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋconnectorsᚐOutcome(ctx context.Context, sel ast.SelectionSet, v *connectors.Outcome) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	_ = sel
+	_ = ctx
+	res := scalar.MarshalOutcome(*v)
 	return res
 }
 

@@ -28,6 +28,7 @@ type ResolverRoot interface {
 	Attempt() AttemptResolver
 	Delivery() DeliveryResolver
 	DeliveryLogBatch() DeliveryLogBatchResolver
+	DeliveryLogEntry() DeliveryLogEntryResolver
 	Event() EventResolver
 	Mutation() MutationResolver
 	Query() QueryResolver
@@ -4826,7 +4827,7 @@ type DeliveryLogBatch @goModel(model: "github.com/hookyard/hookyard/server/flow.
 }
 
 "One line of the delivery log: an attempt, or a delivery that ended without one."
-type DeliveryLogEntry @goModel(model: "github.com/hookyard/hookyard/server/flow.Entry") {
+type DeliveryLogEntry @goModel(model: "github.com/hookyard/hookyard/graph/scalar.Entry") {
   "ID of the attempt."
   id: ID!
   "ID of the delivery."
