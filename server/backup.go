@@ -207,44 +207,54 @@ func Restore(ctx context.Context, cfg Config, in io.Reader) (err error) {
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return err
 	}
-	key := filepath.Join(cfg.DataDir, KeyFile)
-	database := filepath.Join(cfg.DataDir, store.File)
-	for _, f := range []string{key, database} {
+	for _, name := range []string{KeyFile, store.File} {
+		f := filepath.Join(cfg.DataDir, name)
 		if _, err := os.Stat(f); err == nil {
 			return fmt.Errorf("%s exists: a backup is restored to an empty data folder only", f)
 		}
 	}
-	r := restorer{ctx: ctx, cfg: cfg, m: m}
+	// Files are moved into place when all is there: what fails leaves the target empty.
+	tmp, err := os.MkdirTemp(cfg.DataDir, ".restore-")
+	if err != nil {
+		return fmt.Errorf("make a temporary folder in the data folder: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
+	r := restorer{ctx: ctx, cfg: cfg, m: m, dir: tmp}
 	defer func() { err = errors.Join(err, r.close(err)) }()
 	for {
 		h, err := archive.Next()
 		switch {
 		case err == io.EOF:
+			if _, err := io.Copy(io.Discard, zip); err != nil { // its checksum comes last
+				return fmt.Errorf("the backup is damaged: %w", err)
+			}
 			return r.finish()
 		case err != nil:
 			return fmt.Errorf("read the backup: %w", err)
 		case h.Name == KeyFile:
-			err = writeFile(key, archive)
+			err = writeFile(filepath.Join(tmp, KeyFile), archive)
 		case h.Name == databaseFile && m.Dialect == store.SQLite:
-			err = writeFile(database, archive)
+			err = writeFile(filepath.Join(tmp, store.File), archive)
 		case slices.ContainsFunc(m.Tables, func(t string) bool { return h.Name == tableFolder+t }):
 			err = r.table(h.Name[len(tableFolder):], archive)
 		default:
 			err = errors.New("a backup has no such file")
 		}
 		if err != nil {
-			return fmt.Errorf("restore %s: %w", h.Name, err)
+			return fmt.Errorf("restore %s of the backup: %w", h.Name, err)
 		}
 	}
 }
 
-// restorer fills PostgreSQL in one transaction.
+// restorer fills a temporary folder, and PostgreSQL in one transaction.
 type restorer struct {
-	ctx context.Context
-	cfg Config
-	m   manifest
-	db  *store.DB
-	tx  pgx.Tx
+	ctx    context.Context
+	cfg    Config
+	m      manifest
+	dir    string
+	db     *store.DB
+	tx     pgx.Tx
+	tables int // filled
 }
 
 func (r *restorer) table(name string, rows io.Reader) error {
@@ -253,6 +263,7 @@ func (r *restorer) table(name string, rows io.Reader) error {
 			return err
 		}
 	}
+	r.tables++
 	_, err := r.tx.Conn().PgConn().CopyFrom(r.ctx, rows, "COPY "+pgx.Identifier{name}.Sanitize()+" FROM STDIN")
 	return err
 }
@@ -283,18 +294,37 @@ func (r *restorer) begin() (err error) {
 	return err
 }
 
-// finish commits and holds deliveries.
-func (r *restorer) finish() error {
-	if r.tx != nil {
-		if err := r.tx.Commit(r.ctx); err != nil {
+// finish holds deliveries before anybody can see them, and makes the target whole.
+func (r *restorer) finish() (err error) {
+	if r.m.Dialect == store.SQLite {
+		if _, err := os.Stat(filepath.Join(r.dir, store.File)); err != nil {
+			return errors.New("the backup is not whole: it has no database")
+		}
+		cfg := r.cfg.store()
+		cfg.DataDir = r.dir
+		if r.db, err = store.Open(r.ctx, cfg); err != nil {
 			return err
 		}
+		err = r.db.SetHeld(r.ctx, true)
+		err = errors.Join(err, r.db.Close()) // the database is one file again
+		r.db = nil
+	} else {
+		if r.tables == 0 || r.tables != len(r.m.Tables) {
+			return fmt.Errorf("the backup is not whole: it has %d of %d tables", r.tables, len(r.m.Tables))
+		}
+		if _, err = r.tx.Exec(r.ctx, "INSERT INTO meta (name, value) VALUES ($1, '1') ON CONFLICT (name) DO UPDATE SET value = excluded.value", store.HeldName); err == nil {
+			err = r.tx.Commit(r.ctx)
+		}
 	}
-	db, err := store.Open(r.ctx, r.cfg.store())
 	if err != nil {
 		return err
 	}
-	return errors.Join(db.SetHeld(r.ctx, true), db.Close())
+	for _, name := range []string{KeyFile, store.File} {
+		if err := os.Rename(filepath.Join(r.dir, name), filepath.Join(r.cfg.DataDir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *restorer) close(failed error) error {

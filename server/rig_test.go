@@ -3,12 +3,14 @@ package server_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +20,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/hookyard/hookyard/ent/store/storetest"
 	"github.com/hookyard/hookyard/server/servertest/program"
@@ -89,6 +93,99 @@ func startIn(t *testing.T, dir, url string, args ...string) *program.Hub {
 	return h
 }
 
+// tool runs one of the operator's commands; what it complains about is the error.
+func tool(t *testing.T, args ...string) (said string, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out, complaint bytes.Buffer
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Stdout, cmd.Stderr = &out, &complaint
+	if err := cmd.Run(); err != nil {
+		return out.String(), fmt.Errorf("%w: %s", err, &complaint)
+	}
+	return out.String(), nil
+}
+
+// at names a hub's data to a tool.
+func at(dir, url string, args ...string) []string {
+	args = append(args, "--data-dir", dir)
+	if url != "" {
+		args = append(args, "--database-url", url)
+	}
+	return args
+}
+
+// until asks again and again until the answer is yes: for what no signal tells.
+func until(t *testing.T, limit time.Duration, what string, yes func() bool) {
+	t.Helper()
+	timeout := time.After(limit)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !yes() {
+		select {
+		case <-tick.C:
+		case <-timeout:
+			t.Fatalf("not within %v: %s", limit, what)
+		}
+	}
+}
+
+// metric reads one figure of /metrics, as "name" or "name{labels}".
+func metric(t *testing.T, h *program.Hub, name string) float64 {
+	t.Helper()
+	resp, err := h.HTTP.Get(h.URL + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			v, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return v
+		}
+	}
+	t.Fatalf("/metrics has no %s", name)
+	return 0
+}
+
+// owned returns the URL of a fresh database for its owner, who may do nothing else.
+func owned(t *testing.T) string {
+	t.Helper()
+	admin := storetest.Postgres(t)
+	run := func(ctx context.Context, sql string) {
+		c, err := pgx.Connect(ctx, admin)
+		if err == nil {
+			_, err = c.Exec(ctx, sql)
+			_ = c.Close(ctx)
+		}
+		if err != nil {
+			t.Errorf("%s: %v", sql, err)
+		}
+	}
+	role := "hookyard_owner_" + strings.ToLower(rand.Text())
+	run(t.Context(), "CREATE ROLE "+role+" LOGIN")
+	t.Cleanup(func() { run(context.Background(), "DROP ROLE "+role) })
+	u, err := url.Parse(storetest.Postgres(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t.Context(), "ALTER DATABASE "+strings.TrimPrefix(u.Path, "/")+" OWNER TO "+role)
+	u.User = url.User(role)
+	return u.String()
+}
+
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -117,10 +214,11 @@ type sink struct {
 	mu   sync.Mutex
 	got  map[string]map[int][]time.Time
 	body map[string][]byte // the last one, by endpoint
+	head map[string]http.Header
 }
 
 func newSink(t *testing.T) *sink {
-	s := &sink{changed: make(chan struct{}, 1), release: make(chan struct{}), got: map[string]map[int][]time.Time{}, body: map[string][]byte{}}
+	s := &sink{changed: make(chan struct{}, 1), release: make(chan struct{}), got: map[string]map[int][]time.Time{}, body: map[string][]byte{}, head: map[string]http.Header{}}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -162,7 +260,7 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.got[endpoint] = map[int][]time.Time{}
 	}
 	s.got[endpoint][n] = append(s.got[endpoint][n], time.Now())
-	s.body[endpoint] = b
+	s.body[endpoint], s.head[endpoint] = b, r.Header
 	s.mu.Unlock()
 	select {
 	case s.changed <- struct{}{}:
@@ -192,6 +290,25 @@ func (s *sink) twice(endpoint string) (first []time.Time) {
 		}
 	}
 	return first
+}
+
+// count is how many requests were answered with success.
+func (s *sink) count() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, events := range s.got {
+		for _, times := range events {
+			n += len(times)
+		}
+	}
+	return n
+}
+
+// forget makes the sink as new.
+func (s *sink) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.got)
 }
 
 // await waits until all events have arrived at the endpoint.
@@ -310,7 +427,14 @@ func send(client *http.Client, address string, n int) error {
 	return err
 }
 
-// so far accepted.
+// soFar returns what was accepted until now.
+func (l *load) soFar() []int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.accepted)
+}
+
+// count is how many were accepted until now.
 func (l *load) count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()

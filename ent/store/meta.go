@@ -27,8 +27,8 @@ func (db *DB) SchemaVersion(ctx context.Context) (n int64, err error) {
 	return n, nil
 }
 
-// heldName is the ledger's mark, in meta, that nothing may be delivered.
-const heldName = "held"
+// HeldName is the mark, in meta, by which the ledger knows that nothing may be delivered.
+const HeldName = "ledger.held"
 
 // SetHeld makes every node hold deliveries, or lets them go again. Running nodes follow
 // at their next heartbeat.
@@ -40,9 +40,9 @@ func (db *DB) SetHeld(ctx context.Context, held bool) error {
 	const query = "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 	var err error
 	if db.Dialect == SQLite {
-		_, err = db.Write.ExecContext(ctx, query, heldName, value)
+		_, err = db.Write.ExecContext(ctx, query, HeldName, value)
 	} else {
-		_, err = db.Pool.Exec(ctx, query, heldName, value)
+		_, err = db.Pool.Exec(ctx, query, HeldName, value)
 	}
 	if err != nil {
 		return fmt.Errorf("hold deliveries: %w", err)
