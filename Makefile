@@ -66,7 +66,7 @@ generate: ## write all generated code anew
 migration: ## write the SQL that brings both databases to the ent schema: make migration name=add_colour
 	@test -n "$(name)" || { echo 'say what it does: make migration name=add_colour'; exit 1; }
 	.ci/need postgres
-	.ci/postgres with $(GO) run ./ent/migrations/make $(name)
+	.ci/postgres with $(GO) run ./ent/migrations/diff $(name)
 
 .PHONY: fmt
 fmt: ## format the Go code

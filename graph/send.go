@@ -2,7 +2,6 @@ package graph
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -108,7 +107,7 @@ func incoming(in *graphgen.SendEventInput, at string) (flow.Sent, error) {
 		if in.Attributes[0] != '{' {
 			return out, badInput(at+".attributes", "The attributes are a JSON object.")
 		}
-		out.Data.Attributes = json.RawMessage(in.Attributes)
+		out.Data.Attributes = in.Attributes
 	}
 	if len(in.Fields) > 0 {
 		out.Fields = make(map[string]string, len(in.Fields))

@@ -77,7 +77,7 @@ func New(s Services, o Options) *Handler {
 	h := &Handler{opt: o, present: presenter{log: o.Log, ids: s.IDs}, streams: map[string]int{}}
 	r := &Resolver{s}
 	exec := handler.New(graphgen.NewExecutableSchema(graphgen.Config{Resolvers: r, Directives: graphgen.DirectiveRoot{Requires: requires}}))
-	limit := int64(o.Limits.Body)
+	limit := o.Limits.Body
 	exec.AddTransport(transport.Websocket{
 		Implementation: sockets{h}, InitFunc: h.initSocket, InitTimeout: 10 * time.Second,
 		PingPongInterval: o.Ping, PayloadReadLimit: &limit,

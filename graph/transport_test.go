@@ -40,7 +40,7 @@ type wsMessage struct {
 
 func (w *world) dial(as string) *client {
 	w.t.Helper()
-	conn, _, err := websocket.Dial(w.t.Context(), w.server.URL, &websocket.DialOptions{Subprotocols: []string{Protocol}}) //nolint:bodyclose // the library closes it
+	conn, _, err := websocket.Dial(w.t.Context(), w.server.URL, &websocket.DialOptions{Subprotocols: []string{Protocol}})
 	if err != nil {
 		w.t.Fatal(err)
 	}

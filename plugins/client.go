@@ -103,12 +103,13 @@ func NewSession(c wirev1.PluginClient, cfg SessionConfig) (*Session, error) {
 
 func (s *Session) run() {
 	failed := make(chan error, 2)
-	go func() { failed <- s.write() }()
-	go func() { failed <- s.read() }()
+	var both sync.WaitGroup
+	both.Go(func() { failed <- s.write() })
+	both.Go(func() { failed <- s.read() })
 	err := <-failed
 	close(s.stop)
 	s.cancel()
-	<-failed
+	both.Wait()
 	s.end(err)
 	close(s.ended)
 }

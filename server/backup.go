@@ -224,7 +224,7 @@ func Restore(ctx context.Context, cfg Config, in io.Reader) (err error) {
 	for {
 		h, err := archive.Next()
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			if _, err := io.Copy(io.Discard, zip); err != nil { // its checksum comes last
 				return fmt.Errorf("the backup is damaged: %w", err)
 			}

@@ -47,7 +47,7 @@ func describe(e *connectors.Event, o connectors.RenderOptions) (m message, err e
 	if e.AssetGroup != nil {
 		add("Asset group", e.AssetGroup.Name)
 	}
-	what, name, noun, id := "", "", "", ""
+	name, noun, id := "", "", ""
 	switch d := &e.Data; {
 	case d.Scan != nil:
 		s := d.Scan
@@ -95,7 +95,8 @@ func describe(e *connectors.Event, o connectors.RenderOptions) (m message, err e
 		add("Status", d.Application.Status)
 		add("Open", counts(d.Application.Counts))
 	}
-	if what = headline(e); what == "" {
+	what := headline(e)
+	if what == "" {
 		return m, &connectors.SkipError{Reason: fmt.Sprintf("there are no words for %q", string(e.Type))}
 	}
 	if name != "" {

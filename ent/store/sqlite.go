@@ -24,16 +24,20 @@ const readers = 8
 
 // pragmas is how every SQLite connection has to be. Times are written as integers,
 // microseconds since 1970, and read back as times by the column's declared type.
-var pragmas = []struct{ name, set, is string }{
-	{"busy_timeout", "10000", "10000"},
-	{"journal_mode", "WAL", "wal"},
-	{"synchronous", "FULL", "2"},
-	{"foreign_keys", "1", "1"},
+func pragmas() []pragma {
+	return []pragma{
+		{"busy_timeout", "10000", "10000"},
+		{"journal_mode", "WAL", "wal"},
+		{"synchronous", "FULL", "2"},
+		{"foreign_keys", "1", "1"},
+	}
 }
+
+type pragma struct{ name, set, is string }
 
 func dsn(path string, more ...string) string {
 	q := url.Values{"_time_integer_format": {"unix_micro"}, "_inttotime": {"1"}}
-	for _, p := range pragmas {
+	for _, p := range pragmas() {
 		q.Add("_pragma", p.name+"("+p.set+")")
 	}
 	for _, m := range more {
@@ -100,7 +104,7 @@ func (db *DB) openSQLite(ctx context.Context, cfg Config) (_ *driver, err error)
 
 // assertPragmas exists because a driver drops settings it does not know in silence.
 func assertPragmas(ctx context.Context, pool *sql.DB) error {
-	for _, p := range pragmas {
+	for _, p := range pragmas() {
 		var is string
 		if err := pool.QueryRowContext(ctx, "PRAGMA "+p.name).Scan(&is); err != nil {
 			return fmt.Errorf("read PRAGMA %s: %w", p.name, err)

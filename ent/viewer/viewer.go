@@ -57,16 +57,22 @@ const (
 	ManageAccess         Permission = "MANAGE_ACCESS"          // users and keys
 )
 
-var byRole = map[Role][]Permission{
-	Administrator:      {CreateModifyWebhooks, ManageSources, ManageCatalogue, SendEvents, ReadPayloads, Redeliver, ManageAccess},
-	Manager:            {CreateModifyWebhooks, ManageSources, ManageCatalogue, SendEvents, ReadPayloads, Redeliver},
-	ApplicationManager: {ManageCatalogue, SendEvents, ReadPayloads},
-	Tester:             {SendEvents, ReadPayloads},
-	ReportViewer:       {},
-}
-
 // Permissions returns what a predefined role may do; nil for any other.
-func (r Role) Permissions() []Permission { return slices.Clone(byRole[r]) }
+func (r Role) Permissions() []Permission {
+	switch r {
+	case Administrator:
+		return []Permission{CreateModifyWebhooks, ManageSources, ManageCatalogue, SendEvents, ReadPayloads, Redeliver, ManageAccess}
+	case Manager:
+		return []Permission{CreateModifyWebhooks, ManageSources, ManageCatalogue, SendEvents, ReadPayloads, Redeliver}
+	case ApplicationManager:
+		return []Permission{ManageCatalogue, SendEvents, ReadPayloads}
+	case Tester:
+		return []Permission{SendEvents, ReadPayloads}
+	case ReportViewer:
+		return []Permission{}
+	}
+	return nil
+}
 
 // Viewer is who is asking. It is immutable once it is in a context.
 type Viewer struct {

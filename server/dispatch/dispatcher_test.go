@@ -166,7 +166,7 @@ func TestNext(t *testing.T) {
 		{"used up", min(120), min(121), 0, time.Time{}},
 		{"never years", min(0), min(0), 1e6 * time.Hour, min(24 * 60)},
 	} {
-		if got, ok := next(defaultRetries[:], epoch, c.started, c.now, c.after); !got.Equal(c.want) || ok == c.want.IsZero() {
+		if got, ok := next(defaultRetries(), epoch, c.started, c.now, c.after); !got.Equal(c.want) || ok == c.want.IsZero() {
 			t.Errorf("%s: %s, want %s", c.name, got, c.want)
 		}
 	}

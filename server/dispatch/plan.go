@@ -74,7 +74,7 @@ func (d *Dispatcher) planFor(w *flow.World, webhook string) *plan {
 		p.timeout = defaultTimeout
 	}
 	if p.retries == nil {
-		p.retries = defaultRetries[:]
+		p.retries = defaultRetries()
 	}
 	if f := d.cfg.Formats(h.Format); f != nil && len(h.Keys) > 0 {
 		if p.signer, _ = f.(connectors.Signer); p.signer != nil {
@@ -86,8 +86,6 @@ func (d *Dispatcher) planFor(w *flow.World, webhook string) *plan {
 	return p
 }
 
-// target is the endpoint as its connector sees it. Its Ref changes with the endpoint's
-// revision and with the allow lists, which are not part of it.
 // Target is an endpoint as its connector sees it today, for a check; ok is false when
 // the organization has no such endpoint.
 func (d *Dispatcher) Target(org, endpoint string) (connector string, t connectors.Endpoint, ok bool) {
@@ -99,6 +97,8 @@ func (d *Dispatcher) Target(org, endpoint string) (connector string, t connector
 	return e.Connector, d.target(w, e), true
 }
 
+// target is the endpoint as its connector sees it. Its Ref changes with the endpoint's
+// revision and with the allow lists, which are not part of it.
 func (d *Dispatcher) target(w *flow.World, e *flow.Endpoint) connectors.Endpoint {
 	t := connectors.Endpoint{
 		Ref: fmt.Sprintf("%s@%d", e.ID, e.Revision), ID: e.ID, URL: e.URL, Settings: e.Settings,
@@ -143,8 +143,6 @@ func has(all []connectors.Header, name string) bool {
 	return false
 }
 
-var asJSON = []connectors.Header{{Name: "Content-Type", Value: "application/json"}}
-
 // flight is one attempt, from the lane to its result.
 type flight struct {
 	lane    *lane
@@ -164,9 +162,11 @@ func (f *flight) write() (connectors.Delivery, error) {
 		out.Event = due.Document
 		return out, nil
 	}
-	rendered := connectors.Rendered{Header: asJSON, Body: due.Document}
+	var rendered connectors.Rendered
 	if due.Rendering != nil {
 		rendered = due.Rendering.Rendered
+	} else {
+		rendered = connectors.Rendered{Header: []connectors.Header{{Name: "Content-Type", Value: "application/json"}}, Body: due.Document}
 	}
 	var signature []connectors.Header
 	if p.signer != nil {

@@ -3,7 +3,9 @@ package dispatch
 import "time"
 
 // defaultRetries are the offsets of a webhook that names none.
-var defaultRetries = [...]time.Duration{time.Minute, 5 * time.Minute, 30 * time.Minute, 120 * time.Minute}
+func defaultRetries() []time.Duration {
+	return []time.Duration{time.Minute, 5 * time.Minute, 30 * time.Minute, 120 * time.Minute}
+}
 
 // farthest is how long a Retry-After can delay.
 const farthest = 24 * time.Hour

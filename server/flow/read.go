@@ -102,7 +102,7 @@ type Bulk struct {
 	IDs     []string // what was made or changed, in order; none for a dry run
 }
 
-// ErrNotFound: there is no such row, as far as the viewer may know.
+// ErrNotFound says that there is no such row, as far as the viewer may know.
 var ErrNotFound = errors.New("flow: not found")
 
 // Reason is the answer of one of a webhook's conditions to an event, for people.

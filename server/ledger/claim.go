@@ -222,8 +222,8 @@ SELECT o.org, o.webhook, o.next_at FROM lanes JOIN open_deliveries o ON o.id = (
 const heldName = "ledger.held"
 
 func (l *Ledger) loadHeld(ctx context.Context) error {
-	held, err := false, error(nil)
-	err = l.read(ctx, "read whether deliveries are held", "SELECT 1 FROM meta WHERE name = ? AND value <> ''", []any{heldName}, func(func(...any) error) error {
+	held := false
+	err := l.read(ctx, "read whether deliveries are held", "SELECT 1 FROM meta WHERE name = ? AND value <> ''", []any{heldName}, func(func(...any) error) error {
 		held = true
 		return nil
 	})

@@ -11,6 +11,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"os"
@@ -54,12 +55,12 @@ func run(ctx context.Context, name string) error {
 	return nil
 }
 
-func write(ctx context.Context, cfg store.Config, name string) error {
+func write(ctx context.Context, cfg store.Config, name string) (err error) {
 	db, err := store.Open(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	defer db.Close()
+	defer func() { err = errors.Join(err, db.Close()) }()
 	statements, err := Diff(ctx, db)
 	if err != nil || statements == "" {
 		return err
@@ -87,13 +88,11 @@ func Diff(ctx context.Context, db *store.DB) (string, error) {
 	return statements.String(), err
 }
 
-// catalogue are the tables that the ledger writes with every event: no foreign keys.
-var catalogue = []string{"scans", "findings", "tickets", "reports"}
-
 // adapt is where the tables differ from what ent would make of the schema. Text is
 // compared bytewise on PostgreSQL, as SQLite does, so that lists and their cursors
 // are in the same order on both and do not change with the server's locale.
 func adapt(d store.Dialect) schema.Hook {
+	catalogue := []string{"scans", "findings", "tickets", "reports"} // the ledger writes them with every event: no foreign keys
 	return func(next schema.Creator) schema.Creator {
 		return schema.CreateFunc(func(ctx context.Context, tables ...*schema.Table) error {
 			for _, t := range tables {

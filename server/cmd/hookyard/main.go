@@ -28,7 +28,7 @@ import (
 )
 
 // version is set by the build.
-var version = "" //nolint:gochecknoglobals // the linker has no other way in
+var version = ""
 
 type cli struct {
 	Config kong.ConfigFlag `help:"Configuration file (YAML; the names of the flags without dashes in front)." env:"HOOKYARD_CONFIG" placeholder:"FILE"`
