@@ -30,7 +30,7 @@ type Config struct {
 	AllowPrivateTargets bool           // deliveries may go anywhere
 	OpenTargets         []netip.Prefix // or also to these
 
-	MaxBody         int64 // bytes of one inbound request
+	MaxBody         int64 // bytes of one inbound request; 0 is 1 MiB
 	Introspection   bool  // of the GraphQL schema
 	ShutdownTimeout time.Duration
 	DebugListen     string // "host:port" of profiles; "" is none
@@ -60,6 +60,9 @@ func (c *Config) Check() error {
 	}
 	if c.DatabaseURL != "" && !strings.HasPrefix(c.DatabaseURL, "postgres://") && !strings.HasPrefix(c.DatabaseURL, "postgresql://") {
 		return errors.New("--database-url must begin with postgres://; leave it out for the embedded database")
+	}
+	if c.MaxBody < 0 {
+		return fmt.Errorf("--max-body %d leaves no room for an event: give a number of bytes such as 1048576", c.MaxBody)
 	}
 	if c.PublicURL == "" {
 		if host == "" || net.ParseIP(host).IsUnspecified() {

@@ -16,6 +16,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/apikey"
 	"github.com/hookyard/hookyard/ent/gen/organization"
 	"github.com/hookyard/hookyard/ent/gen/user"
+	"github.com/hookyard/hookyard/ent/gen/webhook"
 	"github.com/hookyard/hookyard/ent/store"
 	"github.com/hookyard/hookyard/ent/viewer"
 	"github.com/hookyard/hookyard/server/auth"
@@ -101,14 +102,56 @@ func (o *Operator) Suspend(ctx context.Context, name string, on bool) error {
 	})
 }
 
-// DeleteOrganization removes an organization with everything that belongs to it.
+// DeleteOrganization removes an organization with everything that belongs to it. It
+// suspends it first and lets running hubs finish what they have in flight for it, or
+// they would write more rows after it is gone.
 func (o *Operator) DeleteOrganization(ctx context.Context, name string) error {
 	ctx = viewer.SystemContext(ctx)
 	org, err := o.organization(ctx, name)
 	if err != nil {
 		return err
 	}
+	if err := o.Suspend(ctx, name, true); err != nil {
+		return fmt.Errorf("suspend the organization: %w", err)
+	}
+	if err := o.quiet(ctx, org.ID); err != nil {
+		return fmt.Errorf("wait for what is in flight: %w", err)
+	}
 	return purge(ctx, o.db, org.ID)
+}
+
+// quiet waits until running hubs have learned that an organization is suspended and no
+// attempt of its deliveries can be under way any more.
+func (o *Operator) quiet(ctx context.Context, org string) error {
+	webhooks, err := o.db.Client.Webhook.Query().Where(webhook.OrganizationID(org)).All(ctx)
+	if err != nil {
+		return err
+	}
+	longest := 0
+	for _, w := range webhooks {
+		longest = max(longest, w.TimeoutSeconds)
+	}
+	learned := time.After(2 * time.Second)
+	ended := time.After(time.Duration(longest+4) * time.Second)
+	look := time.NewTicker(250 * time.Millisecond)
+	defer look.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ended:
+			return nil
+		case <-learned:
+			learned = nil
+		case <-look.C:
+		}
+		if learned != nil {
+			continue
+		}
+		if leased, err := o.db.Leased(ctx, org); err != nil || leased == 0 {
+			return err
+		}
+	}
 }
 
 // List writes a table of the organizations.

@@ -50,6 +50,20 @@ func (db *DB) SetHeld(ctx context.Context, held bool) error {
 	return nil
 }
 
+// Leased is how many open deliveries of an organization nodes have in hand.
+func (db *DB) Leased(ctx context.Context, org string) (n int, err error) {
+	const query = "SELECT count(*) FROM open_deliveries WHERE org = $1 AND lease_node <> ''"
+	if db.Dialect == SQLite {
+		err = db.Read.QueryRowContext(ctx, query, org).Scan(&n)
+	} else {
+		err = db.Pool.QueryRow(ctx, query, org).Scan(&n)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("count what is in hand: %w", err)
+	}
+	return n, nil
+}
+
 // version is what the migrations should end at: known, unless the configuration asks for
 // less (a restore) or for what is there (a look from outside).
 func (cfg *Config) version(found, known int64) (int64, error) {

@@ -20,7 +20,6 @@ import (
 	_ "time/tzdata" // sources name zones that the machine may not have
 
 	"github.com/alecthomas/kong"
-	kongyaml "github.com/alecthomas/kong-yaml"
 
 	"github.com/hookyard/hookyard/connectors/builtin"
 	"github.com/hookyard/hookyard/plugins"
@@ -207,7 +206,7 @@ func run(args []string) error {
 	var c cli
 	parser, err := kong.New(&c, kong.Name("hookyard"),
 		kong.Description("Hookyard is a self-hosted integration hub for security scan events."),
-		kong.Configuration(kongyaml.Loader), kong.UsageOnError())
+		kong.Configuration(readSettings), kong.UsageOnError())
 	if err != nil {
 		return err
 	}

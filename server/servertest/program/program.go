@@ -29,6 +29,7 @@ type Config struct {
 	Listen string   // "": a free loopback port
 	Args   []string // further flags of serve
 	Log    io.Writer
+	HTTPS  *http.Client // for a hub with a certificate; nil: plain HTTP
 }
 
 // Hub is a running hub. The same Hub may be stopped or killed and started again.
@@ -62,6 +63,9 @@ func Start(ctx context.Context, c Config) (*Hub, error) {
 		c.Log = io.Discard
 	}
 	h := &Hub{c: c, Client: &Client{URL: "http://" + c.Listen, HTTP: &http.Client{Timeout: 30 * time.Second}}}
+	if c.HTTPS != nil {
+		h.URL, h.HTTP = "https://"+c.Listen, c.HTTPS
+	}
 	if err := h.Start(ctx); err != nil {
 		return nil, err
 	}
