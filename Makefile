@@ -28,7 +28,7 @@ build: ## build bin/hookyard, the one file that runs everything
 
 .PHONY: run
 run: build ## build and start the hub on SQLite in ./data; prints the URL and the first credentials
-	$(BIN)/hookyard serve --data-dir $(DATA) --listen $(LISTEN)
+	$(BIN)/hookyard serve --data-dir $(DATA) --listen $(LISTEN) --print-credentials
 
 .PHONY: demo
 demo: build ## start a hub with a small world and events flowing

@@ -7,12 +7,14 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/netip"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -72,6 +74,7 @@ type serveCmd struct {
 	NodeName            string         `help:"Name of this node among others on one database; the machine's name by default." placeholder:"NAME" env:"HOOKYARD_NODE_NAME"`
 	ShutdownTimeout     time.Duration  `help:"How long a clean shutdown waits for deliveries in flight." default:"15s" env:"HOOKYARD_SHUTDOWN_TIMEOUT"`
 	Organization        string         `help:"Name of the organization made at the first start." default:"Default" env:"HOOKYARD_ORGANIZATION"`
+	PrintCredentials    bool           `help:"Print the first Administrator's credentials, for trying things out; they are in DIR/admin.json in any case." env:"HOOKYARD_PRINT_CREDENTIALS"`
 	Administrator       string         `help:"E-mail address of the Administrator made at the first start." default:"admin@localhost" env:"HOOKYARD_ADMINISTRATOR"`
 }
 
@@ -93,7 +96,24 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	if c.PrintCredentials {
+		go func() {
+			<-hub.Listening()
+			printCredentials(filepath.Join(c.DataDir, server.AdminFile))
+		}()
+	}
 	return hub.Run(ctx)
+}
+
+// printCredentials is for the newcomer at a terminal. Whoever has read and removed the
+// file is no newcomer.
+func printCredentials(file string) {
+	b, err := os.ReadFile(file)
+	var admin struct{ URL, User, APIKey string }
+	if err != nil || json.Unmarshal(b, &admin) != nil {
+		return
+	}
+	fmt.Printf("\n  Hookyard   %s\n  GraphQL    %s/graphql\n  user       %s\n  API key    %s\n  (from %s)\n\n", admin.URL, admin.URL, admin.User, admin.APIKey, file)
 }
 
 type backupCmd struct {
