@@ -174,15 +174,15 @@ func owned(t *testing.T) string {
 			t.Errorf("%s: %v", sql, err)
 		}
 	}
-	role := "hookyard_owner_" + strings.ToLower(rand.Text())
-	run(t.Context(), "CREATE ROLE "+role+" LOGIN")
+	role, password := "hookyard_owner_"+strings.ToLower(rand.Text()), rand.Text()
+	run(t.Context(), "CREATE ROLE "+role+" LOGIN PASSWORD '"+password+"'") // servers that trust nobody ask for it
 	t.Cleanup(func() { run(context.Background(), "DROP ROLE "+role) })
 	u, err := url.Parse(storetest.Postgres(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	run(t.Context(), "ALTER DATABASE "+strings.TrimPrefix(u.Path, "/")+" OWNER TO "+role)
-	u.User = url.User(role)
+	u.User = url.UserPassword(role, password)
 	return u.String()
 }
 
