@@ -5,6 +5,7 @@ package main
 
 import (
 	"log"
+	"slices"
 	"strings"
 
 	"entgo.io/contrib/entgql"
@@ -61,6 +62,11 @@ func describe(g *gen.Graph, s *ast.Schema) error {
 	endpoint.Type.NonNull = false
 	endpoint.Directives = append(endpoint.Directives, &ast.Directive{Name: "goField", Arguments: ast.ArgumentList{
 		{Name: "forceResolver", Value: &ast.Value{Raw: "true", Kind: ast.BooleanValue}}}})
+
+	for _, name := range []string{"Scan", "Finding", "Ticket", "Report"} {
+		c := s.Types[name+"Connection"] // a count would read as many rows as there were events
+		c.Fields = slices.DeleteFunc(c.Fields, func(f *ast.FieldDefinition) bool { return f.Name == "totalCount" })
+	}
 
 	s.AddTypes(
 		object("AllowRule", "github.com/hookyard/hookyard/connectors.AllowRule", "One line of a list of targets that may be reached.",
@@ -159,7 +165,7 @@ var plain = map[string]string{
 }
 
 var words = map[string]string{
-	"NAME": "By name.", "EMAIL": "By e-mail address.",
+	"NAME": "By name.", "EMAIL": "By e-mail address.", "CREATED_AT": "By when it was created; of the same time, by ID.",
 	"ADMINISTRATOR":       "May do everything, in all asset groups.",
 	"MANAGER":             "Manages sources, webhooks and the catalogue, in the asset groups it was given.",
 	"APPLICATION_MANAGER": "Manages applications, in the asset groups it was given.",

@@ -2,6 +2,7 @@ package graph
 
 import (
 	"slices"
+	"time"
 
 	"entgo.io/contrib/entgql"
 
@@ -37,6 +38,19 @@ func (a listArgs) page() (flow.Page, error) {
 		p.After = from.ID
 	}
 	return p, nil
+}
+
+// cursorsInTime checks that cursors are of a list that is sorted by a time.
+func cursorsInTime(after, before *entgql.Cursor[string]) error {
+	for name, c := range map[string]*entgql.Cursor[string]{"after": after, "before": before} {
+		if c == nil {
+			continue
+		}
+		if _, ok := c.Value.(time.Time); !ok {
+			return badInput(name, "This is not a cursor of this list. Start without one.")
+		}
+	}
+	return nil
 }
 
 // cut takes away the row too many, puts the rows in the order asked for, and says

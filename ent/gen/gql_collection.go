@@ -785,6 +785,28 @@ func newFindingPaginateArgs(rv map[string]any) *findingPaginateArgs {
 	if v := rv[beforeField]; v != nil {
 		args.before = v.(*Cursor)
 	}
+	if v, ok := rv[orderByField]; ok {
+		switch v := v.(type) {
+		case map[string]any:
+			var (
+				err1, err2 error
+				order      = &FindingOrder{Field: &FindingOrderField{}, Direction: entgql.OrderDirectionAsc}
+			)
+			if d, ok := v[directionField]; ok {
+				err1 = order.Direction.UnmarshalGQL(d)
+			}
+			if f, ok := v[fieldField]; ok {
+				err2 = order.Field.UnmarshalGQL(f)
+			}
+			if err1 == nil && err2 == nil {
+				args.opts = append(args.opts, WithFindingOrder(order))
+			}
+		case *FindingOrder:
+			if v != nil {
+				args.opts = append(args.opts, WithFindingOrder(v))
+			}
+		}
+	}
 	if v, ok := rv[whereField].(*FindingWhereInput); ok {
 		args.opts = append(args.opts, WithFindingFilter(v.Filter))
 	}
@@ -1047,6 +1069,28 @@ func newReportPaginateArgs(rv map[string]any) *reportPaginateArgs {
 	if v := rv[beforeField]; v != nil {
 		args.before = v.(*Cursor)
 	}
+	if v, ok := rv[orderByField]; ok {
+		switch v := v.(type) {
+		case map[string]any:
+			var (
+				err1, err2 error
+				order      = &ReportOrder{Field: &ReportOrderField{}, Direction: entgql.OrderDirectionAsc}
+			)
+			if d, ok := v[directionField]; ok {
+				err1 = order.Direction.UnmarshalGQL(d)
+			}
+			if f, ok := v[fieldField]; ok {
+				err2 = order.Field.UnmarshalGQL(f)
+			}
+			if err1 == nil && err2 == nil {
+				args.opts = append(args.opts, WithReportOrder(order))
+			}
+		case *ReportOrder:
+			if v != nil {
+				args.opts = append(args.opts, WithReportOrder(v))
+			}
+		}
+	}
 	if v, ok := rv[whereField].(*ReportWhereInput); ok {
 		args.opts = append(args.opts, WithReportFilter(v.Filter))
 	}
@@ -1283,6 +1327,28 @@ func newScanPaginateArgs(rv map[string]any) *scanPaginateArgs {
 	}
 	if v := rv[beforeField]; v != nil {
 		args.before = v.(*Cursor)
+	}
+	if v, ok := rv[orderByField]; ok {
+		switch v := v.(type) {
+		case map[string]any:
+			var (
+				err1, err2 error
+				order      = &ScanOrder{Field: &ScanOrderField{}, Direction: entgql.OrderDirectionAsc}
+			)
+			if d, ok := v[directionField]; ok {
+				err1 = order.Direction.UnmarshalGQL(d)
+			}
+			if f, ok := v[fieldField]; ok {
+				err2 = order.Field.UnmarshalGQL(f)
+			}
+			if err1 == nil && err2 == nil {
+				args.opts = append(args.opts, WithScanOrder(order))
+			}
+		case *ScanOrder:
+			if v != nil {
+				args.opts = append(args.opts, WithScanOrder(v))
+			}
+		}
 	}
 	if v, ok := rv[whereField].(*ScanWhereInput); ok {
 		args.opts = append(args.opts, WithScanFilter(v.Filter))
@@ -1580,6 +1646,28 @@ func newTicketPaginateArgs(rv map[string]any) *ticketPaginateArgs {
 	}
 	if v := rv[beforeField]; v != nil {
 		args.before = v.(*Cursor)
+	}
+	if v, ok := rv[orderByField]; ok {
+		switch v := v.(type) {
+		case map[string]any:
+			var (
+				err1, err2 error
+				order      = &TicketOrder{Field: &TicketOrderField{}, Direction: entgql.OrderDirectionAsc}
+			)
+			if d, ok := v[directionField]; ok {
+				err1 = order.Direction.UnmarshalGQL(d)
+			}
+			if f, ok := v[fieldField]; ok {
+				err2 = order.Field.UnmarshalGQL(f)
+			}
+			if err1 == nil && err2 == nil {
+				args.opts = append(args.opts, WithTicketOrder(order))
+			}
+		case *TicketOrder:
+			if v != nil {
+				args.opts = append(args.opts, WithTicketOrder(v))
+			}
+		}
 	}
 	if v, ok := rv[whereField].(*TicketWhereInput); ok {
 		args.opts = append(args.opts, WithTicketFilter(v.Filter))

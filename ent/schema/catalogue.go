@@ -1,7 +1,9 @@
 package schema
 
 import (
+	"entgo.io/contrib/entgql"
 	"entgo.io/ent"
+	"entgo.io/ent/schema"
 	"entgo.io/ent/schema/edge"
 	"entgo.io/ent/schema/field"
 	"entgo.io/ent/schema/index"
@@ -13,7 +15,8 @@ import (
 // catalogued is what scans, findings, tickets and reports have in common: rows that
 // the ledger writes in the transaction of their event and that ent only reads. The
 // ID is derived from the source and its key, so the primary key is also what makes
-// them unique; there is one more index and no foreign key, because every event pays.
+// them unique, but says nothing of their order. Every event pays for the indexes:
+// there are two more, by time, so that they grow at the end, and no foreign keys.
 type catalogued struct{ mixin.Schema }
 
 func (catalogued) Fields() []ent.Field {
@@ -33,10 +36,19 @@ func (catalogued) Edges() []ent.Edge {
 }
 
 func (catalogued) Indexes() []ent.Index {
-	return []ent.Index{index.Fields("organization_id", "application_id", "id")}
+	return []ent.Index{
+		index.Fields("organization_id", "created_at"),
+		index.Fields("organization_id", "application_id", "created_at"),
+	}
 }
 
-func catalogue() []ent.Mixin { return append(configured(), catalogued{}) }
+func catalogue() []ent.Mixin { return []ent.Mixin{id{}, times{order: true}, tenant{}, catalogued{}} }
+
+// catalogueNoun is a noun whose lists have one order at a time: with that, a page
+// begins in the index where the cursor is, however deep in the list.
+func catalogueNoun(comment string) []schema.Annotation {
+	return []schema.Annotation{schema.Comment(comment), entgql.RelayConnection()}
+}
 
 func catalogueRule(name string) ent.Policy {
 	return rule.Noun{Name: name, Tenant: "organization_id", Level: rule.InGroup, Group: "asset_group_id"}

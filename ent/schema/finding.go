@@ -43,7 +43,7 @@ func (Finding) Fields() []ent.Field {
 }
 
 func (Finding) Annotations() []schema.Annotation {
-	return noun("One weakness, as its source last told of it.")
+	return catalogueNoun("One weakness, as its source last told of it.")
 }
 
 func (Finding) Policy() ent.Policy { return catalogueRule("finding") }

@@ -52,11 +52,18 @@ func (id) Fields() []ent.Field {
 }
 
 // times are when a row was made and last changed.
-type times struct{ mixin.Schema }
+type times struct {
+	mixin.Schema
+	order bool // whether lists may be sorted by the first; it needs an index then
+}
 
-func (times) Fields() []ent.Field {
+func (t times) Fields() []ent.Field {
+	created := field.Time("created_at").Immutable().Default(now).Comment("When it was created.")
+	if t.order {
+		created.Annotations(entgql.OrderField("CREATED_AT"))
+	}
 	return []ent.Field{
-		field.Time("created_at").Immutable().Default(now).Comment("When it was created."),
+		created,
 		field.Time("updated_at").Default(now).UpdateDefault(now).Comment("When it was last changed."),
 	}
 }

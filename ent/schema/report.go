@@ -20,7 +20,7 @@ func (Report) Fields() []ent.Field {
 }
 
 func (Report) Annotations() []schema.Annotation {
-	return noun("A document that a source has made ready.")
+	return catalogueNoun("A document that a source has made ready.")
 }
 
 func (Report) Policy() ent.Policy { return catalogueRule("report") }

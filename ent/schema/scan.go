@@ -43,7 +43,7 @@ func (Scan) Fields() []ent.Field {
 }
 
 func (Scan) Annotations() []schema.Annotation {
-	return noun("One execution of a scan, as its source last told of it.")
+	return catalogueNoun("One execution of a scan, as its source last told of it.")
 }
 
 func (Scan) Policy() ent.Policy { return catalogueRule("scan") }

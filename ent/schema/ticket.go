@@ -25,7 +25,7 @@ func (Ticket) Fields() []ent.Field {
 }
 
 func (Ticket) Annotations() []schema.Annotation {
-	return noun("A work item at the vendor's side, as its source last told of it.")
+	return catalogueNoun("A work item at the vendor's side, as its source last told of it.")
 }
 
 func (Ticket) Policy() ent.Policy { return catalogueRule("ticket") }

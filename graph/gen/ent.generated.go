@@ -31,10 +31,10 @@ type QueryResolver interface {
 	APIKeys(ctx context.Context, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.APIKeyOrder, where *gen.APIKeyWhereInput) (*gen.APIKeyConnection, error)
 	Applications(ctx context.Context, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.ApplicationOrder, where *gen.ApplicationWhereInput) (*gen.ApplicationConnection, error)
 	AssetGroups(ctx context.Context, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.AssetGroupOrder, where *gen.AssetGroupWhereInput) (*gen.AssetGroupConnection, error)
-	Scans(ctx context.Context, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, where *gen.ScanWhereInput) (*gen.ScanConnection, error)
-	Findings(ctx context.Context, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, where *gen.FindingWhereInput) (*gen.FindingConnection, error)
-	Tickets(ctx context.Context, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, where *gen.TicketWhereInput) (*gen.TicketConnection, error)
-	Reports(ctx context.Context, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, where *gen.ReportWhereInput) (*gen.ReportConnection, error)
+	Scans(ctx context.Context, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.ScanOrder, where *gen.ScanWhereInput) (*gen.ScanConnection, error)
+	Findings(ctx context.Context, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.FindingOrder, where *gen.FindingWhereInput) (*gen.FindingConnection, error)
+	Tickets(ctx context.Context, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.TicketOrder, where *gen.TicketWhereInput) (*gen.TicketConnection, error)
+	Reports(ctx context.Context, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.ReportOrder, where *gen.ReportWhereInput) (*gen.ReportConnection, error)
 	Deliveries(ctx context.Context, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder, filter *flow.DeliveryFilter) (*DeliveryConnection, error)
 	Held(ctx context.Context) (bool, error)
 	Endpoints(ctx context.Context, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.EndpointOrder, where *gen.EndpointWhereInput) (*gen.EndpointConnection, error)
@@ -459,14 +459,22 @@ func (ec *executionContext) field_Query_findings_args(ctx context.Context, rawAr
 		return nil, err
 	}
 	args["last"] = arg3
-	arg4, err := graphql.ProcessArgField(ctx, rawArgs, "where",
+	arg4, err := graphql.ProcessArgField(ctx, rawArgs, "orderBy",
+		func(ctx context.Context, v any) (gen.FindingOrder, error) {
+			return ec.unmarshalNFindingOrder2githubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐFindingOrder(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["orderBy"] = arg4
+	arg5, err := graphql.ProcessArgField(ctx, rawArgs, "where",
 		func(ctx context.Context, v any) (*gen.FindingWhereInput, error) {
 			return ec.unmarshalOFindingWhereInput2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐFindingWhereInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
 	}
-	args["where"] = arg4
+	args["where"] = arg5
 	return args, nil
 }
 
@@ -587,14 +595,22 @@ func (ec *executionContext) field_Query_reports_args(ctx context.Context, rawArg
 		return nil, err
 	}
 	args["last"] = arg3
-	arg4, err := graphql.ProcessArgField(ctx, rawArgs, "where",
+	arg4, err := graphql.ProcessArgField(ctx, rawArgs, "orderBy",
+		func(ctx context.Context, v any) (gen.ReportOrder, error) {
+			return ec.unmarshalNReportOrder2githubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐReportOrder(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["orderBy"] = arg4
+	arg5, err := graphql.ProcessArgField(ctx, rawArgs, "where",
 		func(ctx context.Context, v any) (*gen.ReportWhereInput, error) {
 			return ec.unmarshalOReportWhereInput2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐReportWhereInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
 	}
-	args["where"] = arg4
+	args["where"] = arg5
 	return args, nil
 }
 
@@ -633,14 +649,22 @@ func (ec *executionContext) field_Query_scans_args(ctx context.Context, rawArgs 
 		return nil, err
 	}
 	args["last"] = arg3
-	arg4, err := graphql.ProcessArgField(ctx, rawArgs, "where",
+	arg4, err := graphql.ProcessArgField(ctx, rawArgs, "orderBy",
+		func(ctx context.Context, v any) (gen.ScanOrder, error) {
+			return ec.unmarshalNScanOrder2githubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐScanOrder(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["orderBy"] = arg4
+	arg5, err := graphql.ProcessArgField(ctx, rawArgs, "where",
 		func(ctx context.Context, v any) (*gen.ScanWhereInput, error) {
 			return ec.unmarshalOScanWhereInput2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐScanWhereInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
 	}
-	args["where"] = arg4
+	args["where"] = arg5
 	return args, nil
 }
 
@@ -733,14 +757,22 @@ func (ec *executionContext) field_Query_tickets_args(ctx context.Context, rawArg
 		return nil, err
 	}
 	args["last"] = arg3
-	arg4, err := graphql.ProcessArgField(ctx, rawArgs, "where",
+	arg4, err := graphql.ProcessArgField(ctx, rawArgs, "orderBy",
+		func(ctx context.Context, v any) (gen.TicketOrder, error) {
+			return ec.unmarshalNTicketOrder2githubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐTicketOrder(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["orderBy"] = arg4
+	arg5, err := graphql.ProcessArgField(ctx, rawArgs, "where",
 		func(ctx context.Context, v any) (*gen.TicketWhereInput, error) {
 			return ec.unmarshalOTicketWhereInput2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐTicketWhereInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
 	}
-	args["where"] = arg4
+	args["where"] = arg5
 	return args, nil
 }
 
@@ -3216,29 +3248,6 @@ func (ec *executionContext) fieldContext_FindingConnection_pageInfo(_ context.Co
 	return fc, nil
 }
 
-func (ec *executionContext) _FindingConnection_totalCount(ctx context.Context, field graphql.CollectedField, obj *gen.FindingConnection) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
-		ctx,
-		ec.OperationContext,
-		field,
-		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
-			return ec.fieldContext_FindingConnection_totalCount(ctx, field)
-		},
-		func(ctx context.Context) (any, error) {
-			return obj.TotalCount, nil
-		},
-		nil,
-		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
-			return ec.marshalNInt2int(ctx, selections, v)
-		},
-		true,
-		true,
-	)
-}
-func (ec *executionContext) fieldContext_FindingConnection_totalCount(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("FindingConnection", field, false, false, errors.New("field of type Int does not have child fields"))
-}
-
 func (ec *executionContext) _FindingEdge_node(ctx context.Context, field graphql.CollectedField, obj *gen.FindingEdge) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -4144,7 +4153,7 @@ func (ec *executionContext) _Query_scans(ctx context.Context, field graphql.Coll
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return ec.Resolvers.Query().Scans(ctx, fc.Args["after"].(*entgql.Cursor[string]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[string]), fc.Args["last"].(*int), fc.Args["where"].(*gen.ScanWhereInput))
+			return ec.Resolvers.Query().Scans(ctx, fc.Args["after"].(*entgql.Cursor[string]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[string]), fc.Args["last"].(*int), fc.Args["orderBy"].(gen.ScanOrder), fc.Args["where"].(*gen.ScanWhereInput))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *gen.ScanConnection) graphql.Marshaler {
@@ -4188,7 +4197,7 @@ func (ec *executionContext) _Query_findings(ctx context.Context, field graphql.C
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return ec.Resolvers.Query().Findings(ctx, fc.Args["after"].(*entgql.Cursor[string]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[string]), fc.Args["last"].(*int), fc.Args["where"].(*gen.FindingWhereInput))
+			return ec.Resolvers.Query().Findings(ctx, fc.Args["after"].(*entgql.Cursor[string]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[string]), fc.Args["last"].(*int), fc.Args["orderBy"].(gen.FindingOrder), fc.Args["where"].(*gen.FindingWhereInput))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *gen.FindingConnection) graphql.Marshaler {
@@ -4232,7 +4241,7 @@ func (ec *executionContext) _Query_tickets(ctx context.Context, field graphql.Co
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return ec.Resolvers.Query().Tickets(ctx, fc.Args["after"].(*entgql.Cursor[string]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[string]), fc.Args["last"].(*int), fc.Args["where"].(*gen.TicketWhereInput))
+			return ec.Resolvers.Query().Tickets(ctx, fc.Args["after"].(*entgql.Cursor[string]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[string]), fc.Args["last"].(*int), fc.Args["orderBy"].(gen.TicketOrder), fc.Args["where"].(*gen.TicketWhereInput))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *gen.TicketConnection) graphql.Marshaler {
@@ -4276,7 +4285,7 @@ func (ec *executionContext) _Query_reports(ctx context.Context, field graphql.Co
 		},
 		func(ctx context.Context) (any, error) {
 			fc := graphql.GetFieldContext(ctx)
-			return ec.Resolvers.Query().Reports(ctx, fc.Args["after"].(*entgql.Cursor[string]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[string]), fc.Args["last"].(*int), fc.Args["where"].(*gen.ReportWhereInput))
+			return ec.Resolvers.Query().Reports(ctx, fc.Args["after"].(*entgql.Cursor[string]), fc.Args["first"].(*int), fc.Args["before"].(*entgql.Cursor[string]), fc.Args["last"].(*int), fc.Args["orderBy"].(gen.ReportOrder), fc.Args["where"].(*gen.ReportWhereInput))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *gen.ReportConnection) graphql.Marshaler {
@@ -5270,29 +5279,6 @@ func (ec *executionContext) fieldContext_ReportConnection_pageInfo(_ context.Con
 	return fc, nil
 }
 
-func (ec *executionContext) _ReportConnection_totalCount(ctx context.Context, field graphql.CollectedField, obj *gen.ReportConnection) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
-		ctx,
-		ec.OperationContext,
-		field,
-		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
-			return ec.fieldContext_ReportConnection_totalCount(ctx, field)
-		},
-		func(ctx context.Context) (any, error) {
-			return obj.TotalCount, nil
-		},
-		nil,
-		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
-			return ec.marshalNInt2int(ctx, selections, v)
-		},
-		true,
-		true,
-	)
-}
-func (ec *executionContext) fieldContext_ReportConnection_totalCount(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("ReportConnection", field, false, false, errors.New("field of type Int does not have child fields"))
-}
-
 func (ec *executionContext) _ReportEdge_node(ctx context.Context, field graphql.CollectedField, obj *gen.ReportEdge) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -6164,29 +6150,6 @@ func (ec *executionContext) fieldContext_ScanConnection_pageInfo(_ context.Conte
 		},
 	}
 	return fc, nil
-}
-
-func (ec *executionContext) _ScanConnection_totalCount(ctx context.Context, field graphql.CollectedField, obj *gen.ScanConnection) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
-		ctx,
-		ec.OperationContext,
-		field,
-		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
-			return ec.fieldContext_ScanConnection_totalCount(ctx, field)
-		},
-		func(ctx context.Context) (any, error) {
-			return obj.TotalCount, nil
-		},
-		nil,
-		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
-			return ec.marshalNInt2int(ctx, selections, v)
-		},
-		true,
-		true,
-	)
-}
-func (ec *executionContext) fieldContext_ScanConnection_totalCount(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("ScanConnection", field, false, false, errors.New("field of type Int does not have child fields"))
 }
 
 func (ec *executionContext) _ScanEdge_node(ctx context.Context, field graphql.CollectedField, obj *gen.ScanEdge) (ret graphql.Marshaler) {
@@ -7103,29 +7066,6 @@ func (ec *executionContext) fieldContext_TicketConnection_pageInfo(_ context.Con
 		},
 	}
 	return fc, nil
-}
-
-func (ec *executionContext) _TicketConnection_totalCount(ctx context.Context, field graphql.CollectedField, obj *gen.TicketConnection) (ret graphql.Marshaler) {
-	return graphql.ResolveField(
-		ctx,
-		ec.OperationContext,
-		field,
-		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
-			return ec.fieldContext_TicketConnection_totalCount(ctx, field)
-		},
-		func(ctx context.Context) (any, error) {
-			return obj.TotalCount, nil
-		},
-		nil,
-		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
-			return ec.marshalNInt2int(ctx, selections, v)
-		},
-		true,
-		true,
-	)
-}
-func (ec *executionContext) fieldContext_TicketConnection_totalCount(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("TicketConnection", field, false, false, errors.New("field of type Int does not have child fields"))
 }
 
 func (ec *executionContext) _TicketEdge_node(ctx context.Context, field graphql.CollectedField, obj *gen.TicketEdge) (ret graphql.Marshaler) {
@@ -10662,6 +10602,47 @@ func (ec *executionContext) unmarshalInputEndpointWhereInput(ctx context.Context
 	return it, nil
 }
 
+func (ec *executionContext) unmarshalInputFindingOrder(ctx context.Context, obj any) (gen.FindingOrder, error) {
+	var it gen.FindingOrder
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	if _, present := asMap["direction"]; !present {
+		asMap["direction"] = "ASC"
+	}
+
+	fieldsInOrder := [...]string{"direction", "field"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "direction":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("direction"))
+			data, err := ec.unmarshalNOrderDirection2entgoᚗioᚋcontribᚋentgqlᚐOrderDirection(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Direction = data
+		case "field":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("field"))
+			data, err := ec.unmarshalNFindingOrderField2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐFindingOrderField(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Field = data
+		}
+	}
+	return it, nil
+}
+
 func (ec *executionContext) unmarshalInputFindingWhereInput(ctx context.Context, obj any) (gen.FindingWhereInput, error) {
 	var it gen.FindingWhereInput
 	if obj == nil {
@@ -12709,6 +12690,47 @@ func (ec *executionContext) unmarshalInputOrganizationWhereInput(ctx context.Con
 	return it, nil
 }
 
+func (ec *executionContext) unmarshalInputReportOrder(ctx context.Context, obj any) (gen.ReportOrder, error) {
+	var it gen.ReportOrder
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	if _, present := asMap["direction"]; !present {
+		asMap["direction"] = "ASC"
+	}
+
+	fieldsInOrder := [...]string{"direction", "field"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "direction":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("direction"))
+			data, err := ec.unmarshalNOrderDirection2entgoᚗioᚋcontribᚋentgqlᚐOrderDirection(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Direction = data
+		case "field":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("field"))
+			data, err := ec.unmarshalNReportOrderField2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐReportOrderField(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Field = data
+		}
+	}
+	return it, nil
+}
+
 func (ec *executionContext) unmarshalInputReportWhereInput(ctx context.Context, obj any) (gen.ReportWhereInput, error) {
 	var it gen.ReportWhereInput
 	if obj == nil {
@@ -13413,6 +13435,47 @@ func (ec *executionContext) unmarshalInputReportWhereInput(ctx context.Context, 
 				return it, err
 			}
 			it.ScanKeyContainsFold = data
+		}
+	}
+	return it, nil
+}
+
+func (ec *executionContext) unmarshalInputScanOrder(ctx context.Context, obj any) (gen.ScanOrder, error) {
+	var it gen.ScanOrder
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	if _, present := asMap["direction"]; !present {
+		asMap["direction"] = "ASC"
+	}
+
+	fieldsInOrder := [...]string{"direction", "field"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "direction":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("direction"))
+			data, err := ec.unmarshalNOrderDirection2entgoᚗioᚋcontribᚋentgqlᚐOrderDirection(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Direction = data
+		case "field":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("field"))
+			data, err := ec.unmarshalNScanOrderField2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐScanOrderField(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Field = data
 		}
 	}
 	return it, nil
@@ -16055,6 +16118,47 @@ func (ec *executionContext) unmarshalInputSourceWhereInput(ctx context.Context, 
 				return it, err
 			}
 			it.TimeZoneContainsFold = data
+		}
+	}
+	return it, nil
+}
+
+func (ec *executionContext) unmarshalInputTicketOrder(ctx context.Context, obj any) (gen.TicketOrder, error) {
+	var it gen.TicketOrder
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	if _, present := asMap["direction"]; !present {
+		asMap["direction"] = "ASC"
+	}
+
+	fieldsInOrder := [...]string{"direction", "field"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "direction":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("direction"))
+			data, err := ec.unmarshalNOrderDirection2entgoᚗioᚋcontribᚋentgqlᚐOrderDirection(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Direction = data
+		case "field":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("field"))
+			data, err := ec.unmarshalNTicketOrderField2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐTicketOrderField(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Field = data
 		}
 	}
 	return it, nil
@@ -19896,11 +20000,6 @@ func (ec *executionContext) _FindingConnection(ctx context.Context, sel ast.Sele
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
-		case "totalCount":
-			out.Values[i] = ec._FindingConnection_totalCount(ctx, field, obj)
-			if out.Values[i] == graphql.Null {
-				out.Invalids++
-			}
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
 		}
@@ -21047,11 +21146,6 @@ func (ec *executionContext) _ReportConnection(ctx context.Context, sel ast.Selec
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
-		case "totalCount":
-			out.Values[i] = ec._ReportConnection_totalCount(ctx, field, obj)
-			if out.Values[i] == graphql.Null {
-				out.Invalids++
-			}
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
 		}
@@ -21394,11 +21488,6 @@ func (ec *executionContext) _ScanConnection(ctx context.Context, sel ast.Selecti
 			}
 		case "pageInfo":
 			out.Values[i] = ec._ScanConnection_pageInfo(ctx, field, obj)
-			if out.Values[i] == graphql.Null {
-				out.Invalids++
-			}
-		case "totalCount":
-			out.Values[i] = ec._ScanConnection_totalCount(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -21904,11 +21993,6 @@ func (ec *executionContext) _TicketConnection(ctx context.Context, sel ast.Selec
 			}
 		case "pageInfo":
 			out.Values[i] = ec._TicketConnection_pageInfo(ctx, field, obj)
-			if out.Values[i] == graphql.Null {
-				out.Invalids++
-			}
-		case "totalCount":
-			out.Values[i] = ec._TicketConnection_totalCount(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -22821,6 +22905,27 @@ func (ec *executionContext) marshalNFindingConnection2ᚖgithubᚗcomᚋhookyard
 	return ec._FindingConnection(ctx, sel, v)
 }
 
+func (ec *executionContext) unmarshalNFindingOrder2githubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐFindingOrder(ctx context.Context, v any) (gen.FindingOrder, error) {
+	res, err := ec.unmarshalInputFindingOrder(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNFindingOrderField2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐFindingOrderField(ctx context.Context, v any) (*gen.FindingOrderField, error) {
+	var res = new(gen.FindingOrderField)
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNFindingOrderField2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐFindingOrderField(ctx context.Context, sel ast.SelectionSet, v *gen.FindingOrderField) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return v
+}
+
 func (ec *executionContext) unmarshalNFindingWhereInput2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐFindingWhereInput(ctx context.Context, v any) (*gen.FindingWhereInput, error) {
 	res, err := ec.unmarshalInputFindingWhereInput(ctx, v)
 	return &res, graphql.ErrorOnPath(ctx, err)
@@ -22925,6 +23030,27 @@ func (ec *executionContext) marshalNReportConnection2ᚖgithubᚗcomᚋhookyard�
 	return ec._ReportConnection(ctx, sel, v)
 }
 
+func (ec *executionContext) unmarshalNReportOrder2githubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐReportOrder(ctx context.Context, v any) (gen.ReportOrder, error) {
+	res, err := ec.unmarshalInputReportOrder(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNReportOrderField2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐReportOrderField(ctx context.Context, v any) (*gen.ReportOrderField, error) {
+	var res = new(gen.ReportOrderField)
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNReportOrderField2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐReportOrderField(ctx context.Context, sel ast.SelectionSet, v *gen.ReportOrderField) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return v
+}
+
 func (ec *executionContext) unmarshalNReportWhereInput2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐReportWhereInput(ctx context.Context, v any) (*gen.ReportWhereInput, error) {
 	res, err := ec.unmarshalInputReportWhereInput(ctx, v)
 	return &res, graphql.ErrorOnPath(ctx, err)
@@ -22948,6 +23074,27 @@ func (ec *executionContext) marshalNScanConnection2ᚖgithubᚗcomᚋhookyardᚋ
 		return graphql.Null
 	}
 	return ec._ScanConnection(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalNScanOrder2githubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐScanOrder(ctx context.Context, v any) (gen.ScanOrder, error) {
+	res, err := ec.unmarshalInputScanOrder(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNScanOrderField2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐScanOrderField(ctx context.Context, v any) (*gen.ScanOrderField, error) {
+	var res = new(gen.ScanOrderField)
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNScanOrderField2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐScanOrderField(ctx context.Context, sel ast.SelectionSet, v *gen.ScanOrderField) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return v
 }
 
 func (ec *executionContext) unmarshalNScanWhereInput2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐScanWhereInput(ctx context.Context, v any) (*gen.ScanWhereInput, error) {
@@ -23009,6 +23156,27 @@ func (ec *executionContext) marshalNTicketConnection2ᚖgithubᚗcomᚋhookyard�
 		return graphql.Null
 	}
 	return ec._TicketConnection(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalNTicketOrder2githubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐTicketOrder(ctx context.Context, v any) (gen.TicketOrder, error) {
+	res, err := ec.unmarshalInputTicketOrder(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNTicketOrderField2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐTicketOrderField(ctx context.Context, v any) (*gen.TicketOrderField, error) {
+	var res = new(gen.TicketOrderField)
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNTicketOrderField2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐTicketOrderField(ctx context.Context, sel ast.SelectionSet, v *gen.TicketOrderField) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return v
 }
 
 func (ec *executionContext) unmarshalNTicketWhereInput2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐTicketWhereInput(ctx context.Context, v any) (*gen.TicketWhereInput, error) {

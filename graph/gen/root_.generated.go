@@ -380,9 +380,8 @@ type ComplexityRoot struct {
 	}
 
 	FindingConnection struct {
-		Edges      func(childComplexity int) int
-		PageInfo   func(childComplexity int) int
-		TotalCount func(childComplexity int) int
+		Edges    func(childComplexity int) int
+		PageInfo func(childComplexity int) int
 	}
 
 	FindingEdge struct {
@@ -496,18 +495,18 @@ type ComplexityRoot struct {
 		EventTypes   func(childComplexity int) int
 		Events       func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder, filter *flow.EventFilter) int
 		Explain      func(childComplexity int, webhookID string, eventID string) int
-		Findings     func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, where *gen.FindingWhereInput) int
+		Findings     func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.FindingOrder, where *gen.FindingWhereInput) int
 		Formats      func(childComplexity int) int
 		Held         func(childComplexity int) int
 		Node         func(childComplexity int, id string) int
 		Nodes        func(childComplexity int, ids []string) int
 		Organization func(childComplexity int) int
 		Receipts     func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder, filter *flow.ReceiptFilter) int
-		Reports      func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, where *gen.ReportWhereInput) int
-		Scans        func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, where *gen.ScanWhereInput) int
+		Reports      func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.ReportOrder, where *gen.ReportWhereInput) int
+		Scans        func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.ScanOrder, where *gen.ScanWhereInput) int
 		SourceKinds  func(childComplexity int) int
 		Sources      func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.SourceOrder, where *gen.SourceWhereInput) int
-		Tickets      func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, where *gen.TicketWhereInput) int
+		Tickets      func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.TicketOrder, where *gen.TicketWhereInput) int
 		Users        func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.UserOrder, where *gen.UserWhereInput) int
 		Viewer       func(childComplexity int) int
 		Webhooks     func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.WebhookOrder, where *gen.WebhookWhereInput) int
@@ -567,9 +566,8 @@ type ComplexityRoot struct {
 	}
 
 	ReportConnection struct {
-		Edges      func(childComplexity int) int
-		PageInfo   func(childComplexity int) int
-		TotalCount func(childComplexity int) int
+		Edges    func(childComplexity int) int
+		PageInfo func(childComplexity int) int
 	}
 
 	ReportEdge struct {
@@ -634,9 +632,8 @@ type ComplexityRoot struct {
 	}
 
 	ScanConnection struct {
-		Edges      func(childComplexity int) int
-		PageInfo   func(childComplexity int) int
-		TotalCount func(childComplexity int) int
+		Edges    func(childComplexity int) int
+		PageInfo func(childComplexity int) int
 	}
 
 	ScanEdge struct {
@@ -716,9 +713,8 @@ type ComplexityRoot struct {
 	}
 
 	TicketConnection struct {
-		Edges      func(childComplexity int) int
-		PageInfo   func(childComplexity int) int
-		TotalCount func(childComplexity int) int
+		Edges    func(childComplexity int) int
+		PageInfo func(childComplexity int) int
 	}
 
 	TicketEdge struct {
@@ -2118,12 +2114,6 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.FindingConnection.PageInfo(childComplexity), true
-	case "FindingConnection.totalCount":
-		if e.ComplexityRoot.FindingConnection.TotalCount == nil {
-			break
-		}
-
-		return e.ComplexityRoot.FindingConnection.TotalCount(childComplexity), true
 
 	case "FindingEdge.cursor":
 		if e.ComplexityRoot.FindingEdge.Cursor == nil {
@@ -2818,7 +2808,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Query.Findings(childComplexity, args["after"].(*entgql.Cursor[string]), args["first"].(*int), args["before"].(*entgql.Cursor[string]), args["last"].(*int), args["where"].(*gen.FindingWhereInput)), true
+		return e.ComplexityRoot.Query.Findings(childComplexity, args["after"].(*entgql.Cursor[string]), args["first"].(*int), args["before"].(*entgql.Cursor[string]), args["last"].(*int), args["orderBy"].(gen.FindingOrder), args["where"].(*gen.FindingWhereInput)), true
 	case "Query.formats":
 		if e.ComplexityRoot.Query.Formats == nil {
 			break
@@ -2881,7 +2871,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Query.Reports(childComplexity, args["after"].(*entgql.Cursor[string]), args["first"].(*int), args["before"].(*entgql.Cursor[string]), args["last"].(*int), args["where"].(*gen.ReportWhereInput)), true
+		return e.ComplexityRoot.Query.Reports(childComplexity, args["after"].(*entgql.Cursor[string]), args["first"].(*int), args["before"].(*entgql.Cursor[string]), args["last"].(*int), args["orderBy"].(gen.ReportOrder), args["where"].(*gen.ReportWhereInput)), true
 	case "Query.scans":
 		if e.ComplexityRoot.Query.Scans == nil {
 			break
@@ -2892,7 +2882,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Query.Scans(childComplexity, args["after"].(*entgql.Cursor[string]), args["first"].(*int), args["before"].(*entgql.Cursor[string]), args["last"].(*int), args["where"].(*gen.ScanWhereInput)), true
+		return e.ComplexityRoot.Query.Scans(childComplexity, args["after"].(*entgql.Cursor[string]), args["first"].(*int), args["before"].(*entgql.Cursor[string]), args["last"].(*int), args["orderBy"].(gen.ScanOrder), args["where"].(*gen.ScanWhereInput)), true
 	case "Query.sourceKinds":
 		if e.ComplexityRoot.Query.SourceKinds == nil {
 			break
@@ -2920,7 +2910,7 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			return 0, false
 		}
 
-		return e.ComplexityRoot.Query.Tickets(childComplexity, args["after"].(*entgql.Cursor[string]), args["first"].(*int), args["before"].(*entgql.Cursor[string]), args["last"].(*int), args["where"].(*gen.TicketWhereInput)), true
+		return e.ComplexityRoot.Query.Tickets(childComplexity, args["after"].(*entgql.Cursor[string]), args["first"].(*int), args["before"].(*entgql.Cursor[string]), args["last"].(*int), args["orderBy"].(gen.TicketOrder), args["where"].(*gen.TicketWhereInput)), true
 	case "Query.users":
 		if e.ComplexityRoot.Query.Users == nil {
 			break
@@ -3161,12 +3151,6 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.ReportConnection.PageInfo(childComplexity), true
-	case "ReportConnection.totalCount":
-		if e.ComplexityRoot.ReportConnection.TotalCount == nil {
-			break
-		}
-
-		return e.ComplexityRoot.ReportConnection.TotalCount(childComplexity), true
 
 	case "ReportEdge.cursor":
 		if e.ComplexityRoot.ReportEdge.Cursor == nil {
@@ -3444,12 +3428,6 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.ScanConnection.PageInfo(childComplexity), true
-	case "ScanConnection.totalCount":
-		if e.ComplexityRoot.ScanConnection.TotalCount == nil {
-			break
-		}
-
-		return e.ComplexityRoot.ScanConnection.TotalCount(childComplexity), true
 
 	case "ScanEdge.cursor":
 		if e.ComplexityRoot.ScanEdge.Cursor == nil {
@@ -3742,12 +3720,6 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.TicketConnection.PageInfo(childComplexity), true
-	case "TicketConnection.totalCount":
-		if e.ComplexityRoot.TicketConnection.TotalCount == nil {
-			break
-		}
-
-		return e.ComplexityRoot.TicketConnection.TotalCount(childComplexity), true
 
 	case "TicketEdge.cursor":
 		if e.ComplexityRoot.TicketEdge.Cursor == nil {
@@ -4141,6 +4113,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputEventFilter,
 		ec.unmarshalInputFieldInput,
 		ec.unmarshalInputFindingInput,
+		ec.unmarshalInputFindingOrder,
 		ec.unmarshalInputFindingWhereInput,
 		ec.unmarshalInputMappingInput,
 		ec.unmarshalInputMappingRuleInput,
@@ -4151,12 +4124,14 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputRedeliverDeliveriesInput,
 		ec.unmarshalInputRedeliverInput,
 		ec.unmarshalInputReportInput,
+		ec.unmarshalInputReportOrder,
 		ec.unmarshalInputReportWhereInput,
 		ec.unmarshalInputReprocessReceiptsInput,
 		ec.unmarshalInputResumeWebhookInput,
 		ec.unmarshalInputRotateSourceTokenInput,
 		ec.unmarshalInputRotateWebhookSecretInput,
 		ec.unmarshalInputScanInput,
+		ec.unmarshalInputScanOrder,
 		ec.unmarshalInputScanWhereInput,
 		ec.unmarshalInputSecretInput,
 		ec.unmarshalInputSendEventInput,
@@ -4166,6 +4141,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputTestEndpointInput,
 		ec.unmarshalInputTestWebhookInput,
 		ec.unmarshalInputTicketInput,
+		ec.unmarshalInputTicketOrder,
 		ec.unmarshalInputTicketWhereInput,
 		ec.unmarshalInputUpdateApplicationInput,
 		ec.unmarshalInputUpdateAssetGroupInput,
@@ -4467,6 +4443,8 @@ input DeleteAssetGroupInput {
     before: Cursor
     "How many from the end: 1 to 200."
     last: Int
+    "How they are sorted; newest first when not given."
+    orderBy: ScanOrder! = {field: CREATED_AT, direction: DESC}
     "Which are wanted; all when not given."
     where: ScanWhereInput
   ): ScanConnection!
@@ -4480,6 +4458,8 @@ input DeleteAssetGroupInput {
     before: Cursor
     "How many from the end: 1 to 200."
     last: Int
+    "How they are sorted; newest first when not given."
+    orderBy: FindingOrder! = {field: CREATED_AT, direction: DESC}
     "Which are wanted; all when not given."
     where: FindingWhereInput
   ): FindingConnection!
@@ -4493,6 +4473,8 @@ input DeleteAssetGroupInput {
     before: Cursor
     "How many from the end: 1 to 200."
     last: Int
+    "How they are sorted; newest first when not given."
+    orderBy: TicketOrder! = {field: CREATED_AT, direction: DESC}
     "Which are wanted; all when not given."
     where: TicketWhereInput
   ): TicketConnection!
@@ -4506,6 +4488,8 @@ input DeleteAssetGroupInput {
     before: Cursor
     "How many from the end: 1 to 200."
     last: Int
+    "How they are sorted; newest first when not given."
+    orderBy: ReportOrder! = {field: CREATED_AT, direction: DESC}
     "Which are wanted; all when not given."
     where: ReportWhereInput
   ): ReportConnection!
@@ -6803,10 +6787,6 @@ type FindingConnection {
   Information to aid in pagination.
   """
   pageInfo: PageInfo!
-  """
-  Identifies the total count of items in the connection.
-  """
-  totalCount: Int!
 }
 """
 An edge in a connection.
@@ -6820,6 +6800,28 @@ type FindingEdge {
   A cursor for use in pagination.
   """
   cursor: Cursor!
+}
+"""
+Ordering options for Finding connections
+"""
+input FindingOrder {
+  """
+  The ordering direction.
+  """
+  direction: OrderDirection! = ASC
+  """
+  The field by which to order Findings.
+  """
+  field: FindingOrderField!
+}
+"""
+Properties by which Finding connections can be ordered.
+"""
+enum FindingOrderField {
+  """
+  By when it was created; of the same time, by ID.
+  """
+  CREATED_AT
 }
 """
 Which Finding objects are wanted: all conditions must hold.
@@ -8211,10 +8213,6 @@ type ReportConnection {
   Information to aid in pagination.
   """
   pageInfo: PageInfo!
-  """
-  Identifies the total count of items in the connection.
-  """
-  totalCount: Int!
 }
 """
 An edge in a connection.
@@ -8228,6 +8226,28 @@ type ReportEdge {
   A cursor for use in pagination.
   """
   cursor: Cursor!
+}
+"""
+Ordering options for Report connections
+"""
+input ReportOrder {
+  """
+  The ordering direction.
+  """
+  direction: OrderDirection! = ASC
+  """
+  The field by which to order Reports.
+  """
+  field: ReportOrderField!
+}
+"""
+Properties by which Report connections can be ordered.
+"""
+enum ReportOrderField {
+  """
+  By when it was created; of the same time, by ID.
+  """
+  CREATED_AT
 }
 """
 Which Report objects are wanted: all conditions must hold.
@@ -8796,10 +8816,6 @@ type ScanConnection {
   Information to aid in pagination.
   """
   pageInfo: PageInfo!
-  """
-  Identifies the total count of items in the connection.
-  """
-  totalCount: Int!
 }
 """
 An edge in a connection.
@@ -8813,6 +8829,28 @@ type ScanEdge {
   A cursor for use in pagination.
   """
   cursor: Cursor!
+}
+"""
+Ordering options for Scan connections
+"""
+input ScanOrder {
+  """
+  The ordering direction.
+  """
+  direction: OrderDirection! = ASC
+  """
+  The field by which to order Scans.
+  """
+  field: ScanOrderField!
+}
+"""
+Properties by which Scan connections can be ordered.
+"""
+enum ScanOrderField {
+  """
+  By when it was created; of the same time, by ID.
+  """
+  CREATED_AT
 }
 """
 Which Scan objects are wanted: all conditions must hold.
@@ -10458,10 +10496,6 @@ type TicketConnection {
   Information to aid in pagination.
   """
   pageInfo: PageInfo!
-  """
-  Identifies the total count of items in the connection.
-  """
-  totalCount: Int!
 }
 """
 An edge in a connection.
@@ -10475,6 +10509,28 @@ type TicketEdge {
   A cursor for use in pagination.
   """
   cursor: Cursor!
+}
+"""
+Ordering options for Ticket connections
+"""
+input TicketOrder {
+  """
+  The ordering direction.
+  """
+  direction: OrderDirection! = ASC
+  """
+  The field by which to order Tickets.
+  """
+  field: TicketOrderField!
+}
+"""
+Properties by which Ticket connections can be ordered.
+"""
+enum TicketOrderField {
+  """
+  By when it was created; of the same time, by ID.
+  """
+  CREATED_AT
 }
 """
 Which Ticket objects are wanted: all conditions must hold.
@@ -13870,8 +13926,6 @@ func (ec *executionContext) childFields_FindingConnection(ctx context.Context, f
 		return ec.fieldContext_FindingConnection_edges(ctx, field)
 	case "pageInfo":
 		return ec.fieldContext_FindingConnection_pageInfo(ctx, field)
-	case "totalCount":
-		return ec.fieldContext_FindingConnection_totalCount(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type FindingConnection", field.Name)
 }
@@ -14102,8 +14156,6 @@ func (ec *executionContext) childFields_ReportConnection(ctx context.Context, fi
 		return ec.fieldContext_ReportConnection_edges(ctx, field)
 	case "pageInfo":
 		return ec.fieldContext_ReportConnection_pageInfo(ctx, field)
-	case "totalCount":
-		return ec.fieldContext_ReportConnection_totalCount(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type ReportConnection", field.Name)
 }
@@ -14236,8 +14288,6 @@ func (ec *executionContext) childFields_ScanConnection(ctx context.Context, fiel
 		return ec.fieldContext_ScanConnection_edges(ctx, field)
 	case "pageInfo":
 		return ec.fieldContext_ScanConnection_pageInfo(ctx, field)
-	case "totalCount":
-		return ec.fieldContext_ScanConnection_totalCount(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type ScanConnection", field.Name)
 }
@@ -14392,8 +14442,6 @@ func (ec *executionContext) childFields_TicketConnection(ctx context.Context, fi
 		return ec.fieldContext_TicketConnection_edges(ctx, field)
 	case "pageInfo":
 		return ec.fieldContext_TicketConnection_pageInfo(ctx, field)
-	case "totalCount":
-		return ec.fieldContext_TicketConnection_totalCount(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type TicketConnection", field.Name)
 }

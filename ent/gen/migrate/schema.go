@@ -199,9 +199,14 @@ var (
 		},
 		Indexes: []*schema.Index{
 			{
-				Name:    "finding_organization_id_application_id_id",
+				Name:    "finding_organization_id_created_at",
 				Unique:  false,
-				Columns: []*schema.Column{FindingsColumns[3], FindingsColumns[25], FindingsColumns[0]},
+				Columns: []*schema.Column{FindingsColumns[3], FindingsColumns[1]},
+			},
+			{
+				Name:    "finding_organization_id_application_id_created_at",
+				Unique:  false,
+				Columns: []*schema.Column{FindingsColumns[3], FindingsColumns[25], FindingsColumns[1]},
 			},
 		},
 	}
@@ -259,9 +264,14 @@ var (
 		},
 		Indexes: []*schema.Index{
 			{
-				Name:    "report_organization_id_application_id_id",
+				Name:    "report_organization_id_created_at",
 				Unique:  false,
-				Columns: []*schema.Column{ReportsColumns[3], ReportsColumns[10], ReportsColumns[0]},
+				Columns: []*schema.Column{ReportsColumns[3], ReportsColumns[1]},
+			},
+			{
+				Name:    "report_organization_id_application_id_created_at",
+				Unique:  false,
+				Columns: []*schema.Column{ReportsColumns[3], ReportsColumns[10], ReportsColumns[1]},
 			},
 		},
 	}
@@ -322,9 +332,14 @@ var (
 		},
 		Indexes: []*schema.Index{
 			{
-				Name:    "scan_organization_id_application_id_id",
+				Name:    "scan_organization_id_created_at",
 				Unique:  false,
-				Columns: []*schema.Column{ScansColumns[3], ScansColumns[31], ScansColumns[0]},
+				Columns: []*schema.Column{ScansColumns[3], ScansColumns[1]},
+			},
+			{
+				Name:    "scan_organization_id_application_id_created_at",
+				Unique:  false,
+				Columns: []*schema.Column{ScansColumns[3], ScansColumns[31], ScansColumns[1]},
 			},
 		},
 	}
@@ -427,9 +442,14 @@ var (
 		},
 		Indexes: []*schema.Index{
 			{
-				Name:    "ticket_organization_id_application_id_id",
+				Name:    "ticket_organization_id_created_at",
 				Unique:  false,
-				Columns: []*schema.Column{TicketsColumns[3], TicketsColumns[15], TicketsColumns[0]},
+				Columns: []*schema.Column{TicketsColumns[3], TicketsColumns[1]},
+			},
+			{
+				Name:    "ticket_organization_id_application_id_created_at",
+				Unique:  false,
+				Columns: []*schema.Column{TicketsColumns[3], TicketsColumns[15], TicketsColumns[1]},
 			},
 		},
 	}
