@@ -288,6 +288,7 @@ func (d *Dispatcher) look(ctx context.Context) {
 		return
 	}
 	d.mu.Lock()
+	d.settleDoubts(now)
 	if lease := d.cfg.Lease(); lease != d.lease { // others may hold by now what is queued
 		d.lease = lease
 		for _, l := range d.lanes {

@@ -78,6 +78,7 @@ type Config struct {
 
 const (
 	sweepEvery = time.Second            // how often the ledger is asked for what is due
+	doubtOver  = 5 * time.Second        // after a lost connection: its commit has ended by then
 	recheck    = 50 * time.Millisecond  // from a refusal to its commit, as a rule
 	unknown    = 30 * time.Second       // how long a webhook may be missing from a World that lags
 	takeAtOnce = 16                     // deliveries built per turn of a lane
@@ -106,6 +107,7 @@ type Dispatcher struct {
 	records   []flow.Record  // to be recorded
 	stuck     []flow.Record  // that the ledger refuses; tried again at each sweep
 	releases  []string       // leases to give up
+	doubts    []doubt        // that may have to be, in the order of their time
 	claims    []*lane        // that want to claim, in order
 	busy      int            // deliveries being claimed, or leases being given up, right now
 	unsaved   int            // records that are not yet durable, wherever they are
@@ -209,6 +211,34 @@ func (d *Dispatcher) Unreserve(w *flow.Webhook, n int) {
 	defer d.mu.Unlock()
 	if l := d.lanes[w.ID]; l != nil {
 		l.reserved = max(0, l.reserved-n)
+	}
+}
+
+// Disown is told of deliveries whose commit is in doubt: they may be in the ledger, leased
+// to this node, although nobody has them in hand. Once it must be over, the leases are
+// given up, if there are any; the lanes then find the deliveries.
+func (d *Dispatcher) Disown(deliveries ...string) {
+	if len(deliveries) == 0 {
+		return
+	}
+	now := d.cfg.Clock.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.doubts = append(d.doubts, doubt{now.Add(doubtOver), deliveries})
+}
+
+// doubt is deliveries whose commit is settled at a time, one way or the other.
+type doubt struct {
+	over       time.Time
+	deliveries []string
+}
+
+// settleDoubts has the leases given up of what was in doubt long enough ago.
+func (d *Dispatcher) settleDoubts(now time.Time) {
+	for len(d.doubts) > 0 && !d.doubts[0].over.After(now) {
+		d.releases = append(d.releases, d.doubts[0].deliveries...)
+		d.doubts = d.doubts[1:]
+		d.toClaim.raise()
 	}
 }
 

@@ -753,6 +753,19 @@ func TestUnreserve(t *testing.T) {
 	}
 }
 
+func TestDisownedIsDeliveredAllTheSame(t *testing.T) {
+	b := start(t, nil)
+	b.ledger.insert(flow.Due{ID: "dlv_doubt", Org: "org", Webhook: "h0", Endpoint: "e0", Created: epoch, Document: []byte("{}")}, true)
+	b.Disown("dlv_doubt", "dlv_never_committed")
+	b.none()
+	b.clock.Advance(doubtOver)
+	if h := b.next(); h.delivery.ID != "dlv_doubt" {
+		t.Errorf("%s was handed over", h.delivery.ID)
+	}
+	b.recorded(1)
+	b.none()
+}
+
 func TestMemoryIsBounded(t *testing.T) {
 	b := start(t, nil, func(w *flow.World) { addWebhook(w, "h1", "e1"); addWebhook(w, "h2", "e2"); addWebhook(w, "h3", "e3") })
 	b.cfg.MaxBytes = 10 * weight(&flow.Due{Document: []byte(`{"id":"evt"}`)})

@@ -120,7 +120,9 @@ func (m *memory) Release(_ context.Context, deliveries []string) error {
 		return m.fail
 	}
 	for _, id := range deliveries {
-		m.byID[id].leased = false
+		if r := m.byID[id]; r != nil {
+			r.leased = false
+		}
 	}
 	return nil
 }

@@ -52,6 +52,9 @@ func (s *sending) accept(ctx context.Context, items []connectors.Incoming) ([]fl
 	}
 	accepted, err := s.c.Ledger.Accept(ctx, receipt, events)
 	if err != nil {
+		if !errors.Is(err, flow.ErrBusy) {
+			s.disown(dues)
+		}
 		s.giveBack(dues, nil)
 		return nil, err
 	}
@@ -60,6 +63,16 @@ func (s *sending) accept(ctx context.Context, items []connectors.Incoming) ([]fl
 		s.c.Atlas.Grown(s.place.World.Organization.ID)
 	}
 	return accepted, nil
+}
+
+// disown is for a commit that may have happened although it was told otherwise. The sender
+// sends again and gets the event that was made; its deliveries must not stay behind.
+func (s *sending) disown(dues []due) {
+	deliveries := make([]string, len(dues))
+	for i := range dues {
+		deliveries[i] = dues[i].ID
+	}
+	s.c.Dispatcher.Disown(deliveries...)
 }
 
 // giveBack returns the credit of deliveries that were not made.

@@ -40,6 +40,9 @@ type Dispatcher interface {
 	// Unreserve gives credit back for deliveries that were not made after all.
 	Unreserve(w *flow.Webhook, n int)
 	Hand(dues ...*flow.Due)
+	// Disown is told of deliveries that may be in the ledger, leased to this node, although
+	// nobody has them in hand.
+	Disown(deliveries ...string)
 }
 
 // Router finds the webhooks that an event is due to.

@@ -109,6 +109,7 @@ type dispatcher struct {
 	ledger *ledger
 	credit int
 	handed []*flow.Due
+	disown []string
 }
 
 func (d *dispatcher) Reserve(w *flow.Webhook) bool {
@@ -119,6 +120,7 @@ func (d *dispatcher) Reserve(w *flow.Webhook) bool {
 	return true
 }
 func (d *dispatcher) Unreserve(_ *flow.Webhook, n int) { d.credit += n }
+func (d *dispatcher) Disown(ids ...string)             { d.disown = append(d.disown, ids...) }
 func (d *dispatcher) Hand(dues ...*flow.Due) {
 	for _, due := range dues {
 		if !slices.ContainsFunc(d.ledger.events, func(e flow.NewEvent) bool { return e.ID == due.Event }) {
@@ -248,6 +250,9 @@ func TestRefusals(t *testing.T) {
 			})
 			if w.Code != c.status || !strings.Contains(w.Body.String(), c.says) {
 				t.Errorf("got %d %s", w.Code, w.Body)
+			}
+			if doubtful := c.status == 503; doubtful != (len(r.disp.disown) == 1) {
+				t.Errorf("disowned %v", r.disp.disown)
 			}
 			if len(r.ledger.receipts) != c.receipts || len(r.ledger.events) != 0 || len(r.disp.handed) != 0 {
 				t.Errorf("stored %d receipts, %d events; handed %d", len(r.ledger.receipts), len(r.ledger.events), len(r.disp.handed))
