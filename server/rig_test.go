@@ -441,6 +441,13 @@ func (l *load) count() int {
 	return len(l.accepted)
 }
 
+// refusals is how many answers were no acceptance.
+func (l *load) refusals() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.refused
+}
+
 // until waits until n events have been accepted.
 func (l *load) until(t *testing.T, n int) {
 	t.Helper()
