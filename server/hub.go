@@ -283,7 +283,12 @@ func (h *Hub) close(ctx context.Context) error {
 	var errs []error
 	h.endLive()
 	if h.plugins != nil {
-		errs = append(errs, h.plugins.Close(ctx))
+		// The dispatcher has waited as long as it may: what is in flight now is given up.
+		given, giveUp := context.WithCancel(ctx)
+		giveUp()
+		if err := h.plugins.Close(given); !errors.Is(err, context.Canceled) {
+			errs = append(errs, err)
+		}
 	}
 	if h.program != nil {
 		errs = append(errs, h.program.Close())

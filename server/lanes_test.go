@@ -24,7 +24,7 @@ func TestHangingLanes(t *testing.T) {
 			hanging.Add(1)
 			return true
 		}
-		h := start(t, url, "--allow-private-targets")
+		h := start(t, url, "--allow-private-targets", "--shutdown-timeout", "1s")
 		lane := func(source, name string) {
 			t.Helper()
 			endpoint, err := h.CreateEndpoint(ctx, program.Input{"name": name, "connector": "webhook", "url": s.url + "/" + name})

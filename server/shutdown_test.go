@@ -16,7 +16,7 @@ func TestCleanShutdown(t *testing.T) {
 	onEach(t, func(t *testing.T, url string) {
 		s := newSink(t)
 		s.hang = func(endpoint string) bool { return endpoint == "hangs" }
-		h := start(t, url, "--allow-private-targets", "--shutdown-timeout", "4s")
+		h := start(t, url, "--allow-private-targets", "--shutdown-timeout", "3s")
 		address, _ := world(t, h, s, "a", "hangs")
 		l := startLoad(300, 16, address)
 		for i := range 2 {
@@ -29,7 +29,7 @@ func TestCleanShutdown(t *testing.T) {
 			if err := h.Stop(); err != nil {
 				t.Fatal(err)
 			}
-			if took := time.Since(asked); took > 6*time.Second {
+			if took := time.Since(asked); took > 5*time.Second {
 				t.Errorf("the hub took %v to stop", took)
 			}
 			for err = nil; err == nil; { // the subscription was ended, not forgotten
