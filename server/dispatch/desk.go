@@ -224,6 +224,7 @@ func (d *Dispatcher) release(ctx context.Context, give []string) bool {
 		return false
 	}
 	d.found()
+	d.toSweep.raise() // some may be for lanes that know nothing of them
 	return true
 }
 
