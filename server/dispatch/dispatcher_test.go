@@ -645,7 +645,9 @@ func TestLeaseLost(t *testing.T) {
 	b.lease.Add(1)
 	b.toSweep.raise()
 	b.until("the queue to be given up", func() bool {
-		return b.ledger.count(func(r *row) bool { return r.leased }) == 16 || b.ledger.claimed > 0
+		claimed := false
+		leased := b.ledger.count(func(r *row) bool { claimed = b.ledger.claimed > 0; return r.leased })
+		return leased == 16 || claimed
 	})
 }
 
@@ -759,9 +761,11 @@ func TestDisownedIsDeliveredAllTheSame(t *testing.T) {
 	b.Disown("dlv_doubt", "dlv_never_committed")
 	b.none()
 	b.clock.Advance(doubtOver)
-	if h := b.next(); h.delivery.ID != "dlv_doubt" {
+	h := b.next()
+	if h.delivery.ID != "dlv_doubt" {
 		t.Errorf("%s was handed over", h.delivery.ID)
 	}
+	h.done(connectors.Result{DeliveryID: h.delivery.ID, Outcome: connectors.Done})
 	b.recorded(1)
 	b.none()
 }
