@@ -333,10 +333,6 @@ func (s *sink) await(t *testing.T, endpoint string, events []int, limit time.Dur
 func world(t *testing.T, h *program.Hub, s *sink, endpoints ...string) (address string, webhooks []string) {
 	t.Helper()
 	ctx := t.Context()
-	_, address, err := h.CreateSource(ctx, program.Input{"name": "events", "kind": "cloudevents"})
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, name := range endpoints {
 		id, err := h.CreateEndpoint(ctx, program.Input{"name": name, "connector": "webhook", "url": s.url + "/" + name})
 		if err != nil {
@@ -347,6 +343,12 @@ func world(t *testing.T, h *program.Hub, s *sink, endpoints ...string) (address 
 			t.Fatal(err)
 		}
 		webhooks = append(webhooks, hook)
+	}
+	// The source is last: another node that knows it knows the webhooks too, and one that
+	// does not refuses its events.
+	_, address, err := h.CreateSource(ctx, program.Input{"name": "events", "kind": "cloudevents"})
+	if err != nil {
+		t.Fatal(err)
 	}
 	return address, webhooks
 }
