@@ -127,7 +127,7 @@ func TestAHungProcessIsReplaced(t *testing.T) {
 	j.await(t, "connector started")
 	e := endpoint(1)
 	pid := s.Stats()[0].PID
-	_ = syscall.Kill(pid, syscall.SIGSTOP)
+	stop(t, pid)
 	r := deliver(t, s, e, delivery("dlv_1", "OK", e))
 	if r.Outcome != connectors.Retry || r.Fault != connectors.FaultConnector {
 		t.Errorf("got %+v", r)
@@ -139,6 +139,39 @@ func TestAHungProcessIsReplaced(t *testing.T) {
 	if st := s.Stats()[0]; alive(pid) || st.PID == pid || !strings.Contains(st.LastError, "sign of life") {
 		t.Errorf("the hung process is alive: %v; %+v", alive(pid), st)
 	}
+}
+
+// stop stops a process and returns when each of its threads stands still: the signal is
+// only sent when kill returns, and a thread may run on for a moment.
+func stop(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.After(10 * time.Second); !still(t, pid); {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("process %d does not stop", pid)
+		}
+	}
+}
+
+func still(t *testing.T, pid int) bool {
+	t.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(threads) == 0 {
+		t.Fatalf("no threads of process %d: %v", pid, err)
+	}
+	for _, f := range threads {
+		b, _ := os.ReadFile(f) // nothing of a thread that has just ended
+		if i := strings.LastIndex(string(b), ") "); i < 0 || !strings.HasPrefix(string(b)[i+2:], "T") {
+			return false
+		}
+	}
+	return true
 }
 
 func TestThePluginDiesWithItsHost(t *testing.T) {
