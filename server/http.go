@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/hookyard/hookyard/ent/viewer"
 	"github.com/hookyard/hookyard/server/ingest"
 )
 
@@ -33,13 +34,17 @@ func (h *Hub) routes() http.Handler {
 	return behind(h.cfg.TrustedProxies, secure(mux))
 }
 
-// secure sets the headers that every answer should have.
+// secure sets the headers that every answer should have, and says where the request came from.
 func secure(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		head := w.Header()
 		head["X-Content-Type-Options"] = []string{"nosniff"}
 		head["Cache-Control"] = []string{"no-store"}
-		next.ServeHTTP(w, r)
+		from := r.RemoteAddr
+		if host, _, err := net.SplitHostPort(from); err == nil {
+			from = host
+		}
+		next.ServeHTTP(w, r.WithContext(viewer.WithOrigin(r.Context(), from)))
 	})
 }
 

@@ -50,24 +50,36 @@ type Permission string
 const (
 	CreateModifyWebhooks Permission = "CREATE_MODIFY_WEBHOOKS" // webhooks and their endpoints
 	ManageSources        Permission = "MANAGE_SOURCES"         // sources and their mapping; processing receipts again
+	ManageTriggers       Permission = "MANAGE_TRIGGERS"        // inbound addresses that start scans
+	RunScans             Permission = "RUN_SCANS"              // start and stop scans
+	ManagePresences      Permission = "MANAGE_PRESENCES"       // agents in private networks
+	ManageConnectors     Permission = "MANAGE_CONNECTORS"      // which connectors and versions may be used
 	ManageCatalogue      Permission = "MANAGE_CATALOGUE"       // asset groups and applications
 	SendEvents           Permission = "SEND_EVENTS"            // events through the API
 	ReadPayloads         Permission = "READ_PAYLOADS"          // bodies of receipts, events, requests and responses
 	Redeliver            Permission = "REDELIVER"              // redeliver and cancel deliveries
-	ManageAccess         Permission = "MANAGE_ACCESS"          // users and keys
+	ManageAccess         Permission = "MANAGE_ACCESS"          // users, roles, keys, sign-in and the organization
+	ReadAudit            Permission = "READ_AUDIT"             // the audit log
+	EraseData            Permission = "ERASE_DATA"             // erase payloads and persons
 )
+
+// AllPermissions lists every permission, in the order in which people read them.
+func AllPermissions() []Permission {
+	return []Permission{CreateModifyWebhooks, ManageSources, ManageTriggers, RunScans, ManagePresences, ManageConnectors, ManageCatalogue,
+		SendEvents, ReadPayloads, Redeliver, ManageAccess, ReadAudit, EraseData}
+}
 
 // Permissions returns what a predefined role may do; nil for any other.
 func (r Role) Permissions() []Permission {
 	switch r {
 	case Administrator:
-		return []Permission{CreateModifyWebhooks, ManageSources, ManageCatalogue, SendEvents, ReadPayloads, Redeliver, ManageAccess}
+		return AllPermissions()
 	case Manager:
-		return []Permission{CreateModifyWebhooks, ManageSources, ManageCatalogue, SendEvents, ReadPayloads, Redeliver}
+		return []Permission{CreateModifyWebhooks, ManageSources, ManageTriggers, RunScans, ManagePresences, ManageCatalogue, SendEvents, ReadPayloads, Redeliver}
 	case ApplicationManager:
-		return []Permission{ManageCatalogue, SendEvents, ReadPayloads}
+		return []Permission{ManageCatalogue, RunScans, SendEvents, ReadPayloads}
 	case Tester:
-		return []Permission{SendEvents, ReadPayloads}
+		return []Permission{RunScans, SendEvents, ReadPayloads}
 	case ReportViewer:
 		return []Permission{}
 	}
@@ -105,6 +117,20 @@ func (v *Viewer) InGroup(group string) bool {
 func (v *Viewer) System() bool { return v != nil && v.system }
 
 type key struct{}
+
+type originKey struct{}
+
+// WithOrigin returns a context that knows where its request came from: a remote
+// address without port, or "command line". It is for the audit log and for throttling.
+func WithOrigin(ctx context.Context, origin string) context.Context {
+	return context.WithValue(ctx, originKey{}, origin)
+}
+
+// Origin is where the request came from, "" when nobody has said.
+func Origin(ctx context.Context) string {
+	s, _ := ctx.Value(originKey{}).(string)
+	return s
+}
 
 // NewContext returns a context in which v is asking.
 func NewContext(ctx context.Context, v *Viewer) context.Context {

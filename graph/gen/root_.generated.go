@@ -12547,6 +12547,14 @@ enum Permission @goModel(model: "github.com/hookyard/hookyard/ent/viewer.Permiss
   CREATE_MODIFY_WEBHOOKS
   "To create, change and delete sources, and to process their receipts again."
   MANAGE_SOURCES
+  "To create, change and delete triggers: inbound addresses with which CI starts scans."
+  MANAGE_TRIGGERS
+  "To start and stop scans."
+  RUN_SCANS
+  "To create, change and delete Presences: agents in private networks."
+  MANAGE_PRESENCES
+  "To choose which connectors and which of their versions may be used."
+  MANAGE_CONNECTORS
   "To create, change and delete asset groups and applications."
   MANAGE_CATALOGUE
   "To send events through the API."
@@ -12555,8 +12563,12 @@ enum Permission @goModel(model: "github.com/hookyard/hookyard/ent/viewer.Permiss
   READ_PAYLOADS
   "To redeliver and to cancel deliveries."
   REDELIVER
-  "To manage users, API keys and the organization."
+  "To manage users, roles, API keys, sign-in and the organization."
   MANAGE_ACCESS
+  "To read the audit log."
+  READ_AUDIT
+  "To erase payloads, and persons who appear in them."
+  ERASE_DATA
 }
 
 "Who is asking."
