@@ -171,6 +171,7 @@ var words = map[string]string{
 	"APPLICATION_MANAGER": "Manages applications, in the asset groups it was given.",
 	"TESTER":              "Sends events and reads payloads, in the asset groups it was given.",
 	"REPORT_VIEWER":       "Reads results, in the asset groups it was given.",
+	"CUSTOM":              "A role that the organization has made: see customRole.",
 	"ACTIVE":              "It fires.",
 	"PAUSED":              "It holds its deliveries until it is resumed.",
 	"DISABLED":            "It records its deliveries as skipped; they can be redelivered later.",

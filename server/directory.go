@@ -12,6 +12,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/apikey"
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
 	"github.com/hookyard/hookyard/ent/gen/organization"
+	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/ids"
 	"github.com/hookyard/hookyard/ent/viewer"
 )
@@ -32,7 +33,7 @@ func newDirectory(client *gen.Client, clock clockwork.Clock) *directory {
 // KeyViewer finds an API key by its hash and notes its use, to the minute.
 func (d *directory) KeyViewer(ctx context.Context, hash string) (*viewer.Viewer, time.Time, error) {
 	ctx = viewer.SystemContext(ctx)
-	k, err := d.client.APIKey.Query().Where(apikey.Hash(hash)).WithGroups(groupIDs).WithOwner().Only(ctx)
+	k, err := d.keys().Where(apikey.Hash(hash)).Only(ctx)
 	if gen.IsNotFound(err) {
 		return nil, time.Time{}, nil
 	}
@@ -51,30 +52,29 @@ func (d *directory) Viewer(ctx context.Context, id string) (*viewer.Viewer, erro
 	ctx = viewer.SystemContext(ctx)
 	switch ids.Prefix(id) {
 	case ids.APIKey:
-		k, err := d.client.APIKey.Query().Where(apikey.ID(id)).WithGroups(groupIDs).WithOwner().Only(ctx)
+		k, err := d.keys().Where(apikey.ID(id)).Only(ctx)
 		if err != nil {
 			return nil, gen.MaskNotFound(err)
 		}
 		v, _, err := d.key(ctx, k)
 		return v, err
 	case ids.User:
-		u, err := d.client.User.Get(ctx, id)
+		u, err := d.client.User.Query().Where(user.ID(id)).WithCustomRole().WithGroups(groupIDs).Only(ctx)
 		if err != nil {
 			return nil, gen.MaskNotFound(err)
 		}
-		if u.DisabledAt != nil {
-			return nil, nil
-		}
-		groups, err := u.QueryGroups().IDs(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("look a user's groups up: %w", err)
-		}
-		return d.viewer(ctx, u.OrganizationID, viewer.Viewer{ID: u.ID, Name: u.Email, Role: u.Role, AllGroups: u.AllGroups, Groups: groups})
+		return d.active(ctx, userViewer(u))
 	}
 	return nil, nil
 }
 
 func groupIDs(q *gen.AssetGroupQuery) { q.Select(assetgroup.FieldID) }
+
+// keys finds keys with all that decides what they may do.
+func (d *directory) keys() *gen.APIKeyQuery {
+	return d.client.APIKey.Query().WithCustomRole().WithGroups(groupIDs).
+		WithOwner(func(q *gen.UserQuery) { q.WithCustomRole().WithGroups(groupIDs) })
+}
 
 // key makes the viewer of an API key; nil when it or its owner may not ask any more.
 func (d *directory) key(ctx context.Context, k *gen.APIKey) (*viewer.Viewer, time.Time, error) {
@@ -85,28 +85,56 @@ func (d *directory) key(ctx context.Context, k *gen.APIKey) (*viewer.Viewer, tim
 			return nil, expires, nil
 		}
 	}
-	if owner := k.Edges.Owner; owner != nil && owner.DisabledAt != nil {
-		return nil, expires, nil
+	v := &viewer.Viewer{ID: k.ID, Name: k.Name, Organization: k.OrganizationID, Role: k.Role, Permissions: permissions(k.Role, k.Edges.CustomRole),
+		AllGroups: k.AllGroups, Groups: groupsOf(k.Edges.Groups)}
+	if k.OwnerID != nil {
+		owner := userViewer(k.Edges.Owner)
+		if owner == nil {
+			return nil, expires, nil
+		}
+		v = v.Within(owner)
 	}
-	groups := make([]string, len(k.Edges.Groups))
-	for i, g := range k.Edges.Groups {
-		groups[i] = g.ID
-	}
-	v, err := d.viewer(ctx, k.OrganizationID, viewer.Viewer{ID: k.ID, Name: k.Name, Role: k.Role, AllGroups: k.AllGroups, Groups: groups})
+	v, err := d.active(ctx, v)
 	return v, expires, err
 }
 
-// viewer completes v; nil when the organization is suspended.
-func (d *directory) viewer(ctx context.Context, org string, v viewer.Viewer) (*viewer.Viewer, error) {
-	active, err := d.client.Organization.Query().Where(organization.ID(org), organization.SuspendedAtIsNil()).Exist(ctx)
+// userViewer makes the viewer of a user; nil for none and for a disabled one.
+func userViewer(u *gen.User) *viewer.Viewer {
+	if u == nil || u.DisabledAt != nil {
+		return nil
+	}
+	return &viewer.Viewer{ID: u.ID, Name: u.Email, Organization: u.OrganizationID, Role: u.Role, Permissions: permissions(u.Role, u.Edges.CustomRole),
+		AllGroups: u.AllGroups, Groups: groupsOf(u.Edges.Groups)}
+}
+
+func permissions(role viewer.Role, custom *gen.CustomRole) []viewer.Permission {
+	if role == viewer.Custom && custom != nil {
+		return custom.Permissions
+	}
+	return role.Permissions()
+}
+
+func groupsOf(groups []*gen.AssetGroup) []string {
+	list := make([]string, len(groups))
+	for i, g := range groups {
+		list[i] = g.ID
+	}
+	return list
+}
+
+// active is v, or nil when its organization is suspended.
+func (d *directory) active(ctx context.Context, v *viewer.Viewer) (*viewer.Viewer, error) {
+	if v == nil {
+		return nil, nil
+	}
+	active, err := d.client.Organization.Query().Where(organization.ID(v.Organization), organization.SuspendedAtIsNil()).Exist(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("look an organization up: %w", err)
 	}
 	if !active {
 		return nil, nil
 	}
-	v.Organization, v.Permissions = org, v.Role.Permissions()
-	return &v, nil
+	return v, nil
 }
 
 // note writes down that a key was used, at most once a minute. Failing to is no reason

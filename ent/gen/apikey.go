@@ -10,6 +10,7 @@ import (
 	"entgo.io/ent"
 	"entgo.io/ent/dialect/sql"
 	"github.com/hookyard/hookyard/ent/gen/apikey"
+	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/viewer"
 )
@@ -28,8 +29,10 @@ type APIKey struct {
 	OrganizationID string `json:"organization_id,omitempty"`
 	// What the key is for.
 	Name string `json:"name,omitempty"`
-	// The role, a named set of permissions.
+	// The role, a named set of permissions. CUSTOM: that of customRole.
 	Role viewer.Role `json:"role,omitempty"`
+	// The role that the organization has made.
+	CustomRoleID *string `json:"custom_role_id,omitempty"`
 	// Whether access is complete: all asset groups and the organization's own level.
 	AllGroups bool `json:"all_groups,omitempty"`
 	// The first characters of the key, to recognise it by.
@@ -50,23 +53,36 @@ type APIKey struct {
 
 // APIKeyEdges holds the relations/edges for other nodes in the graph.
 type APIKeyEdges struct {
+	// The role that the organization has made; null for the predefined ones.
+	CustomRole *CustomRole `json:"custom_role,omitempty"`
 	// The asset groups that access is given to.
 	Groups []*AssetGroup `json:"groups,omitempty"`
 	// The user that the key belongs to. Null: the organization.
 	Owner *User `json:"owner,omitempty"`
 	// loadedTypes holds the information for reporting if a
 	// type was loaded (or requested) in eager-loading or not.
-	loadedTypes [2]bool
+	loadedTypes [3]bool
 	// totalCount holds the count of the edges above.
-	totalCount [2]map[string]int
+	totalCount [3]map[string]int
 
 	namedGroups map[string][]*AssetGroup
+}
+
+// CustomRoleOrErr returns the CustomRole value or an error if the edge
+// was not loaded in eager-loading, or loaded but was not found.
+func (e APIKeyEdges) CustomRoleOrErr() (*CustomRole, error) {
+	if e.CustomRole != nil {
+		return e.CustomRole, nil
+	} else if e.loadedTypes[0] {
+		return nil, &NotFoundError{label: customrole.Label}
+	}
+	return nil, &NotLoadedError{edge: "custom_role"}
 }
 
 // GroupsOrErr returns the Groups value or an error if the edge
 // was not loaded in eager-loading.
 func (e APIKeyEdges) GroupsOrErr() ([]*AssetGroup, error) {
-	if e.loadedTypes[0] {
+	if e.loadedTypes[1] {
 		return e.Groups, nil
 	}
 	return nil, &NotLoadedError{edge: "groups"}
@@ -77,7 +93,7 @@ func (e APIKeyEdges) GroupsOrErr() ([]*AssetGroup, error) {
 func (e APIKeyEdges) OwnerOrErr() (*User, error) {
 	if e.Owner != nil {
 		return e.Owner, nil
-	} else if e.loadedTypes[1] {
+	} else if e.loadedTypes[2] {
 		return nil, &NotFoundError{label: user.Label}
 	}
 	return nil, &NotLoadedError{edge: "owner"}
@@ -90,7 +106,7 @@ func (*APIKey) scanValues(columns []string) ([]any, error) {
 		switch columns[i] {
 		case apikey.FieldAllGroups:
 			values[i] = new(sql.NullBool)
-		case apikey.FieldID, apikey.FieldOrganizationID, apikey.FieldName, apikey.FieldRole, apikey.FieldPrefix, apikey.FieldHash, apikey.FieldOwnerID:
+		case apikey.FieldID, apikey.FieldOrganizationID, apikey.FieldName, apikey.FieldRole, apikey.FieldCustomRoleID, apikey.FieldPrefix, apikey.FieldHash, apikey.FieldOwnerID:
 			values[i] = new(sql.NullString)
 		case apikey.FieldCreatedAt, apikey.FieldUpdatedAt, apikey.FieldExpiresAt, apikey.FieldLastUsedAt:
 			values[i] = new(sql.NullTime)
@@ -145,6 +161,13 @@ func (_m *APIKey) assignValues(columns []string, values []any) error {
 			} else if value.Valid {
 				_m.Role = viewer.Role(value.String)
 			}
+		case apikey.FieldCustomRoleID:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field custom_role_id", values[i])
+			} else if value.Valid {
+				_m.CustomRoleID = new(string)
+				*_m.CustomRoleID = value.String
+			}
 		case apikey.FieldAllGroups:
 			if value, ok := values[i].(*sql.NullBool); !ok {
 				return fmt.Errorf("unexpected type %T for field all_groups", values[i])
@@ -197,6 +220,11 @@ func (_m *APIKey) Value(name string) (ent.Value, error) {
 	return _m.selectValues.Get(name)
 }
 
+// QueryCustomRole queries the "custom_role" edge of the APIKey entity.
+func (_m *APIKey) QueryCustomRole() *CustomRoleQuery {
+	return NewAPIKeyClient(_m.config).QueryCustomRole(_m)
+}
+
 // QueryGroups queries the "groups" edge of the APIKey entity.
 func (_m *APIKey) QueryGroups() *AssetGroupQuery {
 	return NewAPIKeyClient(_m.config).QueryGroups(_m)
@@ -244,6 +272,11 @@ func (_m *APIKey) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("role=")
 	builder.WriteString(fmt.Sprintf("%v", _m.Role))
+	builder.WriteString(", ")
+	if v := _m.CustomRoleID; v != nil {
+		builder.WriteString("custom_role_id=")
+		builder.WriteString(*v)
+	}
 	builder.WriteString(", ")
 	builder.WriteString("all_groups=")
 	builder.WriteString(fmt.Sprintf("%v", _m.AllGroups))

@@ -12,6 +12,7 @@ import (
 	"entgo.io/ent/schema/field"
 	"github.com/hookyard/hookyard/ent/gen/apikey"
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
+	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/viewer"
 )
@@ -66,6 +67,20 @@ func (_c *APIKeyCreate) SetName(v string) *APIKeyCreate {
 // SetRole sets the "role" field.
 func (_c *APIKeyCreate) SetRole(v viewer.Role) *APIKeyCreate {
 	_c.mutation.SetRole(v)
+	return _c
+}
+
+// SetCustomRoleID sets the "custom_role_id" field.
+func (_c *APIKeyCreate) SetCustomRoleID(v string) *APIKeyCreate {
+	_c.mutation.SetCustomRoleID(v)
+	return _c
+}
+
+// SetNillableCustomRoleID sets the "custom_role_id" field if the given value is not nil.
+func (_c *APIKeyCreate) SetNillableCustomRoleID(v *string) *APIKeyCreate {
+	if v != nil {
+		_c.SetCustomRoleID(*v)
+	}
 	return _c
 }
 
@@ -141,6 +156,11 @@ func (_c *APIKeyCreate) SetNillableOwnerID(v *string) *APIKeyCreate {
 func (_c *APIKeyCreate) SetID(v string) *APIKeyCreate {
 	_c.mutation.SetID(v)
 	return _c
+}
+
+// SetCustomRole sets the "custom_role" edge to the CustomRole entity.
+func (_c *APIKeyCreate) SetCustomRole(v *CustomRole) *APIKeyCreate {
+	return _c.SetCustomRoleID(v.ID)
 }
 
 // AddGroupIDs adds the "groups" edge to the AssetGroup entity by IDs.
@@ -351,6 +371,23 @@ func (_c *APIKeyCreate) createSpec() (*APIKey, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.LastUsedAt(); ok {
 		_spec.SetField(apikey.FieldLastUsedAt, field.TypeTime, value)
 		_node.LastUsedAt = &value
+	}
+	if nodes := _c.mutation.CustomRoleIDs(); len(nodes) > 0 {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2O,
+			Inverse: false,
+			Table:   apikey.CustomRoleTable,
+			Columns: []string{apikey.CustomRoleColumn},
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(customrole.FieldID, field.TypeString),
+			},
+		}
+		for _, k := range nodes {
+			edge.Target.Nodes = append(edge.Target.Nodes, k)
+		}
+		_node.CustomRoleID = &nodes[0]
+		_spec.Edges = append(_spec.Edges, edge)
 	}
 	if nodes := _c.mutation.GroupsIDs(); len(nodes) > 0 {
 		edge := &sqlgraph.EdgeSpec{

@@ -13,6 +13,7 @@ import (
 	"entgo.io/ent/schema/field"
 	"github.com/hookyard/hookyard/ent/gen/apikey"
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
+	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/predicate"
 	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/viewer"
@@ -62,6 +63,26 @@ func (_u *APIKeyUpdate) SetNillableRole(v *viewer.Role) *APIKeyUpdate {
 	if v != nil {
 		_u.SetRole(*v)
 	}
+	return _u
+}
+
+// SetCustomRoleID sets the "custom_role_id" field.
+func (_u *APIKeyUpdate) SetCustomRoleID(v string) *APIKeyUpdate {
+	_u.mutation.SetCustomRoleID(v)
+	return _u
+}
+
+// SetNillableCustomRoleID sets the "custom_role_id" field if the given value is not nil.
+func (_u *APIKeyUpdate) SetNillableCustomRoleID(v *string) *APIKeyUpdate {
+	if v != nil {
+		_u.SetCustomRoleID(*v)
+	}
+	return _u
+}
+
+// ClearCustomRoleID clears the value of the "custom_role_id" field.
+func (_u *APIKeyUpdate) ClearCustomRoleID() *APIKeyUpdate {
+	_u.mutation.ClearCustomRoleID()
 	return _u
 }
 
@@ -139,6 +160,11 @@ func (_u *APIKeyUpdate) ClearOwnerID() *APIKeyUpdate {
 	return _u
 }
 
+// SetCustomRole sets the "custom_role" edge to the CustomRole entity.
+func (_u *APIKeyUpdate) SetCustomRole(v *CustomRole) *APIKeyUpdate {
+	return _u.SetCustomRoleID(v.ID)
+}
+
 // AddGroupIDs adds the "groups" edge to the AssetGroup entity by IDs.
 func (_u *APIKeyUpdate) AddGroupIDs(ids ...string) *APIKeyUpdate {
 	_u.mutation.AddGroupIDs(ids...)
@@ -162,6 +188,12 @@ func (_u *APIKeyUpdate) SetOwner(v *User) *APIKeyUpdate {
 // Mutation returns the APIKeyMutation object of the builder.
 func (_u *APIKeyUpdate) Mutation() *APIKeyMutation {
 	return _u.mutation
+}
+
+// ClearCustomRole clears the "custom_role" edge to the CustomRole entity.
+func (_u *APIKeyUpdate) ClearCustomRole() *APIKeyUpdate {
+	_u.mutation.ClearCustomRole()
+	return _u
 }
 
 // ClearGroups clears all "groups" edges to the AssetGroup entity.
@@ -283,6 +315,35 @@ func (_u *APIKeyUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	}
 	if _u.mutation.LastUsedAtCleared() {
 		_spec.ClearField(apikey.FieldLastUsedAt, field.TypeTime)
+	}
+	if _u.mutation.CustomRoleCleared() {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2O,
+			Inverse: false,
+			Table:   apikey.CustomRoleTable,
+			Columns: []string{apikey.CustomRoleColumn},
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(customrole.FieldID, field.TypeString),
+			},
+		}
+		_spec.Edges.Clear = append(_spec.Edges.Clear, edge)
+	}
+	if nodes := _u.mutation.CustomRoleIDs(); len(nodes) > 0 {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2O,
+			Inverse: false,
+			Table:   apikey.CustomRoleTable,
+			Columns: []string{apikey.CustomRoleColumn},
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(customrole.FieldID, field.TypeString),
+			},
+		}
+		for _, k := range nodes {
+			edge.Target.Nodes = append(edge.Target.Nodes, k)
+		}
+		_spec.Edges.Add = append(_spec.Edges.Add, edge)
 	}
 	if _u.mutation.GroupsCleared() {
 		edge := &sqlgraph.EdgeSpec{
@@ -412,6 +473,26 @@ func (_u *APIKeyUpdateOne) SetNillableRole(v *viewer.Role) *APIKeyUpdateOne {
 	return _u
 }
 
+// SetCustomRoleID sets the "custom_role_id" field.
+func (_u *APIKeyUpdateOne) SetCustomRoleID(v string) *APIKeyUpdateOne {
+	_u.mutation.SetCustomRoleID(v)
+	return _u
+}
+
+// SetNillableCustomRoleID sets the "custom_role_id" field if the given value is not nil.
+func (_u *APIKeyUpdateOne) SetNillableCustomRoleID(v *string) *APIKeyUpdateOne {
+	if v != nil {
+		_u.SetCustomRoleID(*v)
+	}
+	return _u
+}
+
+// ClearCustomRoleID clears the value of the "custom_role_id" field.
+func (_u *APIKeyUpdateOne) ClearCustomRoleID() *APIKeyUpdateOne {
+	_u.mutation.ClearCustomRoleID()
+	return _u
+}
+
 // SetAllGroups sets the "all_groups" field.
 func (_u *APIKeyUpdateOne) SetAllGroups(v bool) *APIKeyUpdateOne {
 	_u.mutation.SetAllGroups(v)
@@ -486,6 +567,11 @@ func (_u *APIKeyUpdateOne) ClearOwnerID() *APIKeyUpdateOne {
 	return _u
 }
 
+// SetCustomRole sets the "custom_role" edge to the CustomRole entity.
+func (_u *APIKeyUpdateOne) SetCustomRole(v *CustomRole) *APIKeyUpdateOne {
+	return _u.SetCustomRoleID(v.ID)
+}
+
 // AddGroupIDs adds the "groups" edge to the AssetGroup entity by IDs.
 func (_u *APIKeyUpdateOne) AddGroupIDs(ids ...string) *APIKeyUpdateOne {
 	_u.mutation.AddGroupIDs(ids...)
@@ -509,6 +595,12 @@ func (_u *APIKeyUpdateOne) SetOwner(v *User) *APIKeyUpdateOne {
 // Mutation returns the APIKeyMutation object of the builder.
 func (_u *APIKeyUpdateOne) Mutation() *APIKeyMutation {
 	return _u.mutation
+}
+
+// ClearCustomRole clears the "custom_role" edge to the CustomRole entity.
+func (_u *APIKeyUpdateOne) ClearCustomRole() *APIKeyUpdateOne {
+	_u.mutation.ClearCustomRole()
+	return _u
 }
 
 // ClearGroups clears all "groups" edges to the AssetGroup entity.
@@ -660,6 +752,35 @@ func (_u *APIKeyUpdateOne) sqlSave(ctx context.Context) (_node *APIKey, err erro
 	}
 	if _u.mutation.LastUsedAtCleared() {
 		_spec.ClearField(apikey.FieldLastUsedAt, field.TypeTime)
+	}
+	if _u.mutation.CustomRoleCleared() {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2O,
+			Inverse: false,
+			Table:   apikey.CustomRoleTable,
+			Columns: []string{apikey.CustomRoleColumn},
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(customrole.FieldID, field.TypeString),
+			},
+		}
+		_spec.Edges.Clear = append(_spec.Edges.Clear, edge)
+	}
+	if nodes := _u.mutation.CustomRoleIDs(); len(nodes) > 0 {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2O,
+			Inverse: false,
+			Table:   apikey.CustomRoleTable,
+			Columns: []string{apikey.CustomRoleColumn},
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(customrole.FieldID, field.TypeString),
+			},
+		}
+		for _, k := range nodes {
+			edge.Target.Nodes = append(edge.Target.Nodes, k)
+		}
+		_spec.Edges.Add = append(_spec.Edges.Add, edge)
 	}
 	if _u.mutation.GroupsCleared() {
 		edge := &sqlgraph.EdgeSpec{

@@ -48,14 +48,17 @@ type AssetGroupEdges struct {
 	APIKeys []*APIKey `json:"api_keys,omitempty"`
 	// Webhooks holds the value of the webhooks edge.
 	Webhooks []*Webhook `json:"webhooks,omitempty"`
+	// Endpoints holds the value of the endpoints edge.
+	Endpoints []*Endpoint `json:"endpoints,omitempty"`
 	// loadedTypes holds the information for reporting if a
 	// type was loaded (or requested) in eager-loading or not.
-	loadedTypes [4]bool
+	loadedTypes [5]bool
 
 	namedApplications map[string][]*Application
 	namedUsers        map[string][]*User
 	namedAPIKeys      map[string][]*APIKey
 	namedWebhooks     map[string][]*Webhook
+	namedEndpoints    map[string][]*Endpoint
 }
 
 // ApplicationsOrErr returns the Applications value or an error if the edge
@@ -92,6 +95,15 @@ func (e AssetGroupEdges) WebhooksOrErr() ([]*Webhook, error) {
 		return e.Webhooks, nil
 	}
 	return nil, &NotLoadedError{edge: "webhooks"}
+}
+
+// EndpointsOrErr returns the Endpoints value or an error if the edge
+// was not loaded in eager-loading.
+func (e AssetGroupEdges) EndpointsOrErr() ([]*Endpoint, error) {
+	if e.loadedTypes[4] {
+		return e.Endpoints, nil
+	}
+	return nil, &NotLoadedError{edge: "endpoints"}
 }
 
 // scanValues returns the types for scanning values from sql.Rows.
@@ -195,6 +207,11 @@ func (_m *AssetGroup) QueryAPIKeys() *APIKeyQuery {
 // QueryWebhooks queries the "webhooks" edge of the AssetGroup entity.
 func (_m *AssetGroup) QueryWebhooks() *WebhookQuery {
 	return NewAssetGroupClient(_m.config).QueryWebhooks(_m)
+}
+
+// QueryEndpoints queries the "endpoints" edge of the AssetGroup entity.
+func (_m *AssetGroup) QueryEndpoints() *EndpointQuery {
+	return NewAssetGroupClient(_m.config).QueryEndpoints(_m)
 }
 
 // Update returns a builder for updating this AssetGroup.
@@ -334,6 +351,30 @@ func (_m *AssetGroup) appendNamedWebhooks(name string, edges ...*Webhook) {
 		_m.Edges.namedWebhooks[name] = []*Webhook{}
 	} else {
 		_m.Edges.namedWebhooks[name] = append(_m.Edges.namedWebhooks[name], edges...)
+	}
+}
+
+// NamedEndpoints returns the Endpoints named value or an error if the edge was not
+// loaded in eager-loading with this name.
+func (_m *AssetGroup) NamedEndpoints(name string) ([]*Endpoint, error) {
+	if _m.Edges.namedEndpoints == nil {
+		return nil, &NotLoadedError{edge: name}
+	}
+	nodes, ok := _m.Edges.namedEndpoints[name]
+	if !ok {
+		return nil, &NotLoadedError{edge: name}
+	}
+	return nodes, nil
+}
+
+func (_m *AssetGroup) appendNamedEndpoints(name string, edges ...*Endpoint) {
+	if _m.Edges.namedEndpoints == nil {
+		_m.Edges.namedEndpoints = make(map[string][]*Endpoint)
+	}
+	if len(edges) == 0 {
+		_m.Edges.namedEndpoints[name] = []*Endpoint{}
+	} else {
+		_m.Edges.namedEndpoints[name] = append(_m.Edges.namedEndpoints[name], edges...)
 	}
 }
 

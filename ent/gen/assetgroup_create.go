@@ -14,6 +14,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/apikey"
 	"github.com/hookyard/hookyard/ent/gen/application"
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
+	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
 )
@@ -149,6 +150,21 @@ func (_c *AssetGroupCreate) AddWebhooks(v ...*Webhook) *AssetGroupCreate {
 		ids[i] = v[i].ID
 	}
 	return _c.AddWebhookIDs(ids...)
+}
+
+// AddEndpointIDs adds the "endpoints" edge to the Endpoint entity by IDs.
+func (_c *AssetGroupCreate) AddEndpointIDs(ids ...string) *AssetGroupCreate {
+	_c.mutation.AddEndpointIDs(ids...)
+	return _c
+}
+
+// AddEndpoints adds the "endpoints" edges to the Endpoint entity.
+func (_c *AssetGroupCreate) AddEndpoints(v ...*Endpoint) *AssetGroupCreate {
+	ids := make([]string, len(v))
+	for i := range v {
+		ids[i] = v[i].ID
+	}
+	return _c.AddEndpointIDs(ids...)
 }
 
 // Mutation returns the AssetGroupMutation object of the builder.
@@ -362,6 +378,22 @@ func (_c *AssetGroupCreate) createSpec() (*AssetGroup, *sqlgraph.CreateSpec) {
 			Bidi:    false,
 			Target: &sqlgraph.EdgeTarget{
 				IDSpec: sqlgraph.NewFieldSpec(webhook.FieldID, field.TypeString),
+			},
+		}
+		for _, k := range nodes {
+			edge.Target.Nodes = append(edge.Target.Nodes, k)
+		}
+		_spec.Edges = append(_spec.Edges, edge)
+	}
+	if nodes := _c.mutation.EndpointsIDs(); len(nodes) > 0 {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2M,
+			Inverse: true,
+			Table:   assetgroup.EndpointsTable,
+			Columns: assetgroup.EndpointsPrimaryKey,
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(endpoint.FieldID, field.TypeString),
 			},
 		}
 		for _, k := range nodes {

@@ -16,6 +16,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/apikey"
 	"github.com/hookyard/hookyard/ent/gen/application"
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
+	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/predicate"
 	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
@@ -32,12 +33,14 @@ type AssetGroupQuery struct {
 	withUsers             *UserQuery
 	withAPIKeys           *APIKeyQuery
 	withWebhooks          *WebhookQuery
+	withEndpoints         *EndpointQuery
 	modifiers             []func(*sql.Selector)
 	loadTotal             []func(context.Context, []*AssetGroup) error
 	withNamedApplications map[string]*ApplicationQuery
 	withNamedUsers        map[string]*UserQuery
 	withNamedAPIKeys      map[string]*APIKeyQuery
 	withNamedWebhooks     map[string]*WebhookQuery
+	withNamedEndpoints    map[string]*EndpointQuery
 	// intermediate query (i.e. traversal path).
 	sql  *sql.Selector
 	path func(context.Context) (*sql.Selector, error)
@@ -155,6 +158,28 @@ func (_q *AssetGroupQuery) QueryWebhooks() *WebhookQuery {
 			sqlgraph.From(assetgroup.Table, assetgroup.FieldID, selector),
 			sqlgraph.To(webhook.Table, webhook.FieldID),
 			sqlgraph.Edge(sqlgraph.M2M, true, assetgroup.WebhooksTable, assetgroup.WebhooksPrimaryKey...),
+		)
+		fromU = sqlgraph.SetNeighbors(_q.driver.Dialect(), step)
+		return fromU, nil
+	}
+	return query
+}
+
+// QueryEndpoints chains the current query on the "endpoints" edge.
+func (_q *AssetGroupQuery) QueryEndpoints() *EndpointQuery {
+	query := (&EndpointClient{config: _q.config}).Query()
+	query.path = func(ctx context.Context) (fromU *sql.Selector, err error) {
+		if err := _q.prepareQuery(ctx); err != nil {
+			return nil, err
+		}
+		selector := _q.sqlQuery(ctx)
+		if err := selector.Err(); err != nil {
+			return nil, err
+		}
+		step := sqlgraph.NewStep(
+			sqlgraph.From(assetgroup.Table, assetgroup.FieldID, selector),
+			sqlgraph.To(endpoint.Table, endpoint.FieldID),
+			sqlgraph.Edge(sqlgraph.M2M, true, assetgroup.EndpointsTable, assetgroup.EndpointsPrimaryKey...),
 		)
 		fromU = sqlgraph.SetNeighbors(_q.driver.Dialect(), step)
 		return fromU, nil
@@ -358,6 +383,7 @@ func (_q *AssetGroupQuery) Clone() *AssetGroupQuery {
 		withUsers:        _q.withUsers.Clone(),
 		withAPIKeys:      _q.withAPIKeys.Clone(),
 		withWebhooks:     _q.withWebhooks.Clone(),
+		withEndpoints:    _q.withEndpoints.Clone(),
 		// clone intermediate query.
 		sql:  _q.sql.Clone(),
 		path: _q.path,
@@ -405,6 +431,17 @@ func (_q *AssetGroupQuery) WithWebhooks(opts ...func(*WebhookQuery)) *AssetGroup
 		opt(query)
 	}
 	_q.withWebhooks = query
+	return _q
+}
+
+// WithEndpoints tells the query-builder to eager-load the nodes that are connected to
+// the "endpoints" edge. The optional arguments are used to configure the query builder of the edge.
+func (_q *AssetGroupQuery) WithEndpoints(opts ...func(*EndpointQuery)) *AssetGroupQuery {
+	query := (&EndpointClient{config: _q.config}).Query()
+	for _, opt := range opts {
+		opt(query)
+	}
+	_q.withEndpoints = query
 	return _q
 }
 
@@ -492,11 +529,12 @@ func (_q *AssetGroupQuery) sqlAll(ctx context.Context, hooks ...queryHook) ([]*A
 	var (
 		nodes       = []*AssetGroup{}
 		_spec       = _q.querySpec()
-		loadedTypes = [4]bool{
+		loadedTypes = [5]bool{
 			_q.withApplications != nil,
 			_q.withUsers != nil,
 			_q.withAPIKeys != nil,
 			_q.withWebhooks != nil,
+			_q.withEndpoints != nil,
 		}
 	)
 	_spec.ScanValues = func(columns []string) ([]any, error) {
@@ -548,6 +586,13 @@ func (_q *AssetGroupQuery) sqlAll(ctx context.Context, hooks ...queryHook) ([]*A
 			return nil, err
 		}
 	}
+	if query := _q.withEndpoints; query != nil {
+		if err := _q.loadEndpoints(ctx, query, nodes,
+			func(n *AssetGroup) { n.Edges.Endpoints = []*Endpoint{} },
+			func(n *AssetGroup, e *Endpoint) { n.Edges.Endpoints = append(n.Edges.Endpoints, e) }); err != nil {
+			return nil, err
+		}
+	}
 	for name, query := range _q.withNamedApplications {
 		if err := _q.loadApplications(ctx, query, nodes,
 			func(n *AssetGroup) { n.appendNamedApplications(name) },
@@ -573,6 +618,13 @@ func (_q *AssetGroupQuery) sqlAll(ctx context.Context, hooks ...queryHook) ([]*A
 		if err := _q.loadWebhooks(ctx, query, nodes,
 			func(n *AssetGroup) { n.appendNamedWebhooks(name) },
 			func(n *AssetGroup, e *Webhook) { n.appendNamedWebhooks(name, e) }); err != nil {
+			return nil, err
+		}
+	}
+	for name, query := range _q.withNamedEndpoints {
+		if err := _q.loadEndpoints(ctx, query, nodes,
+			func(n *AssetGroup) { n.appendNamedEndpoints(name) },
+			func(n *AssetGroup, e *Endpoint) { n.appendNamedEndpoints(name, e) }); err != nil {
 			return nil, err
 		}
 	}
@@ -797,6 +849,67 @@ func (_q *AssetGroupQuery) loadWebhooks(ctx context.Context, query *WebhookQuery
 	}
 	return nil
 }
+func (_q *AssetGroupQuery) loadEndpoints(ctx context.Context, query *EndpointQuery, nodes []*AssetGroup, init func(*AssetGroup), assign func(*AssetGroup, *Endpoint)) error {
+	edgeIDs := make([]driver.Value, len(nodes))
+	byID := make(map[string]*AssetGroup)
+	nids := make(map[string]map[*AssetGroup]struct{})
+	for i, node := range nodes {
+		edgeIDs[i] = node.ID
+		byID[node.ID] = node
+		if init != nil {
+			init(node)
+		}
+	}
+	query.Where(func(s *sql.Selector) {
+		joinT := sql.Table(assetgroup.EndpointsTable)
+		s.Join(joinT).On(s.C(endpoint.FieldID), joinT.C(assetgroup.EndpointsPrimaryKey[0]))
+		s.Where(sql.InValues(joinT.C(assetgroup.EndpointsPrimaryKey[1]), edgeIDs...))
+		columns := s.SelectedColumns()
+		s.Select(joinT.C(assetgroup.EndpointsPrimaryKey[1]))
+		s.AppendSelect(columns...)
+		s.SetDistinct(false)
+	})
+	if err := query.prepareQuery(ctx); err != nil {
+		return err
+	}
+	qr := QuerierFunc(func(ctx context.Context, q Query) (Value, error) {
+		return query.sqlAll(ctx, func(_ context.Context, spec *sqlgraph.QuerySpec) {
+			assign := spec.Assign
+			values := spec.ScanValues
+			spec.ScanValues = func(columns []string) ([]any, error) {
+				values, err := values(columns[1:])
+				if err != nil {
+					return nil, err
+				}
+				return append([]any{new(sql.NullString)}, values...), nil
+			}
+			spec.Assign = func(columns []string, values []any) error {
+				outValue := values[0].(*sql.NullString).String
+				inValue := values[1].(*sql.NullString).String
+				if nids[inValue] == nil {
+					nids[inValue] = map[*AssetGroup]struct{}{byID[outValue]: {}}
+					return assign(columns[1:], values[1:])
+				}
+				nids[inValue][byID[outValue]] = struct{}{}
+				return nil
+			}
+		})
+	})
+	neighbors, err := withInterceptors[[]*Endpoint](ctx, query, qr, query.inters)
+	if err != nil {
+		return err
+	}
+	for _, n := range neighbors {
+		nodes, ok := nids[n.ID]
+		if !ok {
+			return fmt.Errorf(`unexpected "endpoints" node returned %v`, n.ID)
+		}
+		for kn := range nodes {
+			assign(kn, n)
+		}
+	}
+	return nil
+}
 
 func (_q *AssetGroupQuery) sqlCount(ctx context.Context) (int, error) {
 	_spec := _q.querySpec()
@@ -935,6 +1048,20 @@ func (_q *AssetGroupQuery) WithNamedWebhooks(name string, opts ...func(*WebhookQ
 		_q.withNamedWebhooks = make(map[string]*WebhookQuery)
 	}
 	_q.withNamedWebhooks[name] = query
+	return _q
+}
+
+// WithNamedEndpoints tells the query-builder to eager-load the nodes that are connected to the "endpoints"
+// edge with the given name. The optional arguments are used to configure the query builder of the edge.
+func (_q *AssetGroupQuery) WithNamedEndpoints(name string, opts ...func(*EndpointQuery)) *AssetGroupQuery {
+	query := (&EndpointClient{config: _q.config}).Query()
+	for _, opt := range opts {
+		opt(query)
+	}
+	if _q.withNamedEndpoints == nil {
+		_q.withNamedEndpoints = make(map[string]*EndpointQuery)
+	}
+	_q.withNamedEndpoints[name] = query
 	return _q
 }
 

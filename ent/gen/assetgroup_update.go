@@ -16,6 +16,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/apikey"
 	"github.com/hookyard/hookyard/ent/gen/application"
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
+	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/predicate"
 	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
@@ -146,6 +147,21 @@ func (_u *AssetGroupUpdate) AddWebhooks(v ...*Webhook) *AssetGroupUpdate {
 	return _u.AddWebhookIDs(ids...)
 }
 
+// AddEndpointIDs adds the "endpoints" edge to the Endpoint entity by IDs.
+func (_u *AssetGroupUpdate) AddEndpointIDs(ids ...string) *AssetGroupUpdate {
+	_u.mutation.AddEndpointIDs(ids...)
+	return _u
+}
+
+// AddEndpoints adds the "endpoints" edges to the Endpoint entity.
+func (_u *AssetGroupUpdate) AddEndpoints(v ...*Endpoint) *AssetGroupUpdate {
+	ids := make([]string, len(v))
+	for i := range v {
+		ids[i] = v[i].ID
+	}
+	return _u.AddEndpointIDs(ids...)
+}
+
 // Mutation returns the AssetGroupMutation object of the builder.
 func (_u *AssetGroupUpdate) Mutation() *AssetGroupMutation {
 	return _u.mutation
@@ -233,6 +249,27 @@ func (_u *AssetGroupUpdate) RemoveWebhooks(v ...*Webhook) *AssetGroupUpdate {
 		ids[i] = v[i].ID
 	}
 	return _u.RemoveWebhookIDs(ids...)
+}
+
+// ClearEndpoints clears all "endpoints" edges to the Endpoint entity.
+func (_u *AssetGroupUpdate) ClearEndpoints() *AssetGroupUpdate {
+	_u.mutation.ClearEndpoints()
+	return _u
+}
+
+// RemoveEndpointIDs removes the "endpoints" edge to Endpoint entities by IDs.
+func (_u *AssetGroupUpdate) RemoveEndpointIDs(ids ...string) *AssetGroupUpdate {
+	_u.mutation.RemoveEndpointIDs(ids...)
+	return _u
+}
+
+// RemoveEndpoints removes "endpoints" edges to Endpoint entities.
+func (_u *AssetGroupUpdate) RemoveEndpoints(v ...*Endpoint) *AssetGroupUpdate {
+	ids := make([]string, len(v))
+	for i := range v {
+		ids[i] = v[i].ID
+	}
+	return _u.RemoveEndpointIDs(ids...)
 }
 
 // Save executes the query and returns the number of nodes affected by the update operation.
@@ -504,6 +541,51 @@ func (_u *AssetGroupUpdate) sqlSave(ctx context.Context) (_node int, err error) 
 		}
 		_spec.Edges.Add = append(_spec.Edges.Add, edge)
 	}
+	if _u.mutation.EndpointsCleared() {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2M,
+			Inverse: true,
+			Table:   assetgroup.EndpointsTable,
+			Columns: assetgroup.EndpointsPrimaryKey,
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(endpoint.FieldID, field.TypeString),
+			},
+		}
+		_spec.Edges.Clear = append(_spec.Edges.Clear, edge)
+	}
+	if nodes := _u.mutation.RemovedEndpointsIDs(); len(nodes) > 0 && !_u.mutation.EndpointsCleared() {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2M,
+			Inverse: true,
+			Table:   assetgroup.EndpointsTable,
+			Columns: assetgroup.EndpointsPrimaryKey,
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(endpoint.FieldID, field.TypeString),
+			},
+		}
+		for _, k := range nodes {
+			edge.Target.Nodes = append(edge.Target.Nodes, k)
+		}
+		_spec.Edges.Clear = append(_spec.Edges.Clear, edge)
+	}
+	if nodes := _u.mutation.EndpointsIDs(); len(nodes) > 0 {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2M,
+			Inverse: true,
+			Table:   assetgroup.EndpointsTable,
+			Columns: assetgroup.EndpointsPrimaryKey,
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(endpoint.FieldID, field.TypeString),
+			},
+		}
+		for _, k := range nodes {
+			edge.Target.Nodes = append(edge.Target.Nodes, k)
+		}
+		_spec.Edges.Add = append(_spec.Edges.Add, edge)
+	}
 	if _node, err = sqlgraph.UpdateNodes(ctx, _u.driver, _spec); err != nil {
 		if _, ok := err.(*sqlgraph.NotFoundError); ok {
 			err = &NotFoundError{assetgroup.Label}
@@ -636,6 +718,21 @@ func (_u *AssetGroupUpdateOne) AddWebhooks(v ...*Webhook) *AssetGroupUpdateOne {
 	return _u.AddWebhookIDs(ids...)
 }
 
+// AddEndpointIDs adds the "endpoints" edge to the Endpoint entity by IDs.
+func (_u *AssetGroupUpdateOne) AddEndpointIDs(ids ...string) *AssetGroupUpdateOne {
+	_u.mutation.AddEndpointIDs(ids...)
+	return _u
+}
+
+// AddEndpoints adds the "endpoints" edges to the Endpoint entity.
+func (_u *AssetGroupUpdateOne) AddEndpoints(v ...*Endpoint) *AssetGroupUpdateOne {
+	ids := make([]string, len(v))
+	for i := range v {
+		ids[i] = v[i].ID
+	}
+	return _u.AddEndpointIDs(ids...)
+}
+
 // Mutation returns the AssetGroupMutation object of the builder.
 func (_u *AssetGroupUpdateOne) Mutation() *AssetGroupMutation {
 	return _u.mutation
@@ -723,6 +820,27 @@ func (_u *AssetGroupUpdateOne) RemoveWebhooks(v ...*Webhook) *AssetGroupUpdateOn
 		ids[i] = v[i].ID
 	}
 	return _u.RemoveWebhookIDs(ids...)
+}
+
+// ClearEndpoints clears all "endpoints" edges to the Endpoint entity.
+func (_u *AssetGroupUpdateOne) ClearEndpoints() *AssetGroupUpdateOne {
+	_u.mutation.ClearEndpoints()
+	return _u
+}
+
+// RemoveEndpointIDs removes the "endpoints" edge to Endpoint entities by IDs.
+func (_u *AssetGroupUpdateOne) RemoveEndpointIDs(ids ...string) *AssetGroupUpdateOne {
+	_u.mutation.RemoveEndpointIDs(ids...)
+	return _u
+}
+
+// RemoveEndpoints removes "endpoints" edges to Endpoint entities.
+func (_u *AssetGroupUpdateOne) RemoveEndpoints(v ...*Endpoint) *AssetGroupUpdateOne {
+	ids := make([]string, len(v))
+	for i := range v {
+		ids[i] = v[i].ID
+	}
+	return _u.RemoveEndpointIDs(ids...)
 }
 
 // Where appends a list predicates to the AssetGroupUpdate builder.
@@ -1017,6 +1135,51 @@ func (_u *AssetGroupUpdateOne) sqlSave(ctx context.Context) (_node *AssetGroup, 
 			Bidi:    false,
 			Target: &sqlgraph.EdgeTarget{
 				IDSpec: sqlgraph.NewFieldSpec(webhook.FieldID, field.TypeString),
+			},
+		}
+		for _, k := range nodes {
+			edge.Target.Nodes = append(edge.Target.Nodes, k)
+		}
+		_spec.Edges.Add = append(_spec.Edges.Add, edge)
+	}
+	if _u.mutation.EndpointsCleared() {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2M,
+			Inverse: true,
+			Table:   assetgroup.EndpointsTable,
+			Columns: assetgroup.EndpointsPrimaryKey,
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(endpoint.FieldID, field.TypeString),
+			},
+		}
+		_spec.Edges.Clear = append(_spec.Edges.Clear, edge)
+	}
+	if nodes := _u.mutation.RemovedEndpointsIDs(); len(nodes) > 0 && !_u.mutation.EndpointsCleared() {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2M,
+			Inverse: true,
+			Table:   assetgroup.EndpointsTable,
+			Columns: assetgroup.EndpointsPrimaryKey,
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(endpoint.FieldID, field.TypeString),
+			},
+		}
+		for _, k := range nodes {
+			edge.Target.Nodes = append(edge.Target.Nodes, k)
+		}
+		_spec.Edges.Clear = append(_spec.Edges.Clear, edge)
+	}
+	if nodes := _u.mutation.EndpointsIDs(); len(nodes) > 0 {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2M,
+			Inverse: true,
+			Table:   assetgroup.EndpointsTable,
+			Columns: assetgroup.EndpointsPrimaryKey,
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(endpoint.FieldID, field.TypeString),
 			},
 		}
 		for _, k := range nodes {

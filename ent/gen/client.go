@@ -18,6 +18,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/apikey"
 	"github.com/hookyard/hookyard/ent/gen/application"
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
+	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
 	"github.com/hookyard/hookyard/ent/gen/organization"
@@ -43,6 +44,8 @@ type Client struct {
 	Application *ApplicationClient
 	// AssetGroup is the client for interacting with the AssetGroup builders.
 	AssetGroup *AssetGroupClient
+	// CustomRole is the client for interacting with the CustomRole builders.
+	CustomRole *CustomRoleClient
 	// Endpoint is the client for interacting with the Endpoint builders.
 	Endpoint *EndpointClient
 	// Finding is the client for interacting with the Finding builders.
@@ -77,6 +80,7 @@ func (c *Client) init() {
 	c.APIKey = NewAPIKeyClient(c.config)
 	c.Application = NewApplicationClient(c.config)
 	c.AssetGroup = NewAssetGroupClient(c.config)
+	c.CustomRole = NewCustomRoleClient(c.config)
 	c.Endpoint = NewEndpointClient(c.config)
 	c.Finding = NewFindingClient(c.config)
 	c.Organization = NewOrganizationClient(c.config)
@@ -182,6 +186,7 @@ func (c *Client) Tx(ctx context.Context) (*Tx, error) {
 		APIKey:       NewAPIKeyClient(cfg),
 		Application:  NewApplicationClient(cfg),
 		AssetGroup:   NewAssetGroupClient(cfg),
+		CustomRole:   NewCustomRoleClient(cfg),
 		Endpoint:     NewEndpointClient(cfg),
 		Finding:      NewFindingClient(cfg),
 		Organization: NewOrganizationClient(cfg),
@@ -214,6 +219,7 @@ func (c *Client) BeginTx(ctx context.Context, opts *sql.TxOptions) (*Tx, error) 
 		APIKey:       NewAPIKeyClient(cfg),
 		Application:  NewApplicationClient(cfg),
 		AssetGroup:   NewAssetGroupClient(cfg),
+		CustomRole:   NewCustomRoleClient(cfg),
 		Endpoint:     NewEndpointClient(cfg),
 		Finding:      NewFindingClient(cfg),
 		Organization: NewOrganizationClient(cfg),
@@ -253,8 +259,9 @@ func (c *Client) Close() error {
 // In order to add hooks to a specific client, call: `client.Node.Use(...)`.
 func (c *Client) Use(hooks ...Hook) {
 	for _, n := range []interface{ Use(...Hook) }{
-		c.APIKey, c.Application, c.AssetGroup, c.Endpoint, c.Finding, c.Organization,
-		c.Report, c.Scan, c.SigningKey, c.Source, c.Ticket, c.User, c.Webhook,
+		c.APIKey, c.Application, c.AssetGroup, c.CustomRole, c.Endpoint, c.Finding,
+		c.Organization, c.Report, c.Scan, c.SigningKey, c.Source, c.Ticket, c.User,
+		c.Webhook,
 	} {
 		n.Use(hooks...)
 	}
@@ -264,8 +271,9 @@ func (c *Client) Use(hooks ...Hook) {
 // In order to add interceptors to a specific client, call: `client.Node.Intercept(...)`.
 func (c *Client) Intercept(interceptors ...Interceptor) {
 	for _, n := range []interface{ Intercept(...Interceptor) }{
-		c.APIKey, c.Application, c.AssetGroup, c.Endpoint, c.Finding, c.Organization,
-		c.Report, c.Scan, c.SigningKey, c.Source, c.Ticket, c.User, c.Webhook,
+		c.APIKey, c.Application, c.AssetGroup, c.CustomRole, c.Endpoint, c.Finding,
+		c.Organization, c.Report, c.Scan, c.SigningKey, c.Source, c.Ticket, c.User,
+		c.Webhook,
 	} {
 		n.Intercept(interceptors...)
 	}
@@ -280,6 +288,8 @@ func (c *Client) Mutate(ctx context.Context, m Mutation) (Value, error) {
 		return c.Application.mutate(ctx, m)
 	case *AssetGroupMutation:
 		return c.AssetGroup.mutate(ctx, m)
+	case *CustomRoleMutation:
+		return c.CustomRole.mutate(ctx, m)
 	case *EndpointMutation:
 		return c.Endpoint.mutate(ctx, m)
 	case *FindingMutation:
@@ -411,6 +421,22 @@ func (c *APIKeyClient) GetX(ctx context.Context, id string) *APIKey {
 		panic(err)
 	}
 	return obj
+}
+
+// QueryCustomRole queries the custom_role edge of a APIKey.
+func (c *APIKeyClient) QueryCustomRole(_m *APIKey) *CustomRoleQuery {
+	query := (&CustomRoleClient{config: c.config}).Query()
+	query.path = func(context.Context) (fromV *sql.Selector, _ error) {
+		id := _m.ID
+		step := sqlgraph.NewStep(
+			sqlgraph.From(apikey.Table, apikey.FieldID, id),
+			sqlgraph.To(customrole.Table, customrole.FieldID),
+			sqlgraph.Edge(sqlgraph.M2O, false, apikey.CustomRoleTable, apikey.CustomRoleColumn),
+		)
+		fromV = sqlgraph.Neighbors(_m.driver.Dialect(), step)
+		return fromV, nil
+	}
+	return query
 }
 
 // QueryGroups queries the groups edge of a APIKey.
@@ -809,6 +835,22 @@ func (c *AssetGroupClient) QueryWebhooks(_m *AssetGroup) *WebhookQuery {
 	return query
 }
 
+// QueryEndpoints queries the endpoints edge of a AssetGroup.
+func (c *AssetGroupClient) QueryEndpoints(_m *AssetGroup) *EndpointQuery {
+	query := (&EndpointClient{config: c.config}).Query()
+	query.path = func(context.Context) (fromV *sql.Selector, _ error) {
+		id := _m.ID
+		step := sqlgraph.NewStep(
+			sqlgraph.From(assetgroup.Table, assetgroup.FieldID, id),
+			sqlgraph.To(endpoint.Table, endpoint.FieldID),
+			sqlgraph.Edge(sqlgraph.M2M, true, assetgroup.EndpointsTable, assetgroup.EndpointsPrimaryKey...),
+		)
+		fromV = sqlgraph.Neighbors(_m.driver.Dialect(), step)
+		return fromV, nil
+	}
+	return query
+}
+
 // Hooks returns the client hooks.
 func (c *AssetGroupClient) Hooks() []Hook {
 	hooks := c.hooks.AssetGroup
@@ -832,6 +874,172 @@ func (c *AssetGroupClient) mutate(ctx context.Context, m *AssetGroupMutation) (V
 		return (&AssetGroupDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
 	default:
 		return nil, fmt.Errorf("gen: unknown AssetGroup mutation op: %q", m.Op())
+	}
+}
+
+// CustomRoleClient is a client for the CustomRole schema.
+type CustomRoleClient struct {
+	config
+}
+
+// NewCustomRoleClient returns a client for the CustomRole from the given config.
+func NewCustomRoleClient(c config) *CustomRoleClient {
+	return &CustomRoleClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `customrole.Hooks(f(g(h())))`.
+func (c *CustomRoleClient) Use(hooks ...Hook) {
+	c.hooks.CustomRole = append(c.hooks.CustomRole, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `customrole.Intercept(f(g(h())))`.
+func (c *CustomRoleClient) Intercept(interceptors ...Interceptor) {
+	c.inters.CustomRole = append(c.inters.CustomRole, interceptors...)
+}
+
+// Create returns a builder for creating a CustomRole entity.
+func (c *CustomRoleClient) Create() *CustomRoleCreate {
+	mutation := newCustomRoleMutation(c.config, OpCreate)
+	return &CustomRoleCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of CustomRole entities.
+func (c *CustomRoleClient) CreateBulk(builders ...*CustomRoleCreate) *CustomRoleCreateBulk {
+	return &CustomRoleCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *CustomRoleClient) MapCreateBulk(slice any, setFunc func(*CustomRoleCreate, int)) *CustomRoleCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &CustomRoleCreateBulk{err: fmt.Errorf("calling to CustomRoleClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*CustomRoleCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &CustomRoleCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for CustomRole.
+func (c *CustomRoleClient) Update() *CustomRoleUpdate {
+	mutation := newCustomRoleMutation(c.config, OpUpdate)
+	return &CustomRoleUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *CustomRoleClient) UpdateOne(_m *CustomRole) *CustomRoleUpdateOne {
+	mutation := newCustomRoleMutation(c.config, OpUpdateOne, withCustomRole(_m))
+	return &CustomRoleUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *CustomRoleClient) UpdateOneID(id string) *CustomRoleUpdateOne {
+	mutation := newCustomRoleMutation(c.config, OpUpdateOne, withCustomRoleID(id))
+	return &CustomRoleUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for CustomRole.
+func (c *CustomRoleClient) Delete() *CustomRoleDelete {
+	mutation := newCustomRoleMutation(c.config, OpDelete)
+	return &CustomRoleDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *CustomRoleClient) DeleteOne(_m *CustomRole) *CustomRoleDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *CustomRoleClient) DeleteOneID(id string) *CustomRoleDeleteOne {
+	builder := c.Delete().Where(customrole.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &CustomRoleDeleteOne{builder}
+}
+
+// Query returns a query builder for CustomRole.
+func (c *CustomRoleClient) Query() *CustomRoleQuery {
+	return &CustomRoleQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeCustomRole},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a CustomRole entity by its id.
+func (c *CustomRoleClient) Get(ctx context.Context, id string) (*CustomRole, error) {
+	return c.Query().Where(customrole.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *CustomRoleClient) GetX(ctx context.Context, id string) *CustomRole {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// QueryUsers queries the users edge of a CustomRole.
+func (c *CustomRoleClient) QueryUsers(_m *CustomRole) *UserQuery {
+	query := (&UserClient{config: c.config}).Query()
+	query.path = func(context.Context) (fromV *sql.Selector, _ error) {
+		id := _m.ID
+		step := sqlgraph.NewStep(
+			sqlgraph.From(customrole.Table, customrole.FieldID, id),
+			sqlgraph.To(user.Table, user.FieldID),
+			sqlgraph.Edge(sqlgraph.O2M, true, customrole.UsersTable, customrole.UsersColumn),
+		)
+		fromV = sqlgraph.Neighbors(_m.driver.Dialect(), step)
+		return fromV, nil
+	}
+	return query
+}
+
+// QueryAPIKeys queries the api_keys edge of a CustomRole.
+func (c *CustomRoleClient) QueryAPIKeys(_m *CustomRole) *APIKeyQuery {
+	query := (&APIKeyClient{config: c.config}).Query()
+	query.path = func(context.Context) (fromV *sql.Selector, _ error) {
+		id := _m.ID
+		step := sqlgraph.NewStep(
+			sqlgraph.From(customrole.Table, customrole.FieldID, id),
+			sqlgraph.To(apikey.Table, apikey.FieldID),
+			sqlgraph.Edge(sqlgraph.O2M, true, customrole.APIKeysTable, customrole.APIKeysColumn),
+		)
+		fromV = sqlgraph.Neighbors(_m.driver.Dialect(), step)
+		return fromV, nil
+	}
+	return query
+}
+
+// Hooks returns the client hooks.
+func (c *CustomRoleClient) Hooks() []Hook {
+	hooks := c.hooks.CustomRole
+	return append(hooks[:len(hooks):len(hooks)], customrole.Hooks[:]...)
+}
+
+// Interceptors returns the client interceptors.
+func (c *CustomRoleClient) Interceptors() []Interceptor {
+	return c.inters.CustomRole
+}
+
+func (c *CustomRoleClient) mutate(ctx context.Context, m *CustomRoleMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&CustomRoleCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&CustomRoleUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&CustomRoleUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&CustomRoleDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("gen: unknown CustomRole mutation op: %q", m.Op())
 	}
 }
 
@@ -952,6 +1160,22 @@ func (c *EndpointClient) QueryAssetGroup(_m *Endpoint) *AssetGroupQuery {
 			sqlgraph.From(endpoint.Table, endpoint.FieldID, id),
 			sqlgraph.To(assetgroup.Table, assetgroup.FieldID),
 			sqlgraph.Edge(sqlgraph.M2O, false, endpoint.AssetGroupTable, endpoint.AssetGroupColumn),
+		)
+		fromV = sqlgraph.Neighbors(_m.driver.Dialect(), step)
+		return fromV, nil
+	}
+	return query
+}
+
+// QuerySharedGroups queries the shared_groups edge of a Endpoint.
+func (c *EndpointClient) QuerySharedGroups(_m *Endpoint) *AssetGroupQuery {
+	query := (&AssetGroupClient{config: c.config}).Query()
+	query.path = func(context.Context) (fromV *sql.Selector, _ error) {
+		id := _m.ID
+		step := sqlgraph.NewStep(
+			sqlgraph.From(endpoint.Table, endpoint.FieldID, id),
+			sqlgraph.To(assetgroup.Table, assetgroup.FieldID),
+			sqlgraph.Edge(sqlgraph.M2M, false, endpoint.SharedGroupsTable, endpoint.SharedGroupsPrimaryKey...),
 		)
 		fromV = sqlgraph.Neighbors(_m.driver.Dialect(), step)
 		return fromV, nil
@@ -2191,6 +2415,22 @@ func (c *UserClient) GetX(ctx context.Context, id string) *User {
 	return obj
 }
 
+// QueryCustomRole queries the custom_role edge of a User.
+func (c *UserClient) QueryCustomRole(_m *User) *CustomRoleQuery {
+	query := (&CustomRoleClient{config: c.config}).Query()
+	query.path = func(context.Context) (fromV *sql.Selector, _ error) {
+		id := _m.ID
+		step := sqlgraph.NewStep(
+			sqlgraph.From(user.Table, user.FieldID, id),
+			sqlgraph.To(customrole.Table, customrole.FieldID),
+			sqlgraph.Edge(sqlgraph.M2O, false, user.CustomRoleTable, user.CustomRoleColumn),
+		)
+		fromV = sqlgraph.Neighbors(_m.driver.Dialect(), step)
+		return fromV, nil
+	}
+	return query
+}
+
 // QueryGroups queries the groups edge of a User.
 func (c *UserClient) QueryGroups(_m *User) *AssetGroupQuery {
 	query := (&AssetGroupClient{config: c.config}).Query()
@@ -2357,6 +2597,22 @@ func (c *WebhookClient) QueryAssetGroup(_m *Webhook) *AssetGroupQuery {
 	return query
 }
 
+// QueryOwner queries the owner edge of a Webhook.
+func (c *WebhookClient) QueryOwner(_m *Webhook) *UserQuery {
+	query := (&UserClient{config: c.config}).Query()
+	query.path = func(context.Context) (fromV *sql.Selector, _ error) {
+		id := _m.ID
+		step := sqlgraph.NewStep(
+			sqlgraph.From(webhook.Table, webhook.FieldID, id),
+			sqlgraph.To(user.Table, user.FieldID),
+			sqlgraph.Edge(sqlgraph.M2O, false, webhook.OwnerTable, webhook.OwnerColumn),
+		)
+		fromV = sqlgraph.Neighbors(_m.driver.Dialect(), step)
+		return fromV, nil
+	}
+	return query
+}
+
 // QueryEndpoint queries the endpoint edge of a Webhook.
 func (c *WebhookClient) QueryEndpoint(_m *Webhook) *EndpointQuery {
 	query := (&EndpointClient{config: c.config}).Query()
@@ -2450,12 +2706,12 @@ func (c *WebhookClient) mutate(ctx context.Context, m *WebhookMutation) (Value, 
 // hooks and interceptors per client, for fast access.
 type (
 	hooks struct {
-		APIKey, Application, AssetGroup, Endpoint, Finding, Organization, Report, Scan,
-		SigningKey, Source, Ticket, User, Webhook []ent.Hook
+		APIKey, Application, AssetGroup, CustomRole, Endpoint, Finding, Organization,
+		Report, Scan, SigningKey, Source, Ticket, User, Webhook []ent.Hook
 	}
 	inters struct {
-		APIKey, Application, AssetGroup, Endpoint, Finding, Organization, Report, Scan,
-		SigningKey, Source, Ticket, User, Webhook []ent.Interceptor
+		APIKey, Application, AssetGroup, CustomRole, Endpoint, Finding, Organization,
+		Report, Scan, SigningKey, Source, Ticket, User, Webhook []ent.Interceptor
 	}
 )
 

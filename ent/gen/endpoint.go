@@ -61,11 +61,15 @@ type Endpoint struct {
 type EndpointEdges struct {
 	// The asset group that it belongs to. Null: the organization.
 	AssetGroup *AssetGroup `json:"asset_group,omitempty"`
+	// Other asset groups whose webhooks may use it, too.
+	SharedGroups []*AssetGroup `json:"shared_groups,omitempty"`
 	// loadedTypes holds the information for reporting if a
 	// type was loaded (or requested) in eager-loading or not.
-	loadedTypes [1]bool
+	loadedTypes [2]bool
 	// totalCount holds the count of the edges above.
-	totalCount [1]map[string]int
+	totalCount [2]map[string]int
+
+	namedSharedGroups map[string][]*AssetGroup
 }
 
 // AssetGroupOrErr returns the AssetGroup value or an error if the edge
@@ -77,6 +81,15 @@ func (e EndpointEdges) AssetGroupOrErr() (*AssetGroup, error) {
 		return nil, &NotFoundError{label: assetgroup.Label}
 	}
 	return nil, &NotLoadedError{edge: "asset_group"}
+}
+
+// SharedGroupsOrErr returns the SharedGroups value or an error if the edge
+// was not loaded in eager-loading.
+func (e EndpointEdges) SharedGroupsOrErr() ([]*AssetGroup, error) {
+	if e.loadedTypes[1] {
+		return e.SharedGroups, nil
+	}
+	return nil, &NotLoadedError{edge: "shared_groups"}
 }
 
 // scanValues returns the types for scanning values from sql.Rows.
@@ -230,6 +243,11 @@ func (_m *Endpoint) QueryAssetGroup() *AssetGroupQuery {
 	return NewEndpointClient(_m.config).QueryAssetGroup(_m)
 }
 
+// QuerySharedGroups queries the "shared_groups" edge of the Endpoint entity.
+func (_m *Endpoint) QuerySharedGroups() *AssetGroupQuery {
+	return NewEndpointClient(_m.config).QuerySharedGroups(_m)
+}
+
 // Update returns a builder for updating this Endpoint.
 // Note that you need to call Endpoint.Unwrap() before calling this method if this Endpoint
 // was returned from a transaction, and the transaction was committed or rolled back.
@@ -300,6 +318,30 @@ func (_m *Endpoint) String() string {
 	builder.WriteString(fmt.Sprintf("%v", _m.Revision))
 	builder.WriteByte(')')
 	return builder.String()
+}
+
+// NamedSharedGroups returns the SharedGroups named value or an error if the edge was not
+// loaded in eager-loading with this name.
+func (_m *Endpoint) NamedSharedGroups(name string) ([]*AssetGroup, error) {
+	if _m.Edges.namedSharedGroups == nil {
+		return nil, &NotLoadedError{edge: name}
+	}
+	nodes, ok := _m.Edges.namedSharedGroups[name]
+	if !ok {
+		return nil, &NotLoadedError{edge: name}
+	}
+	return nodes, nil
+}
+
+func (_m *Endpoint) appendNamedSharedGroups(name string, edges ...*AssetGroup) {
+	if _m.Edges.namedSharedGroups == nil {
+		_m.Edges.namedSharedGroups = make(map[string][]*AssetGroup)
+	}
+	if len(edges) == 0 {
+		_m.Edges.namedSharedGroups[name] = []*AssetGroup{}
+	} else {
+		_m.Edges.namedSharedGroups[name] = append(_m.Edges.namedSharedGroups[name], edges...)
+	}
 }
 
 // Endpoints is a parsable slice of Endpoint.

@@ -195,6 +195,21 @@ func (_c *EndpointCreate) SetAssetGroup(v *AssetGroup) *EndpointCreate {
 	return _c.SetAssetGroupID(v.ID)
 }
 
+// AddSharedGroupIDs adds the "shared_groups" edge to the AssetGroup entity by IDs.
+func (_c *EndpointCreate) AddSharedGroupIDs(ids ...string) *EndpointCreate {
+	_c.mutation.AddSharedGroupIDs(ids...)
+	return _c
+}
+
+// AddSharedGroups adds the "shared_groups" edges to the AssetGroup entity.
+func (_c *EndpointCreate) AddSharedGroups(v ...*AssetGroup) *EndpointCreate {
+	ids := make([]string, len(v))
+	for i := range v {
+		ids[i] = v[i].ID
+	}
+	return _c.AddSharedGroupIDs(ids...)
+}
+
 // Mutation returns the EndpointMutation object of the builder.
 func (_c *EndpointCreate) Mutation() *EndpointMutation {
 	return _c.mutation
@@ -454,6 +469,22 @@ func (_c *EndpointCreate) createSpec() (*Endpoint, *sqlgraph.CreateSpec) {
 			edge.Target.Nodes = append(edge.Target.Nodes, k)
 		}
 		_node.AssetGroupID = &nodes[0]
+		_spec.Edges = append(_spec.Edges, edge)
+	}
+	if nodes := _c.mutation.SharedGroupsIDs(); len(nodes) > 0 {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2M,
+			Inverse: false,
+			Table:   endpoint.SharedGroupsTable,
+			Columns: endpoint.SharedGroupsPrimaryKey,
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(assetgroup.FieldID, field.TypeString),
+			},
+		}
+		for _, k := range nodes {
+			edge.Target.Nodes = append(edge.Target.Nodes, k)
+		}
 		_spec.Edges = append(_spec.Edges, edge)
 	}
 	return _node, _spec

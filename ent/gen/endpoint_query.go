@@ -4,6 +4,7 @@ package gen
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"math"
@@ -20,13 +21,15 @@ import (
 // EndpointQuery is the builder for querying Endpoint entities.
 type EndpointQuery struct {
 	config
-	ctx            *QueryContext
-	order          []endpoint.OrderOption
-	inters         []Interceptor
-	predicates     []predicate.Endpoint
-	withAssetGroup *AssetGroupQuery
-	modifiers      []func(*sql.Selector)
-	loadTotal      []func(context.Context, []*Endpoint) error
+	ctx                   *QueryContext
+	order                 []endpoint.OrderOption
+	inters                []Interceptor
+	predicates            []predicate.Endpoint
+	withAssetGroup        *AssetGroupQuery
+	withSharedGroups      *AssetGroupQuery
+	modifiers             []func(*sql.Selector)
+	loadTotal             []func(context.Context, []*Endpoint) error
+	withNamedSharedGroups map[string]*AssetGroupQuery
 	// intermediate query (i.e. traversal path).
 	sql  *sql.Selector
 	path func(context.Context) (*sql.Selector, error)
@@ -78,6 +81,28 @@ func (_q *EndpointQuery) QueryAssetGroup() *AssetGroupQuery {
 			sqlgraph.From(endpoint.Table, endpoint.FieldID, selector),
 			sqlgraph.To(assetgroup.Table, assetgroup.FieldID),
 			sqlgraph.Edge(sqlgraph.M2O, false, endpoint.AssetGroupTable, endpoint.AssetGroupColumn),
+		)
+		fromU = sqlgraph.SetNeighbors(_q.driver.Dialect(), step)
+		return fromU, nil
+	}
+	return query
+}
+
+// QuerySharedGroups chains the current query on the "shared_groups" edge.
+func (_q *EndpointQuery) QuerySharedGroups() *AssetGroupQuery {
+	query := (&AssetGroupClient{config: _q.config}).Query()
+	query.path = func(ctx context.Context) (fromU *sql.Selector, err error) {
+		if err := _q.prepareQuery(ctx); err != nil {
+			return nil, err
+		}
+		selector := _q.sqlQuery(ctx)
+		if err := selector.Err(); err != nil {
+			return nil, err
+		}
+		step := sqlgraph.NewStep(
+			sqlgraph.From(endpoint.Table, endpoint.FieldID, selector),
+			sqlgraph.To(assetgroup.Table, assetgroup.FieldID),
+			sqlgraph.Edge(sqlgraph.M2M, false, endpoint.SharedGroupsTable, endpoint.SharedGroupsPrimaryKey...),
 		)
 		fromU = sqlgraph.SetNeighbors(_q.driver.Dialect(), step)
 		return fromU, nil
@@ -272,12 +297,13 @@ func (_q *EndpointQuery) Clone() *EndpointQuery {
 		return nil
 	}
 	return &EndpointQuery{
-		config:         _q.config,
-		ctx:            _q.ctx.Clone(),
-		order:          append([]endpoint.OrderOption{}, _q.order...),
-		inters:         append([]Interceptor{}, _q.inters...),
-		predicates:     append([]predicate.Endpoint{}, _q.predicates...),
-		withAssetGroup: _q.withAssetGroup.Clone(),
+		config:           _q.config,
+		ctx:              _q.ctx.Clone(),
+		order:            append([]endpoint.OrderOption{}, _q.order...),
+		inters:           append([]Interceptor{}, _q.inters...),
+		predicates:       append([]predicate.Endpoint{}, _q.predicates...),
+		withAssetGroup:   _q.withAssetGroup.Clone(),
+		withSharedGroups: _q.withSharedGroups.Clone(),
 		// clone intermediate query.
 		sql:  _q.sql.Clone(),
 		path: _q.path,
@@ -292,6 +318,17 @@ func (_q *EndpointQuery) WithAssetGroup(opts ...func(*AssetGroupQuery)) *Endpoin
 		opt(query)
 	}
 	_q.withAssetGroup = query
+	return _q
+}
+
+// WithSharedGroups tells the query-builder to eager-load the nodes that are connected to
+// the "shared_groups" edge. The optional arguments are used to configure the query builder of the edge.
+func (_q *EndpointQuery) WithSharedGroups(opts ...func(*AssetGroupQuery)) *EndpointQuery {
+	query := (&AssetGroupClient{config: _q.config}).Query()
+	for _, opt := range opts {
+		opt(query)
+	}
+	_q.withSharedGroups = query
 	return _q
 }
 
@@ -379,8 +416,9 @@ func (_q *EndpointQuery) sqlAll(ctx context.Context, hooks ...queryHook) ([]*End
 	var (
 		nodes       = []*Endpoint{}
 		_spec       = _q.querySpec()
-		loadedTypes = [1]bool{
+		loadedTypes = [2]bool{
 			_q.withAssetGroup != nil,
+			_q.withSharedGroups != nil,
 		}
 	)
 	_spec.ScanValues = func(columns []string) ([]any, error) {
@@ -407,6 +445,20 @@ func (_q *EndpointQuery) sqlAll(ctx context.Context, hooks ...queryHook) ([]*End
 	if query := _q.withAssetGroup; query != nil {
 		if err := _q.loadAssetGroup(ctx, query, nodes, nil,
 			func(n *Endpoint, e *AssetGroup) { n.Edges.AssetGroup = e }); err != nil {
+			return nil, err
+		}
+	}
+	if query := _q.withSharedGroups; query != nil {
+		if err := _q.loadSharedGroups(ctx, query, nodes,
+			func(n *Endpoint) { n.Edges.SharedGroups = []*AssetGroup{} },
+			func(n *Endpoint, e *AssetGroup) { n.Edges.SharedGroups = append(n.Edges.SharedGroups, e) }); err != nil {
+			return nil, err
+		}
+	}
+	for name, query := range _q.withNamedSharedGroups {
+		if err := _q.loadSharedGroups(ctx, query, nodes,
+			func(n *Endpoint) { n.appendNamedSharedGroups(name) },
+			func(n *Endpoint, e *AssetGroup) { n.appendNamedSharedGroups(name, e) }); err != nil {
 			return nil, err
 		}
 	}
@@ -446,6 +498,67 @@ func (_q *EndpointQuery) loadAssetGroup(ctx context.Context, query *AssetGroupQu
 		}
 		for i := range nodes {
 			assign(nodes[i], n)
+		}
+	}
+	return nil
+}
+func (_q *EndpointQuery) loadSharedGroups(ctx context.Context, query *AssetGroupQuery, nodes []*Endpoint, init func(*Endpoint), assign func(*Endpoint, *AssetGroup)) error {
+	edgeIDs := make([]driver.Value, len(nodes))
+	byID := make(map[string]*Endpoint)
+	nids := make(map[string]map[*Endpoint]struct{})
+	for i, node := range nodes {
+		edgeIDs[i] = node.ID
+		byID[node.ID] = node
+		if init != nil {
+			init(node)
+		}
+	}
+	query.Where(func(s *sql.Selector) {
+		joinT := sql.Table(endpoint.SharedGroupsTable)
+		s.Join(joinT).On(s.C(assetgroup.FieldID), joinT.C(endpoint.SharedGroupsPrimaryKey[1]))
+		s.Where(sql.InValues(joinT.C(endpoint.SharedGroupsPrimaryKey[0]), edgeIDs...))
+		columns := s.SelectedColumns()
+		s.Select(joinT.C(endpoint.SharedGroupsPrimaryKey[0]))
+		s.AppendSelect(columns...)
+		s.SetDistinct(false)
+	})
+	if err := query.prepareQuery(ctx); err != nil {
+		return err
+	}
+	qr := QuerierFunc(func(ctx context.Context, q Query) (Value, error) {
+		return query.sqlAll(ctx, func(_ context.Context, spec *sqlgraph.QuerySpec) {
+			assign := spec.Assign
+			values := spec.ScanValues
+			spec.ScanValues = func(columns []string) ([]any, error) {
+				values, err := values(columns[1:])
+				if err != nil {
+					return nil, err
+				}
+				return append([]any{new(sql.NullString)}, values...), nil
+			}
+			spec.Assign = func(columns []string, values []any) error {
+				outValue := values[0].(*sql.NullString).String
+				inValue := values[1].(*sql.NullString).String
+				if nids[inValue] == nil {
+					nids[inValue] = map[*Endpoint]struct{}{byID[outValue]: {}}
+					return assign(columns[1:], values[1:])
+				}
+				nids[inValue][byID[outValue]] = struct{}{}
+				return nil
+			}
+		})
+	})
+	neighbors, err := withInterceptors[[]*AssetGroup](ctx, query, qr, query.inters)
+	if err != nil {
+		return err
+	}
+	for _, n := range neighbors {
+		nodes, ok := nids[n.ID]
+		if !ok {
+			return fmt.Errorf(`unexpected "shared_groups" node returned %v`, n.ID)
+		}
+		for kn := range nodes {
+			assign(kn, n)
 		}
 	}
 	return nil
@@ -536,6 +649,20 @@ func (_q *EndpointQuery) sqlQuery(ctx context.Context) *sql.Selector {
 		selector.Limit(*limit)
 	}
 	return selector
+}
+
+// WithNamedSharedGroups tells the query-builder to eager-load the nodes that are connected to the "shared_groups"
+// edge with the given name. The optional arguments are used to configure the query builder of the edge.
+func (_q *EndpointQuery) WithNamedSharedGroups(name string, opts ...func(*AssetGroupQuery)) *EndpointQuery {
+	query := (&AssetGroupClient{config: _q.config}).Query()
+	for _, opt := range opts {
+		opt(query)
+	}
+	if _q.withNamedSharedGroups == nil {
+		_q.withNamedSharedGroups = make(map[string]*AssetGroupQuery)
+	}
+	_q.withNamedSharedGroups[name] = query
+	return _q
 }
 
 // WhereP appends storage-level predicates to the EndpointQuery builder.

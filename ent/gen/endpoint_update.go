@@ -230,6 +230,21 @@ func (_u *EndpointUpdate) SetAssetGroup(v *AssetGroup) *EndpointUpdate {
 	return _u.SetAssetGroupID(v.ID)
 }
 
+// AddSharedGroupIDs adds the "shared_groups" edge to the AssetGroup entity by IDs.
+func (_u *EndpointUpdate) AddSharedGroupIDs(ids ...string) *EndpointUpdate {
+	_u.mutation.AddSharedGroupIDs(ids...)
+	return _u
+}
+
+// AddSharedGroups adds the "shared_groups" edges to the AssetGroup entity.
+func (_u *EndpointUpdate) AddSharedGroups(v ...*AssetGroup) *EndpointUpdate {
+	ids := make([]string, len(v))
+	for i := range v {
+		ids[i] = v[i].ID
+	}
+	return _u.AddSharedGroupIDs(ids...)
+}
+
 // Mutation returns the EndpointMutation object of the builder.
 func (_u *EndpointUpdate) Mutation() *EndpointMutation {
 	return _u.mutation
@@ -239,6 +254,27 @@ func (_u *EndpointUpdate) Mutation() *EndpointMutation {
 func (_u *EndpointUpdate) ClearAssetGroup() *EndpointUpdate {
 	_u.mutation.ClearAssetGroup()
 	return _u
+}
+
+// ClearSharedGroups clears all "shared_groups" edges to the AssetGroup entity.
+func (_u *EndpointUpdate) ClearSharedGroups() *EndpointUpdate {
+	_u.mutation.ClearSharedGroups()
+	return _u
+}
+
+// RemoveSharedGroupIDs removes the "shared_groups" edge to AssetGroup entities by IDs.
+func (_u *EndpointUpdate) RemoveSharedGroupIDs(ids ...string) *EndpointUpdate {
+	_u.mutation.RemoveSharedGroupIDs(ids...)
+	return _u
+}
+
+// RemoveSharedGroups removes "shared_groups" edges to AssetGroup entities.
+func (_u *EndpointUpdate) RemoveSharedGroups(v ...*AssetGroup) *EndpointUpdate {
+	ids := make([]string, len(v))
+	for i := range v {
+		ids[i] = v[i].ID
+	}
+	return _u.RemoveSharedGroupIDs(ids...)
 }
 
 // Save executes the query and returns the number of nodes affected by the update operation.
@@ -403,6 +439,51 @@ func (_u *EndpointUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 			Inverse: false,
 			Table:   endpoint.AssetGroupTable,
 			Columns: []string{endpoint.AssetGroupColumn},
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(assetgroup.FieldID, field.TypeString),
+			},
+		}
+		for _, k := range nodes {
+			edge.Target.Nodes = append(edge.Target.Nodes, k)
+		}
+		_spec.Edges.Add = append(_spec.Edges.Add, edge)
+	}
+	if _u.mutation.SharedGroupsCleared() {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2M,
+			Inverse: false,
+			Table:   endpoint.SharedGroupsTable,
+			Columns: endpoint.SharedGroupsPrimaryKey,
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(assetgroup.FieldID, field.TypeString),
+			},
+		}
+		_spec.Edges.Clear = append(_spec.Edges.Clear, edge)
+	}
+	if nodes := _u.mutation.RemovedSharedGroupsIDs(); len(nodes) > 0 && !_u.mutation.SharedGroupsCleared() {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2M,
+			Inverse: false,
+			Table:   endpoint.SharedGroupsTable,
+			Columns: endpoint.SharedGroupsPrimaryKey,
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(assetgroup.FieldID, field.TypeString),
+			},
+		}
+		for _, k := range nodes {
+			edge.Target.Nodes = append(edge.Target.Nodes, k)
+		}
+		_spec.Edges.Clear = append(_spec.Edges.Clear, edge)
+	}
+	if nodes := _u.mutation.SharedGroupsIDs(); len(nodes) > 0 {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2M,
+			Inverse: false,
+			Table:   endpoint.SharedGroupsTable,
+			Columns: endpoint.SharedGroupsPrimaryKey,
 			Bidi:    false,
 			Target: &sqlgraph.EdgeTarget{
 				IDSpec: sqlgraph.NewFieldSpec(assetgroup.FieldID, field.TypeString),
@@ -632,6 +713,21 @@ func (_u *EndpointUpdateOne) SetAssetGroup(v *AssetGroup) *EndpointUpdateOne {
 	return _u.SetAssetGroupID(v.ID)
 }
 
+// AddSharedGroupIDs adds the "shared_groups" edge to the AssetGroup entity by IDs.
+func (_u *EndpointUpdateOne) AddSharedGroupIDs(ids ...string) *EndpointUpdateOne {
+	_u.mutation.AddSharedGroupIDs(ids...)
+	return _u
+}
+
+// AddSharedGroups adds the "shared_groups" edges to the AssetGroup entity.
+func (_u *EndpointUpdateOne) AddSharedGroups(v ...*AssetGroup) *EndpointUpdateOne {
+	ids := make([]string, len(v))
+	for i := range v {
+		ids[i] = v[i].ID
+	}
+	return _u.AddSharedGroupIDs(ids...)
+}
+
 // Mutation returns the EndpointMutation object of the builder.
 func (_u *EndpointUpdateOne) Mutation() *EndpointMutation {
 	return _u.mutation
@@ -641,6 +737,27 @@ func (_u *EndpointUpdateOne) Mutation() *EndpointMutation {
 func (_u *EndpointUpdateOne) ClearAssetGroup() *EndpointUpdateOne {
 	_u.mutation.ClearAssetGroup()
 	return _u
+}
+
+// ClearSharedGroups clears all "shared_groups" edges to the AssetGroup entity.
+func (_u *EndpointUpdateOne) ClearSharedGroups() *EndpointUpdateOne {
+	_u.mutation.ClearSharedGroups()
+	return _u
+}
+
+// RemoveSharedGroupIDs removes the "shared_groups" edge to AssetGroup entities by IDs.
+func (_u *EndpointUpdateOne) RemoveSharedGroupIDs(ids ...string) *EndpointUpdateOne {
+	_u.mutation.RemoveSharedGroupIDs(ids...)
+	return _u
+}
+
+// RemoveSharedGroups removes "shared_groups" edges to AssetGroup entities.
+func (_u *EndpointUpdateOne) RemoveSharedGroups(v ...*AssetGroup) *EndpointUpdateOne {
+	ids := make([]string, len(v))
+	for i := range v {
+		ids[i] = v[i].ID
+	}
+	return _u.RemoveSharedGroupIDs(ids...)
 }
 
 // Where appends a list predicates to the EndpointUpdate builder.
@@ -835,6 +952,51 @@ func (_u *EndpointUpdateOne) sqlSave(ctx context.Context) (_node *Endpoint, err 
 			Inverse: false,
 			Table:   endpoint.AssetGroupTable,
 			Columns: []string{endpoint.AssetGroupColumn},
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(assetgroup.FieldID, field.TypeString),
+			},
+		}
+		for _, k := range nodes {
+			edge.Target.Nodes = append(edge.Target.Nodes, k)
+		}
+		_spec.Edges.Add = append(_spec.Edges.Add, edge)
+	}
+	if _u.mutation.SharedGroupsCleared() {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2M,
+			Inverse: false,
+			Table:   endpoint.SharedGroupsTable,
+			Columns: endpoint.SharedGroupsPrimaryKey,
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(assetgroup.FieldID, field.TypeString),
+			},
+		}
+		_spec.Edges.Clear = append(_spec.Edges.Clear, edge)
+	}
+	if nodes := _u.mutation.RemovedSharedGroupsIDs(); len(nodes) > 0 && !_u.mutation.SharedGroupsCleared() {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2M,
+			Inverse: false,
+			Table:   endpoint.SharedGroupsTable,
+			Columns: endpoint.SharedGroupsPrimaryKey,
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(assetgroup.FieldID, field.TypeString),
+			},
+		}
+		for _, k := range nodes {
+			edge.Target.Nodes = append(edge.Target.Nodes, k)
+		}
+		_spec.Edges.Clear = append(_spec.Edges.Clear, edge)
+	}
+	if nodes := _u.mutation.SharedGroupsIDs(); len(nodes) > 0 {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2M,
+			Inverse: false,
+			Table:   endpoint.SharedGroupsTable,
+			Columns: endpoint.SharedGroupsPrimaryKey,
 			Bidi:    false,
 			Target: &sqlgraph.EdgeTarget{
 				IDSpec: sqlgraph.NewFieldSpec(assetgroup.FieldID, field.TypeString),

@@ -15,6 +15,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/apikey"
 	"github.com/hookyard/hookyard/ent/gen/application"
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
+	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
 	"github.com/hookyard/hookyard/ent/gen/organization"
@@ -88,6 +89,7 @@ func checkColumn(t, c string) error {
 			apikey.Table:       apikey.ValidColumn,
 			application.Table:  application.ValidColumn,
 			assetgroup.Table:   assetgroup.ValidColumn,
+			customrole.Table:   customrole.ValidColumn,
 			endpoint.Table:     endpoint.ValidColumn,
 			finding.Table:      finding.ValidColumn,
 			organization.Table: organization.ValidColumn,

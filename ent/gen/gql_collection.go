@@ -10,6 +10,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/apikey"
 	"github.com/hookyard/hookyard/ent/gen/application"
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
+	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
 	"github.com/hookyard/hookyard/ent/gen/organization"
@@ -42,6 +43,21 @@ func (_q *APIKeyQuery) collectField(ctx context.Context, oneNode bool, opCtx *gr
 	)
 	for _, field := range graphql.CollectFields(opCtx, collected.Selections, satisfies) {
 		switch field.Name {
+
+		case "customRole":
+			var (
+				alias = field.Alias
+				path  = append(path, alias)
+				query = (&CustomRoleClient{config: _q.config}).Query()
+			)
+			if err := query.collectField(ctx, oneNode, opCtx, field, path, mayAddCondition(satisfies, customroleImplementors)...); err != nil {
+				return err
+			}
+			_q.withCustomRole = query
+			if _, ok := fieldSeen[apikey.FieldCustomRoleID]; !ok {
+				selectedFields = append(selectedFields, apikey.FieldCustomRoleID)
+				fieldSeen[apikey.FieldCustomRoleID] = struct{}{}
+			}
 
 		case "groups":
 			var (
@@ -420,6 +436,121 @@ func newAssetGroupPaginateArgs(rv map[string]any) *assetgroupPaginateArgs {
 }
 
 // CollectFields tells the query-builder to eagerly load connected nodes by resolver context.
+func (_q *CustomRoleQuery) CollectFields(ctx context.Context, satisfies ...string) (*CustomRoleQuery, error) {
+	fc := graphql.GetFieldContext(ctx)
+	if fc == nil {
+		return _q, nil
+	}
+	if err := _q.collectField(ctx, false, graphql.GetOperationContext(ctx), fc.Field, nil, satisfies...); err != nil {
+		return nil, err
+	}
+	return _q, nil
+}
+
+func (_q *CustomRoleQuery) collectField(ctx context.Context, oneNode bool, opCtx *graphql.OperationContext, collected graphql.CollectedField, path []string, satisfies ...string) error {
+	path = append([]string(nil), path...)
+	var (
+		unknownSeen    bool
+		fieldSeen      = make(map[string]struct{}, len(customrole.Columns))
+		selectedFields = []string{customrole.FieldID}
+	)
+	for _, field := range graphql.CollectFields(opCtx, collected.Selections, satisfies) {
+		switch field.Name {
+		case "createdAt":
+			if _, ok := fieldSeen[customrole.FieldCreatedAt]; !ok {
+				selectedFields = append(selectedFields, customrole.FieldCreatedAt)
+				fieldSeen[customrole.FieldCreatedAt] = struct{}{}
+			}
+		case "updatedAt":
+			if _, ok := fieldSeen[customrole.FieldUpdatedAt]; !ok {
+				selectedFields = append(selectedFields, customrole.FieldUpdatedAt)
+				fieldSeen[customrole.FieldUpdatedAt] = struct{}{}
+			}
+		case "name":
+			if _, ok := fieldSeen[customrole.FieldName]; !ok {
+				selectedFields = append(selectedFields, customrole.FieldName)
+				fieldSeen[customrole.FieldName] = struct{}{}
+			}
+		case "description":
+			if _, ok := fieldSeen[customrole.FieldDescription]; !ok {
+				selectedFields = append(selectedFields, customrole.FieldDescription)
+				fieldSeen[customrole.FieldDescription] = struct{}{}
+			}
+		case "permissions":
+			if _, ok := fieldSeen[customrole.FieldPermissions]; !ok {
+				selectedFields = append(selectedFields, customrole.FieldPermissions)
+				fieldSeen[customrole.FieldPermissions] = struct{}{}
+			}
+		case "id":
+		case "__typename":
+		default:
+			unknownSeen = true
+		}
+	}
+	if !unknownSeen {
+		_q.Select(selectedFields...)
+	}
+	return nil
+}
+
+type customrolePaginateArgs struct {
+	first, last   *int
+	after, before *Cursor
+	opts          []CustomRolePaginateOption
+}
+
+func newCustomRolePaginateArgs(rv map[string]any) *customrolePaginateArgs {
+	args := &customrolePaginateArgs{}
+	if rv == nil {
+		return args
+	}
+	if v := rv[firstField]; v != nil {
+		args.first = v.(*int)
+	}
+	if v := rv[lastField]; v != nil {
+		args.last = v.(*int)
+	}
+	if v := rv[afterField]; v != nil {
+		args.after = v.(*Cursor)
+	}
+	if v := rv[beforeField]; v != nil {
+		args.before = v.(*Cursor)
+	}
+	if v, ok := rv[orderByField]; ok {
+		switch v := v.(type) {
+		case []*CustomRoleOrder:
+			args.opts = append(args.opts, WithCustomRoleOrder(v))
+		case []any:
+			var orders []*CustomRoleOrder
+			for i := range v {
+				mv, ok := v[i].(map[string]any)
+				if !ok {
+					continue
+				}
+				var (
+					err1, err2 error
+					order      = &CustomRoleOrder{Field: &CustomRoleOrderField{}, Direction: entgql.OrderDirectionAsc}
+				)
+				if d, ok := mv[directionField]; ok {
+					err1 = order.Direction.UnmarshalGQL(d)
+				}
+				if f, ok := mv[fieldField]; ok {
+					err2 = order.Field.UnmarshalGQL(f)
+				}
+				if err1 == nil && err2 == nil {
+					orders = append(orders, order)
+				}
+			}
+			args.opts = append(args.opts, WithCustomRoleOrder(orders))
+		}
+	}
+	if v, ok := rv[whereField].(*CustomRoleWhereInput); ok {
+		args.opts = append(args.opts, WithCustomRoleFilter(v.Filter))
+	}
+	return args
+}
+
+// CollectFields tells the query-builder to eagerly load connected nodes by resolver context.
 func (_q *EndpointQuery) CollectFields(ctx context.Context, satisfies ...string) (*EndpointQuery, error) {
 	fc := graphql.GetFieldContext(ctx)
 	if fc == nil {
@@ -455,6 +586,19 @@ func (_q *EndpointQuery) collectField(ctx context.Context, oneNode bool, opCtx *
 				selectedFields = append(selectedFields, endpoint.FieldAssetGroupID)
 				fieldSeen[endpoint.FieldAssetGroupID] = struct{}{}
 			}
+
+		case "sharedGroups":
+			var (
+				alias = field.Alias
+				path  = append(path, alias)
+				query = (&AssetGroupClient{config: _q.config}).Query()
+			)
+			if err := query.collectField(ctx, false, opCtx, field, path, mayAddCondition(satisfies, assetgroupImplementors)...); err != nil {
+				return err
+			}
+			_q.WithNamedSharedGroups(alias, func(wq *AssetGroupQuery) {
+				*wq = *query
+			})
 		case "createdAt":
 			if _, ok := fieldSeen[endpoint.FieldCreatedAt]; !ok {
 				selectedFields = append(selectedFields, endpoint.FieldCreatedAt)
@@ -1697,6 +1841,21 @@ func (_q *UserQuery) collectField(ctx context.Context, oneNode bool, opCtx *grap
 	for _, field := range graphql.CollectFields(opCtx, collected.Selections, satisfies) {
 		switch field.Name {
 
+		case "customRole":
+			var (
+				alias = field.Alias
+				path  = append(path, alias)
+				query = (&CustomRoleClient{config: _q.config}).Query()
+			)
+			if err := query.collectField(ctx, oneNode, opCtx, field, path, mayAddCondition(satisfies, customroleImplementors)...); err != nil {
+				return err
+			}
+			_q.withCustomRole = query
+			if _, ok := fieldSeen[user.FieldCustomRoleID]; !ok {
+				selectedFields = append(selectedFields, user.FieldCustomRoleID)
+				fieldSeen[user.FieldCustomRoleID] = struct{}{}
+			}
+
 		case "groups":
 			var (
 				alias = field.Alias
@@ -1848,6 +2007,21 @@ func (_q *WebhookQuery) collectField(ctx context.Context, oneNode bool, opCtx *g
 			if _, ok := fieldSeen[webhook.FieldAssetGroupID]; !ok {
 				selectedFields = append(selectedFields, webhook.FieldAssetGroupID)
 				fieldSeen[webhook.FieldAssetGroupID] = struct{}{}
+			}
+
+		case "owner":
+			var (
+				alias = field.Alias
+				path  = append(path, alias)
+				query = (&UserClient{config: _q.config}).Query()
+			)
+			if err := query.collectField(ctx, oneNode, opCtx, field, path, mayAddCondition(satisfies, userImplementors)...); err != nil {
+				return err
+			}
+			_q.withOwner = query
+			if _, ok := fieldSeen[webhook.FieldOwnerID]; !ok {
+				selectedFields = append(selectedFields, webhook.FieldOwnerID)
+				fieldSeen[webhook.FieldOwnerID] = struct{}{}
 			}
 
 		case "endpoint":

@@ -8,6 +8,14 @@ import (
 	"github.com/99designs/gqlgen/graphql"
 )
 
+func (_m *APIKey) CustomRole(ctx context.Context) (*CustomRole, error) {
+	result, err := _m.Edges.CustomRoleOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryCustomRole().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
 func (_m *APIKey) Groups(ctx context.Context) (result []*AssetGroup, err error) {
 	if fc := graphql.GetFieldContext(ctx); fc != nil && fc.Field.Alias != "" {
 		result, err = _m.NamedGroups(graphql.GetFieldContext(ctx).Field.Alias)
@@ -42,6 +50,18 @@ func (_m *Endpoint) AssetGroup(ctx context.Context) (*AssetGroup, error) {
 		result, err = _m.QueryAssetGroup().Only(ctx)
 	}
 	return result, MaskNotFound(err)
+}
+
+func (_m *Endpoint) SharedGroups(ctx context.Context) (result []*AssetGroup, err error) {
+	if fc := graphql.GetFieldContext(ctx); fc != nil && fc.Field.Alias != "" {
+		result, err = _m.NamedSharedGroups(graphql.GetFieldContext(ctx).Field.Alias)
+	} else {
+		result, err = _m.Edges.SharedGroupsOrErr()
+	}
+	if IsNotLoaded(err) {
+		result, err = _m.QuerySharedGroups().All(ctx)
+	}
+	return result, err
 }
 
 func (_m *Finding) Application(ctx context.Context) (*Application, error) {
@@ -116,6 +136,14 @@ func (_m *Ticket) AssetGroup(ctx context.Context) (*AssetGroup, error) {
 	return result, MaskNotFound(err)
 }
 
+func (_m *User) CustomRole(ctx context.Context) (*CustomRole, error) {
+	result, err := _m.Edges.CustomRoleOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryCustomRole().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
 func (_m *User) Groups(ctx context.Context) (result []*AssetGroup, err error) {
 	if fc := graphql.GetFieldContext(ctx); fc != nil && fc.Field.Alias != "" {
 		result, err = _m.NamedGroups(graphql.GetFieldContext(ctx).Field.Alias)
@@ -132,6 +160,14 @@ func (_m *Webhook) AssetGroup(ctx context.Context) (*AssetGroup, error) {
 	result, err := _m.Edges.AssetGroupOrErr()
 	if IsNotLoaded(err) {
 		result, err = _m.QueryAssetGroup().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *Webhook) Owner(ctx context.Context) (*User, error) {
+	result, err := _m.Edges.OwnerOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryOwner().Only(ctx)
 	}
 	return result, MaskNotFound(err)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/apikey"
 	"github.com/hookyard/hookyard/ent/gen/application"
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
+	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
 	"github.com/hookyard/hookyard/ent/gen/organization"
@@ -1085,6 +1086,333 @@ func (_m *AssetGroup) ToEdge(order *AssetGroupOrder) *AssetGroupEdge {
 		order = DefaultAssetGroupOrder
 	}
 	return &AssetGroupEdge{
+		Node:   _m,
+		Cursor: order.Field.toCursor(_m),
+	}
+}
+
+// CustomRoleEdge is the edge representation of CustomRole.
+type CustomRoleEdge struct {
+	Node   *CustomRole `json:"node"`
+	Cursor Cursor      `json:"cursor"`
+}
+
+// CustomRoleConnection is the connection containing edges to CustomRole.
+type CustomRoleConnection struct {
+	Edges      []*CustomRoleEdge `json:"edges"`
+	PageInfo   PageInfo          `json:"pageInfo"`
+	TotalCount int               `json:"totalCount"`
+}
+
+func (c *CustomRoleConnection) build(nodes []*CustomRole, pager *customrolePager, after *Cursor, first *int, before *Cursor, last *int) {
+	c.PageInfo.HasNextPage = before != nil
+	c.PageInfo.HasPreviousPage = after != nil
+	if first != nil && *first+1 == len(nodes) {
+		c.PageInfo.HasNextPage = true
+		nodes = nodes[:len(nodes)-1]
+	} else if last != nil && *last+1 == len(nodes) {
+		c.PageInfo.HasPreviousPage = true
+		nodes = nodes[:len(nodes)-1]
+	}
+	var nodeAt func(int) *CustomRole
+	if last != nil {
+		n := len(nodes) - 1
+		nodeAt = func(i int) *CustomRole {
+			return nodes[n-i]
+		}
+	} else {
+		nodeAt = func(i int) *CustomRole {
+			return nodes[i]
+		}
+	}
+	c.Edges = make([]*CustomRoleEdge, len(nodes))
+	for i := range nodes {
+		node := nodeAt(i)
+		c.Edges[i] = &CustomRoleEdge{
+			Node:   node,
+			Cursor: pager.toCursor(node),
+		}
+	}
+	if l := len(c.Edges); l > 0 {
+		c.PageInfo.StartCursor = &c.Edges[0].Cursor
+		c.PageInfo.EndCursor = &c.Edges[l-1].Cursor
+	}
+	if c.TotalCount == 0 {
+		c.TotalCount = len(nodes)
+	}
+}
+
+// CustomRolePaginateOption enables pagination customization.
+type CustomRolePaginateOption func(*customrolePager) error
+
+// WithCustomRoleOrder configures pagination ordering.
+func WithCustomRoleOrder(order []*CustomRoleOrder) CustomRolePaginateOption {
+	return func(pager *customrolePager) error {
+		for _, o := range order {
+			if err := o.Direction.Validate(); err != nil {
+				return err
+			}
+		}
+		pager.order = append(pager.order, order...)
+		return nil
+	}
+}
+
+// WithCustomRoleFilter configures pagination filter.
+func WithCustomRoleFilter(filter func(*CustomRoleQuery) (*CustomRoleQuery, error)) CustomRolePaginateOption {
+	return func(pager *customrolePager) error {
+		if filter == nil {
+			return errors.New("CustomRoleQuery filter cannot be nil")
+		}
+		pager.filter = filter
+		return nil
+	}
+}
+
+type customrolePager struct {
+	reverse bool
+	order   []*CustomRoleOrder
+	filter  func(*CustomRoleQuery) (*CustomRoleQuery, error)
+}
+
+func newCustomRolePager(opts []CustomRolePaginateOption, reverse bool) (*customrolePager, error) {
+	pager := &customrolePager{reverse: reverse}
+	for _, opt := range opts {
+		if err := opt(pager); err != nil {
+			return nil, err
+		}
+	}
+	for i, o := range pager.order {
+		if i > 0 && o.Field == pager.order[i-1].Field {
+			return nil, fmt.Errorf("duplicate order direction %q", o.Direction)
+		}
+	}
+	return pager, nil
+}
+
+func (p *customrolePager) applyFilter(query *CustomRoleQuery) (*CustomRoleQuery, error) {
+	if p.filter != nil {
+		return p.filter(query)
+	}
+	return query, nil
+}
+
+func (p *customrolePager) toCursor(_m *CustomRole) Cursor {
+	cs_ := make([]any, 0, len(p.order))
+	for _, o_ := range p.order {
+		cs_ = append(cs_, o_.Field.toCursor(_m).Value)
+	}
+	return Cursor{ID: _m.ID, Value: cs_}
+}
+
+func (p *customrolePager) applyCursors(query *CustomRoleQuery, after, before *Cursor) (*CustomRoleQuery, error) {
+	idDirection := entgql.OrderDirectionAsc
+	if p.reverse {
+		idDirection = entgql.OrderDirectionDesc
+	}
+	fields, directions := make([]string, 0, len(p.order)), make([]OrderDirection, 0, len(p.order))
+	for _, o := range p.order {
+		fields = append(fields, o.Field.column)
+		direction := o.Direction
+		if p.reverse {
+			direction = direction.Reverse()
+		}
+		directions = append(directions, direction)
+	}
+	predicates, err := entgql.MultiCursorsPredicate(after, before, &entgql.MultiCursorsOptions{
+		FieldID:     DefaultCustomRoleOrder.Field.column,
+		DirectionID: idDirection,
+		Fields:      fields,
+		Directions:  directions,
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, predicate := range predicates {
+		query = query.Where(predicate)
+	}
+	return query, nil
+}
+
+func (p *customrolePager) applyOrder(query *CustomRoleQuery) *CustomRoleQuery {
+	var defaultOrdered bool
+	for _, o := range p.order {
+		direction := o.Direction
+		if p.reverse {
+			direction = direction.Reverse()
+		}
+		query = query.Order(o.Field.toTerm(direction.OrderTermOption()))
+		if o.Field.column == DefaultCustomRoleOrder.Field.column {
+			defaultOrdered = true
+		}
+		if len(query.ctx.Fields) > 0 {
+			query.ctx.AppendFieldOnce(o.Field.column)
+		}
+	}
+	if !defaultOrdered {
+		direction := entgql.OrderDirectionAsc
+		if p.reverse {
+			direction = direction.Reverse()
+		}
+		query = query.Order(DefaultCustomRoleOrder.Field.toTerm(direction.OrderTermOption()))
+	}
+	return query
+}
+
+func (p *customrolePager) orderExpr(query *CustomRoleQuery) sql.Querier {
+	if len(query.ctx.Fields) > 0 {
+		for _, o := range p.order {
+			query.ctx.AppendFieldOnce(o.Field.column)
+		}
+	}
+	return sql.ExprFunc(func(b *sql.Builder) {
+		for _, o := range p.order {
+			direction := o.Direction
+			if p.reverse {
+				direction = direction.Reverse()
+			}
+			b.Ident(o.Field.column).Pad().WriteString(string(direction))
+			b.Comma()
+		}
+		direction := entgql.OrderDirectionAsc
+		if p.reverse {
+			direction = direction.Reverse()
+		}
+		b.Ident(DefaultCustomRoleOrder.Field.column).Pad().WriteString(string(direction))
+	})
+}
+
+// Paginate executes the query and returns a relay based cursor connection to CustomRole.
+func (_m *CustomRoleQuery) Paginate(
+	ctx context.Context, after *Cursor, first *int,
+	before *Cursor, last *int, opts ...CustomRolePaginateOption,
+) (*CustomRoleConnection, error) {
+	if err := validateFirstLast(first, last); err != nil {
+		return nil, err
+	}
+	pager, err := newCustomRolePager(opts, last != nil)
+	if err != nil {
+		return nil, err
+	}
+	if _m, err = pager.applyFilter(_m); err != nil {
+		return nil, err
+	}
+	conn := &CustomRoleConnection{Edges: []*CustomRoleEdge{}}
+	ignoredEdges := !hasCollectedField(ctx, edgesField) && !hasCollectedField(ctx, pageInfoField)
+	if hasCollectedField(ctx, totalCountField) {
+		c := _m.Clone()
+		c.ctx.Fields = nil // selected fields and COUNT do not go together
+		if conn.TotalCount, err = c.Count(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if ignoredEdges || (first != nil && *first == 0) || (last != nil && *last == 0) {
+		return conn, nil
+	}
+	if _m, err = pager.applyCursors(_m, after, before); err != nil {
+		return nil, err
+	}
+	limit := paginateLimit(first, last)
+	if limit != 0 {
+		_m.Limit(limit)
+	}
+	if field := collectedField(ctx, edgesField, nodeField); field != nil {
+		if err := _m.collectField(ctx, limit == 1, graphql.GetOperationContext(ctx), *field, []string{edgesField, nodeField}); err != nil {
+			return nil, err
+		}
+	}
+	_m = pager.applyOrder(_m)
+	nodes, err := _m.All(ctx)
+	if err != nil {
+		return nil, err
+	}
+	conn.build(nodes, pager, after, first, before, last)
+	return conn, nil
+}
+
+var (
+	// CustomRoleOrderFieldName orders CustomRole by name.
+	CustomRoleOrderFieldName = &CustomRoleOrderField{
+		Value: func(_m *CustomRole) (ent.Value, error) {
+			return _m.Name, nil
+		},
+		column: customrole.FieldName,
+		toTerm: customrole.ByName,
+		toCursor: func(_m *CustomRole) Cursor {
+			return Cursor{
+				ID:    _m.ID,
+				Value: _m.Name,
+			}
+		},
+	}
+)
+
+// String implement fmt.Stringer interface.
+func (f CustomRoleOrderField) String() string {
+	var str string
+	switch f.column {
+	case CustomRoleOrderFieldName.column:
+		str = "NAME"
+	}
+	return str
+}
+
+// MarshalGQL implements graphql.Marshaler interface.
+func (f CustomRoleOrderField) MarshalGQL(w io.Writer) {
+	io.WriteString(w, strconv.Quote(f.String()))
+}
+
+// UnmarshalGQL implements graphql.Unmarshaler interface.
+func (f *CustomRoleOrderField) UnmarshalGQL(v interface{}) error {
+	str, ok := v.(string)
+	if !ok {
+		return fmt.Errorf("CustomRoleOrderField %T must be a string", v)
+	}
+	switch str {
+	case "NAME":
+		*f = *CustomRoleOrderFieldName
+	default:
+		return fmt.Errorf("%s is not a valid CustomRoleOrderField", str)
+	}
+	return nil
+}
+
+// CustomRoleOrderField defines the ordering field of CustomRole.
+type CustomRoleOrderField struct {
+	// Value extracts the ordering value from the given CustomRole.
+	Value    func(*CustomRole) (ent.Value, error)
+	column   string // field or computed.
+	toTerm   func(...sql.OrderTermOption) customrole.OrderOption
+	toCursor func(*CustomRole) Cursor
+}
+
+// CustomRoleOrder defines the ordering of CustomRole.
+type CustomRoleOrder struct {
+	Direction OrderDirection        `json:"direction"`
+	Field     *CustomRoleOrderField `json:"field"`
+}
+
+// DefaultCustomRoleOrder is the default ordering of CustomRole.
+var DefaultCustomRoleOrder = &CustomRoleOrder{
+	Direction: entgql.OrderDirectionAsc,
+	Field: &CustomRoleOrderField{
+		Value: func(_m *CustomRole) (ent.Value, error) {
+			return _m.ID, nil
+		},
+		column: customrole.FieldID,
+		toTerm: customrole.ByID,
+		toCursor: func(_m *CustomRole) Cursor {
+			return Cursor{ID: _m.ID}
+		},
+	},
+}
+
+// ToEdge converts CustomRole into CustomRoleEdge.
+func (_m *CustomRole) ToEdge(order *CustomRoleOrder) *CustomRoleEdge {
+	if order == nil {
+		order = DefaultCustomRoleOrder
+	}
+	return &CustomRoleEdge{
 		Node:   _m,
 		Cursor: order.Field.toCursor(_m),
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/apikey"
 	"github.com/hookyard/hookyard/ent/gen/application"
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
+	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
 	"github.com/hookyard/hookyard/ent/gen/organization"
@@ -82,6 +83,23 @@ type APIKeyWhereInput struct {
 	RoleNEQ   *viewer.Role  `json:"roleNEQ,omitempty"`
 	RoleIn    []viewer.Role `json:"roleIn,omitempty"`
 	RoleNotIn []viewer.Role `json:"roleNotIn,omitempty"`
+
+	// "custom_role_id" field predicates.
+	CustomRoleID             *string  `json:"customRoleID,omitempty"`
+	CustomRoleIDNEQ          *string  `json:"customRoleIDNEQ,omitempty"`
+	CustomRoleIDIn           []string `json:"customRoleIDIn,omitempty"`
+	CustomRoleIDNotIn        []string `json:"customRoleIDNotIn,omitempty"`
+	CustomRoleIDGT           *string  `json:"customRoleIDGT,omitempty"`
+	CustomRoleIDGTE          *string  `json:"customRoleIDGTE,omitempty"`
+	CustomRoleIDLT           *string  `json:"customRoleIDLT,omitempty"`
+	CustomRoleIDLTE          *string  `json:"customRoleIDLTE,omitempty"`
+	CustomRoleIDContains     *string  `json:"customRoleIDContains,omitempty"`
+	CustomRoleIDHasPrefix    *string  `json:"customRoleIDHasPrefix,omitempty"`
+	CustomRoleIDHasSuffix    *string  `json:"customRoleIDHasSuffix,omitempty"`
+	CustomRoleIDIsNil        bool     `json:"customRoleIDIsNil,omitempty"`
+	CustomRoleIDNotNil       bool     `json:"customRoleIDNotNil,omitempty"`
+	CustomRoleIDEqualFold    *string  `json:"customRoleIDEqualFold,omitempty"`
+	CustomRoleIDContainsFold *string  `json:"customRoleIDContainsFold,omitempty"`
 
 	// "all_groups" field predicates.
 	AllGroups    *bool `json:"allGroups,omitempty"`
@@ -343,6 +361,51 @@ func (i *APIKeyWhereInput) P() (predicate.APIKey, error) {
 	}
 	if len(i.RoleNotIn) > 0 {
 		predicates = append(predicates, apikey.RoleNotIn(i.RoleNotIn...))
+	}
+	if i.CustomRoleID != nil {
+		predicates = append(predicates, apikey.CustomRoleIDEQ(*i.CustomRoleID))
+	}
+	if i.CustomRoleIDNEQ != nil {
+		predicates = append(predicates, apikey.CustomRoleIDNEQ(*i.CustomRoleIDNEQ))
+	}
+	if len(i.CustomRoleIDIn) > 0 {
+		predicates = append(predicates, apikey.CustomRoleIDIn(i.CustomRoleIDIn...))
+	}
+	if len(i.CustomRoleIDNotIn) > 0 {
+		predicates = append(predicates, apikey.CustomRoleIDNotIn(i.CustomRoleIDNotIn...))
+	}
+	if i.CustomRoleIDGT != nil {
+		predicates = append(predicates, apikey.CustomRoleIDGT(*i.CustomRoleIDGT))
+	}
+	if i.CustomRoleIDGTE != nil {
+		predicates = append(predicates, apikey.CustomRoleIDGTE(*i.CustomRoleIDGTE))
+	}
+	if i.CustomRoleIDLT != nil {
+		predicates = append(predicates, apikey.CustomRoleIDLT(*i.CustomRoleIDLT))
+	}
+	if i.CustomRoleIDLTE != nil {
+		predicates = append(predicates, apikey.CustomRoleIDLTE(*i.CustomRoleIDLTE))
+	}
+	if i.CustomRoleIDContains != nil {
+		predicates = append(predicates, apikey.CustomRoleIDContains(*i.CustomRoleIDContains))
+	}
+	if i.CustomRoleIDHasPrefix != nil {
+		predicates = append(predicates, apikey.CustomRoleIDHasPrefix(*i.CustomRoleIDHasPrefix))
+	}
+	if i.CustomRoleIDHasSuffix != nil {
+		predicates = append(predicates, apikey.CustomRoleIDHasSuffix(*i.CustomRoleIDHasSuffix))
+	}
+	if i.CustomRoleIDIsNil {
+		predicates = append(predicates, apikey.CustomRoleIDIsNil())
+	}
+	if i.CustomRoleIDNotNil {
+		predicates = append(predicates, apikey.CustomRoleIDNotNil())
+	}
+	if i.CustomRoleIDEqualFold != nil {
+		predicates = append(predicates, apikey.CustomRoleIDEqualFold(*i.CustomRoleIDEqualFold))
+	}
+	if i.CustomRoleIDContainsFold != nil {
+		predicates = append(predicates, apikey.CustomRoleIDContainsFold(*i.CustomRoleIDContainsFold))
 	}
 	if i.AllGroups != nil {
 		predicates = append(predicates, apikey.AllGroupsEQ(*i.AllGroups))
@@ -1064,6 +1127,260 @@ func (i *AssetGroupWhereInput) P() (predicate.AssetGroup, error) {
 		return predicates[0], nil
 	default:
 		return assetgroup.And(predicates...), nil
+	}
+}
+
+// CustomRoleWhereInput represents a where input for filtering CustomRole queries.
+type CustomRoleWhereInput struct {
+	Predicates []predicate.CustomRole  `json:"-"`
+	Not        *CustomRoleWhereInput   `json:"not,omitempty"`
+	Or         []*CustomRoleWhereInput `json:"or,omitempty"`
+	And        []*CustomRoleWhereInput `json:"and,omitempty"`
+
+	// "id" field predicates.
+	ID             *string  `json:"id,omitempty"`
+	IDNEQ          *string  `json:"idNEQ,omitempty"`
+	IDIn           []string `json:"idIn,omitempty"`
+	IDNotIn        []string `json:"idNotIn,omitempty"`
+	IDGT           *string  `json:"idGT,omitempty"`
+	IDGTE          *string  `json:"idGTE,omitempty"`
+	IDLT           *string  `json:"idLT,omitempty"`
+	IDLTE          *string  `json:"idLTE,omitempty"`
+	IDEqualFold    *string  `json:"idEqualFold,omitempty"`
+	IDContainsFold *string  `json:"idContainsFold,omitempty"`
+
+	// "created_at" field predicates.
+	CreatedAt      *time.Time  `json:"createdAt,omitempty"`
+	CreatedAtNEQ   *time.Time  `json:"createdAtNEQ,omitempty"`
+	CreatedAtIn    []time.Time `json:"createdAtIn,omitempty"`
+	CreatedAtNotIn []time.Time `json:"createdAtNotIn,omitempty"`
+	CreatedAtGT    *time.Time  `json:"createdAtGT,omitempty"`
+	CreatedAtGTE   *time.Time  `json:"createdAtGTE,omitempty"`
+	CreatedAtLT    *time.Time  `json:"createdAtLT,omitempty"`
+	CreatedAtLTE   *time.Time  `json:"createdAtLTE,omitempty"`
+
+	// "updated_at" field predicates.
+	UpdatedAt      *time.Time  `json:"updatedAt,omitempty"`
+	UpdatedAtNEQ   *time.Time  `json:"updatedAtNEQ,omitempty"`
+	UpdatedAtIn    []time.Time `json:"updatedAtIn,omitempty"`
+	UpdatedAtNotIn []time.Time `json:"updatedAtNotIn,omitempty"`
+	UpdatedAtGT    *time.Time  `json:"updatedAtGT,omitempty"`
+	UpdatedAtGTE   *time.Time  `json:"updatedAtGTE,omitempty"`
+	UpdatedAtLT    *time.Time  `json:"updatedAtLT,omitempty"`
+	UpdatedAtLTE   *time.Time  `json:"updatedAtLTE,omitempty"`
+
+	// "name" field predicates.
+	Name             *string  `json:"name,omitempty"`
+	NameNEQ          *string  `json:"nameNEQ,omitempty"`
+	NameIn           []string `json:"nameIn,omitempty"`
+	NameNotIn        []string `json:"nameNotIn,omitempty"`
+	NameGT           *string  `json:"nameGT,omitempty"`
+	NameGTE          *string  `json:"nameGTE,omitempty"`
+	NameLT           *string  `json:"nameLT,omitempty"`
+	NameLTE          *string  `json:"nameLTE,omitempty"`
+	NameContains     *string  `json:"nameContains,omitempty"`
+	NameHasPrefix    *string  `json:"nameHasPrefix,omitempty"`
+	NameHasSuffix    *string  `json:"nameHasSuffix,omitempty"`
+	NameEqualFold    *string  `json:"nameEqualFold,omitempty"`
+	NameContainsFold *string  `json:"nameContainsFold,omitempty"`
+}
+
+// AddPredicates adds custom predicates to the where input to be used during the filtering phase.
+func (i *CustomRoleWhereInput) AddPredicates(predicates ...predicate.CustomRole) {
+	i.Predicates = append(i.Predicates, predicates...)
+}
+
+// Filter applies the CustomRoleWhereInput filter on the CustomRoleQuery builder.
+func (i *CustomRoleWhereInput) Filter(q *CustomRoleQuery) (*CustomRoleQuery, error) {
+	if i == nil {
+		return q, nil
+	}
+	p, err := i.P()
+	if err != nil {
+		if err == ErrEmptyCustomRoleWhereInput {
+			return q, nil
+		}
+		return nil, err
+	}
+	return q.Where(p), nil
+}
+
+// ErrEmptyCustomRoleWhereInput is returned in case the CustomRoleWhereInput is empty.
+var ErrEmptyCustomRoleWhereInput = errors.New("gen: empty predicate CustomRoleWhereInput")
+
+// P returns a predicate for filtering customroles.
+// An error is returned if the input is empty or invalid.
+func (i *CustomRoleWhereInput) P() (predicate.CustomRole, error) {
+	var predicates []predicate.CustomRole
+	if i.Not != nil {
+		p, err := i.Not.P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'not'", err)
+		}
+		predicates = append(predicates, customrole.Not(p))
+	}
+	switch n := len(i.Or); {
+	case n == 1:
+		p, err := i.Or[0].P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'or'", err)
+		}
+		predicates = append(predicates, p)
+	case n > 1:
+		or := make([]predicate.CustomRole, 0, n)
+		for _, w := range i.Or {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'or'", err)
+			}
+			or = append(or, p)
+		}
+		predicates = append(predicates, customrole.Or(or...))
+	}
+	switch n := len(i.And); {
+	case n == 1:
+		p, err := i.And[0].P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'and'", err)
+		}
+		predicates = append(predicates, p)
+	case n > 1:
+		and := make([]predicate.CustomRole, 0, n)
+		for _, w := range i.And {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'and'", err)
+			}
+			and = append(and, p)
+		}
+		predicates = append(predicates, customrole.And(and...))
+	}
+	predicates = append(predicates, i.Predicates...)
+	if i.ID != nil {
+		predicates = append(predicates, customrole.IDEQ(*i.ID))
+	}
+	if i.IDNEQ != nil {
+		predicates = append(predicates, customrole.IDNEQ(*i.IDNEQ))
+	}
+	if len(i.IDIn) > 0 {
+		predicates = append(predicates, customrole.IDIn(i.IDIn...))
+	}
+	if len(i.IDNotIn) > 0 {
+		predicates = append(predicates, customrole.IDNotIn(i.IDNotIn...))
+	}
+	if i.IDGT != nil {
+		predicates = append(predicates, customrole.IDGT(*i.IDGT))
+	}
+	if i.IDGTE != nil {
+		predicates = append(predicates, customrole.IDGTE(*i.IDGTE))
+	}
+	if i.IDLT != nil {
+		predicates = append(predicates, customrole.IDLT(*i.IDLT))
+	}
+	if i.IDLTE != nil {
+		predicates = append(predicates, customrole.IDLTE(*i.IDLTE))
+	}
+	if i.IDEqualFold != nil {
+		predicates = append(predicates, customrole.IDEqualFold(*i.IDEqualFold))
+	}
+	if i.IDContainsFold != nil {
+		predicates = append(predicates, customrole.IDContainsFold(*i.IDContainsFold))
+	}
+	if i.CreatedAt != nil {
+		predicates = append(predicates, customrole.CreatedAtEQ(*i.CreatedAt))
+	}
+	if i.CreatedAtNEQ != nil {
+		predicates = append(predicates, customrole.CreatedAtNEQ(*i.CreatedAtNEQ))
+	}
+	if len(i.CreatedAtIn) > 0 {
+		predicates = append(predicates, customrole.CreatedAtIn(i.CreatedAtIn...))
+	}
+	if len(i.CreatedAtNotIn) > 0 {
+		predicates = append(predicates, customrole.CreatedAtNotIn(i.CreatedAtNotIn...))
+	}
+	if i.CreatedAtGT != nil {
+		predicates = append(predicates, customrole.CreatedAtGT(*i.CreatedAtGT))
+	}
+	if i.CreatedAtGTE != nil {
+		predicates = append(predicates, customrole.CreatedAtGTE(*i.CreatedAtGTE))
+	}
+	if i.CreatedAtLT != nil {
+		predicates = append(predicates, customrole.CreatedAtLT(*i.CreatedAtLT))
+	}
+	if i.CreatedAtLTE != nil {
+		predicates = append(predicates, customrole.CreatedAtLTE(*i.CreatedAtLTE))
+	}
+	if i.UpdatedAt != nil {
+		predicates = append(predicates, customrole.UpdatedAtEQ(*i.UpdatedAt))
+	}
+	if i.UpdatedAtNEQ != nil {
+		predicates = append(predicates, customrole.UpdatedAtNEQ(*i.UpdatedAtNEQ))
+	}
+	if len(i.UpdatedAtIn) > 0 {
+		predicates = append(predicates, customrole.UpdatedAtIn(i.UpdatedAtIn...))
+	}
+	if len(i.UpdatedAtNotIn) > 0 {
+		predicates = append(predicates, customrole.UpdatedAtNotIn(i.UpdatedAtNotIn...))
+	}
+	if i.UpdatedAtGT != nil {
+		predicates = append(predicates, customrole.UpdatedAtGT(*i.UpdatedAtGT))
+	}
+	if i.UpdatedAtGTE != nil {
+		predicates = append(predicates, customrole.UpdatedAtGTE(*i.UpdatedAtGTE))
+	}
+	if i.UpdatedAtLT != nil {
+		predicates = append(predicates, customrole.UpdatedAtLT(*i.UpdatedAtLT))
+	}
+	if i.UpdatedAtLTE != nil {
+		predicates = append(predicates, customrole.UpdatedAtLTE(*i.UpdatedAtLTE))
+	}
+	if i.Name != nil {
+		predicates = append(predicates, customrole.NameEQ(*i.Name))
+	}
+	if i.NameNEQ != nil {
+		predicates = append(predicates, customrole.NameNEQ(*i.NameNEQ))
+	}
+	if len(i.NameIn) > 0 {
+		predicates = append(predicates, customrole.NameIn(i.NameIn...))
+	}
+	if len(i.NameNotIn) > 0 {
+		predicates = append(predicates, customrole.NameNotIn(i.NameNotIn...))
+	}
+	if i.NameGT != nil {
+		predicates = append(predicates, customrole.NameGT(*i.NameGT))
+	}
+	if i.NameGTE != nil {
+		predicates = append(predicates, customrole.NameGTE(*i.NameGTE))
+	}
+	if i.NameLT != nil {
+		predicates = append(predicates, customrole.NameLT(*i.NameLT))
+	}
+	if i.NameLTE != nil {
+		predicates = append(predicates, customrole.NameLTE(*i.NameLTE))
+	}
+	if i.NameContains != nil {
+		predicates = append(predicates, customrole.NameContains(*i.NameContains))
+	}
+	if i.NameHasPrefix != nil {
+		predicates = append(predicates, customrole.NameHasPrefix(*i.NameHasPrefix))
+	}
+	if i.NameHasSuffix != nil {
+		predicates = append(predicates, customrole.NameHasSuffix(*i.NameHasSuffix))
+	}
+	if i.NameEqualFold != nil {
+		predicates = append(predicates, customrole.NameEqualFold(*i.NameEqualFold))
+	}
+	if i.NameContainsFold != nil {
+		predicates = append(predicates, customrole.NameContainsFold(*i.NameContainsFold))
+	}
+
+	switch len(predicates) {
+	case 0:
+		return nil, ErrEmptyCustomRoleWhereInput
+	case 1:
+		return predicates[0], nil
+	default:
+		return customrole.And(predicates...), nil
 	}
 }
 
@@ -5898,6 +6215,23 @@ type UserWhereInput struct {
 	RoleIn    []viewer.Role `json:"roleIn,omitempty"`
 	RoleNotIn []viewer.Role `json:"roleNotIn,omitempty"`
 
+	// "custom_role_id" field predicates.
+	CustomRoleID             *string  `json:"customRoleID,omitempty"`
+	CustomRoleIDNEQ          *string  `json:"customRoleIDNEQ,omitempty"`
+	CustomRoleIDIn           []string `json:"customRoleIDIn,omitempty"`
+	CustomRoleIDNotIn        []string `json:"customRoleIDNotIn,omitempty"`
+	CustomRoleIDGT           *string  `json:"customRoleIDGT,omitempty"`
+	CustomRoleIDGTE          *string  `json:"customRoleIDGTE,omitempty"`
+	CustomRoleIDLT           *string  `json:"customRoleIDLT,omitempty"`
+	CustomRoleIDLTE          *string  `json:"customRoleIDLTE,omitempty"`
+	CustomRoleIDContains     *string  `json:"customRoleIDContains,omitempty"`
+	CustomRoleIDHasPrefix    *string  `json:"customRoleIDHasPrefix,omitempty"`
+	CustomRoleIDHasSuffix    *string  `json:"customRoleIDHasSuffix,omitempty"`
+	CustomRoleIDIsNil        bool     `json:"customRoleIDIsNil,omitempty"`
+	CustomRoleIDNotNil       bool     `json:"customRoleIDNotNil,omitempty"`
+	CustomRoleIDEqualFold    *string  `json:"customRoleIDEqualFold,omitempty"`
+	CustomRoleIDContainsFold *string  `json:"customRoleIDContainsFold,omitempty"`
+
 	// "all_groups" field predicates.
 	AllGroups    *bool `json:"allGroups,omitempty"`
 	AllGroupsNEQ *bool `json:"allGroupsNEQ,omitempty"`
@@ -6154,6 +6488,51 @@ func (i *UserWhereInput) P() (predicate.User, error) {
 	if len(i.RoleNotIn) > 0 {
 		predicates = append(predicates, user.RoleNotIn(i.RoleNotIn...))
 	}
+	if i.CustomRoleID != nil {
+		predicates = append(predicates, user.CustomRoleIDEQ(*i.CustomRoleID))
+	}
+	if i.CustomRoleIDNEQ != nil {
+		predicates = append(predicates, user.CustomRoleIDNEQ(*i.CustomRoleIDNEQ))
+	}
+	if len(i.CustomRoleIDIn) > 0 {
+		predicates = append(predicates, user.CustomRoleIDIn(i.CustomRoleIDIn...))
+	}
+	if len(i.CustomRoleIDNotIn) > 0 {
+		predicates = append(predicates, user.CustomRoleIDNotIn(i.CustomRoleIDNotIn...))
+	}
+	if i.CustomRoleIDGT != nil {
+		predicates = append(predicates, user.CustomRoleIDGT(*i.CustomRoleIDGT))
+	}
+	if i.CustomRoleIDGTE != nil {
+		predicates = append(predicates, user.CustomRoleIDGTE(*i.CustomRoleIDGTE))
+	}
+	if i.CustomRoleIDLT != nil {
+		predicates = append(predicates, user.CustomRoleIDLT(*i.CustomRoleIDLT))
+	}
+	if i.CustomRoleIDLTE != nil {
+		predicates = append(predicates, user.CustomRoleIDLTE(*i.CustomRoleIDLTE))
+	}
+	if i.CustomRoleIDContains != nil {
+		predicates = append(predicates, user.CustomRoleIDContains(*i.CustomRoleIDContains))
+	}
+	if i.CustomRoleIDHasPrefix != nil {
+		predicates = append(predicates, user.CustomRoleIDHasPrefix(*i.CustomRoleIDHasPrefix))
+	}
+	if i.CustomRoleIDHasSuffix != nil {
+		predicates = append(predicates, user.CustomRoleIDHasSuffix(*i.CustomRoleIDHasSuffix))
+	}
+	if i.CustomRoleIDIsNil {
+		predicates = append(predicates, user.CustomRoleIDIsNil())
+	}
+	if i.CustomRoleIDNotNil {
+		predicates = append(predicates, user.CustomRoleIDNotNil())
+	}
+	if i.CustomRoleIDEqualFold != nil {
+		predicates = append(predicates, user.CustomRoleIDEqualFold(*i.CustomRoleIDEqualFold))
+	}
+	if i.CustomRoleIDContainsFold != nil {
+		predicates = append(predicates, user.CustomRoleIDContainsFold(*i.CustomRoleIDContainsFold))
+	}
 	if i.AllGroups != nil {
 		predicates = append(predicates, user.AllGroupsEQ(*i.AllGroups))
 	}
@@ -6271,6 +6650,23 @@ type WebhookWhereInput struct {
 	AssetGroupIDNotNil       bool     `json:"assetGroupIDNotNil,omitempty"`
 	AssetGroupIDEqualFold    *string  `json:"assetGroupIDEqualFold,omitempty"`
 	AssetGroupIDContainsFold *string  `json:"assetGroupIDContainsFold,omitempty"`
+
+	// "owner_id" field predicates.
+	OwnerID             *string  `json:"ownerID,omitempty"`
+	OwnerIDNEQ          *string  `json:"ownerIDNEQ,omitempty"`
+	OwnerIDIn           []string `json:"ownerIDIn,omitempty"`
+	OwnerIDNotIn        []string `json:"ownerIDNotIn,omitempty"`
+	OwnerIDGT           *string  `json:"ownerIDGT,omitempty"`
+	OwnerIDGTE          *string  `json:"ownerIDGTE,omitempty"`
+	OwnerIDLT           *string  `json:"ownerIDLT,omitempty"`
+	OwnerIDLTE          *string  `json:"ownerIDLTE,omitempty"`
+	OwnerIDContains     *string  `json:"ownerIDContains,omitempty"`
+	OwnerIDHasPrefix    *string  `json:"ownerIDHasPrefix,omitempty"`
+	OwnerIDHasSuffix    *string  `json:"ownerIDHasSuffix,omitempty"`
+	OwnerIDIsNil        bool     `json:"ownerIDIsNil,omitempty"`
+	OwnerIDNotNil       bool     `json:"ownerIDNotNil,omitempty"`
+	OwnerIDEqualFold    *string  `json:"ownerIDEqualFold,omitempty"`
+	OwnerIDContainsFold *string  `json:"ownerIDContainsFold,omitempty"`
 
 	// "endpoint_id" field predicates.
 	EndpointID             *string  `json:"endpointID,omitempty"`
@@ -6595,6 +6991,51 @@ func (i *WebhookWhereInput) P() (predicate.Webhook, error) {
 	}
 	if i.AssetGroupIDContainsFold != nil {
 		predicates = append(predicates, webhook.AssetGroupIDContainsFold(*i.AssetGroupIDContainsFold))
+	}
+	if i.OwnerID != nil {
+		predicates = append(predicates, webhook.OwnerIDEQ(*i.OwnerID))
+	}
+	if i.OwnerIDNEQ != nil {
+		predicates = append(predicates, webhook.OwnerIDNEQ(*i.OwnerIDNEQ))
+	}
+	if len(i.OwnerIDIn) > 0 {
+		predicates = append(predicates, webhook.OwnerIDIn(i.OwnerIDIn...))
+	}
+	if len(i.OwnerIDNotIn) > 0 {
+		predicates = append(predicates, webhook.OwnerIDNotIn(i.OwnerIDNotIn...))
+	}
+	if i.OwnerIDGT != nil {
+		predicates = append(predicates, webhook.OwnerIDGT(*i.OwnerIDGT))
+	}
+	if i.OwnerIDGTE != nil {
+		predicates = append(predicates, webhook.OwnerIDGTE(*i.OwnerIDGTE))
+	}
+	if i.OwnerIDLT != nil {
+		predicates = append(predicates, webhook.OwnerIDLT(*i.OwnerIDLT))
+	}
+	if i.OwnerIDLTE != nil {
+		predicates = append(predicates, webhook.OwnerIDLTE(*i.OwnerIDLTE))
+	}
+	if i.OwnerIDContains != nil {
+		predicates = append(predicates, webhook.OwnerIDContains(*i.OwnerIDContains))
+	}
+	if i.OwnerIDHasPrefix != nil {
+		predicates = append(predicates, webhook.OwnerIDHasPrefix(*i.OwnerIDHasPrefix))
+	}
+	if i.OwnerIDHasSuffix != nil {
+		predicates = append(predicates, webhook.OwnerIDHasSuffix(*i.OwnerIDHasSuffix))
+	}
+	if i.OwnerIDIsNil {
+		predicates = append(predicates, webhook.OwnerIDIsNil())
+	}
+	if i.OwnerIDNotNil {
+		predicates = append(predicates, webhook.OwnerIDNotNil())
+	}
+	if i.OwnerIDEqualFold != nil {
+		predicates = append(predicates, webhook.OwnerIDEqualFold(*i.OwnerIDEqualFold))
+	}
+	if i.OwnerIDContainsFold != nil {
+		predicates = append(predicates, webhook.OwnerIDContainsFold(*i.OwnerIDContainsFold))
 	}
 	if i.EndpointID != nil {
 		predicates = append(predicates, webhook.EndpointIDEQ(*i.EndpointID))

@@ -15,6 +15,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/apikey"
 	"github.com/hookyard/hookyard/ent/gen/application"
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
+	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
 	"github.com/hookyard/hookyard/ent/gen/organization"
@@ -42,6 +43,7 @@ const (
 	TypeAPIKey       = "APIKey"
 	TypeApplication  = "Application"
 	TypeAssetGroup   = "AssetGroup"
+	TypeCustomRole   = "CustomRole"
 	TypeEndpoint     = "Endpoint"
 	TypeFinding      = "Finding"
 	TypeOrganization = "Organization"
@@ -57,28 +59,30 @@ const (
 // APIKeyMutation represents an operation that mutates the APIKey nodes in the graph.
 type APIKeyMutation struct {
 	config
-	op              Op
-	typ             string
-	id              *string
-	created_at      *time.Time
-	updated_at      *time.Time
-	organization_id *string
-	name            *string
-	role            *viewer.Role
-	all_groups      *bool
-	prefix          *string
-	hash            *string
-	expires_at      *time.Time
-	last_used_at    *time.Time
-	clearedFields   map[string]struct{}
-	groups          map[string]struct{}
-	removedgroups   map[string]struct{}
-	clearedgroups   bool
-	owner           *string
-	clearedowner    bool
-	done            bool
-	oldValue        func(context.Context) (*APIKey, error)
-	predicates      []predicate.APIKey
+	op                 Op
+	typ                string
+	id                 *string
+	created_at         *time.Time
+	updated_at         *time.Time
+	organization_id    *string
+	name               *string
+	role               *viewer.Role
+	all_groups         *bool
+	prefix             *string
+	hash               *string
+	expires_at         *time.Time
+	last_used_at       *time.Time
+	clearedFields      map[string]struct{}
+	custom_role        *string
+	clearedcustom_role bool
+	groups             map[string]struct{}
+	removedgroups      map[string]struct{}
+	clearedgroups      bool
+	owner              *string
+	clearedowner       bool
+	done               bool
+	oldValue           func(context.Context) (*APIKey, error)
+	predicates         []predicate.APIKey
 }
 
 var _ ent.Mutation = (*APIKeyMutation)(nil)
@@ -365,6 +369,55 @@ func (m *APIKeyMutation) ResetRole() {
 	m.role = nil
 }
 
+// SetCustomRoleID sets the "custom_role_id" field.
+func (m *APIKeyMutation) SetCustomRoleID(s string) {
+	m.custom_role = &s
+}
+
+// CustomRoleID returns the value of the "custom_role_id" field in the mutation.
+func (m *APIKeyMutation) CustomRoleID() (r string, exists bool) {
+	v := m.custom_role
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCustomRoleID returns the old "custom_role_id" field's value of the APIKey entity.
+// If the APIKey object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *APIKeyMutation) OldCustomRoleID(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCustomRoleID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCustomRoleID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCustomRoleID: %w", err)
+	}
+	return oldValue.CustomRoleID, nil
+}
+
+// ClearCustomRoleID clears the value of the "custom_role_id" field.
+func (m *APIKeyMutation) ClearCustomRoleID() {
+	m.custom_role = nil
+	m.clearedFields[apikey.FieldCustomRoleID] = struct{}{}
+}
+
+// CustomRoleIDCleared returns if the "custom_role_id" field was cleared in this mutation.
+func (m *APIKeyMutation) CustomRoleIDCleared() bool {
+	_, ok := m.clearedFields[apikey.FieldCustomRoleID]
+	return ok
+}
+
+// ResetCustomRoleID resets all changes to the "custom_role_id" field.
+func (m *APIKeyMutation) ResetCustomRoleID() {
+	m.custom_role = nil
+	delete(m.clearedFields, apikey.FieldCustomRoleID)
+}
+
 // SetAllGroups sets the "all_groups" field.
 func (m *APIKeyMutation) SetAllGroups(b bool) {
 	m.all_groups = &b
@@ -620,6 +673,33 @@ func (m *APIKeyMutation) ResetOwnerID() {
 	delete(m.clearedFields, apikey.FieldOwnerID)
 }
 
+// ClearCustomRole clears the "custom_role" edge to the CustomRole entity.
+func (m *APIKeyMutation) ClearCustomRole() {
+	m.clearedcustom_role = true
+	m.clearedFields[apikey.FieldCustomRoleID] = struct{}{}
+}
+
+// CustomRoleCleared reports if the "custom_role" edge to the CustomRole entity was cleared.
+func (m *APIKeyMutation) CustomRoleCleared() bool {
+	return m.CustomRoleIDCleared() || m.clearedcustom_role
+}
+
+// CustomRoleIDs returns the "custom_role" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// CustomRoleID instead. It exists only for internal usage by the builders.
+func (m *APIKeyMutation) CustomRoleIDs() (ids []string) {
+	if id := m.custom_role; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetCustomRole resets all changes to the "custom_role" edge.
+func (m *APIKeyMutation) ResetCustomRole() {
+	m.custom_role = nil
+	m.clearedcustom_role = false
+}
+
 // AddGroupIDs adds the "groups" edge to the AssetGroup entity by ids.
 func (m *APIKeyMutation) AddGroupIDs(ids ...string) {
 	if m.groups == nil {
@@ -735,7 +815,7 @@ func (m *APIKeyMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *APIKeyMutation) Fields() []string {
-	fields := make([]string, 0, 11)
+	fields := make([]string, 0, 12)
 	if m.created_at != nil {
 		fields = append(fields, apikey.FieldCreatedAt)
 	}
@@ -750,6 +830,9 @@ func (m *APIKeyMutation) Fields() []string {
 	}
 	if m.role != nil {
 		fields = append(fields, apikey.FieldRole)
+	}
+	if m.custom_role != nil {
+		fields = append(fields, apikey.FieldCustomRoleID)
 	}
 	if m.all_groups != nil {
 		fields = append(fields, apikey.FieldAllGroups)
@@ -787,6 +870,8 @@ func (m *APIKeyMutation) Field(name string) (ent.Value, bool) {
 		return m.Name()
 	case apikey.FieldRole:
 		return m.Role()
+	case apikey.FieldCustomRoleID:
+		return m.CustomRoleID()
 	case apikey.FieldAllGroups:
 		return m.AllGroups()
 	case apikey.FieldPrefix:
@@ -818,6 +903,8 @@ func (m *APIKeyMutation) OldField(ctx context.Context, name string) (ent.Value, 
 		return m.OldName(ctx)
 	case apikey.FieldRole:
 		return m.OldRole(ctx)
+	case apikey.FieldCustomRoleID:
+		return m.OldCustomRoleID(ctx)
 	case apikey.FieldAllGroups:
 		return m.OldAllGroups(ctx)
 	case apikey.FieldPrefix:
@@ -873,6 +960,13 @@ func (m *APIKeyMutation) SetField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.SetRole(v)
+		return nil
+	case apikey.FieldCustomRoleID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCustomRoleID(v)
 		return nil
 	case apikey.FieldAllGroups:
 		v, ok := value.(bool)
@@ -946,6 +1040,9 @@ func (m *APIKeyMutation) AddField(name string, value ent.Value) error {
 // mutation.
 func (m *APIKeyMutation) ClearedFields() []string {
 	var fields []string
+	if m.FieldCleared(apikey.FieldCustomRoleID) {
+		fields = append(fields, apikey.FieldCustomRoleID)
+	}
 	if m.FieldCleared(apikey.FieldExpiresAt) {
 		fields = append(fields, apikey.FieldExpiresAt)
 	}
@@ -969,6 +1066,9 @@ func (m *APIKeyMutation) FieldCleared(name string) bool {
 // error if the field is not defined in the schema.
 func (m *APIKeyMutation) ClearField(name string) error {
 	switch name {
+	case apikey.FieldCustomRoleID:
+		m.ClearCustomRoleID()
+		return nil
 	case apikey.FieldExpiresAt:
 		m.ClearExpiresAt()
 		return nil
@@ -1001,6 +1101,9 @@ func (m *APIKeyMutation) ResetField(name string) error {
 	case apikey.FieldRole:
 		m.ResetRole()
 		return nil
+	case apikey.FieldCustomRoleID:
+		m.ResetCustomRoleID()
+		return nil
 	case apikey.FieldAllGroups:
 		m.ResetAllGroups()
 		return nil
@@ -1025,7 +1128,10 @@ func (m *APIKeyMutation) ResetField(name string) error {
 
 // AddedEdges returns all edge names that were set/added in this mutation.
 func (m *APIKeyMutation) AddedEdges() []string {
-	edges := make([]string, 0, 2)
+	edges := make([]string, 0, 3)
+	if m.custom_role != nil {
+		edges = append(edges, apikey.EdgeCustomRole)
+	}
 	if m.groups != nil {
 		edges = append(edges, apikey.EdgeGroups)
 	}
@@ -1039,6 +1145,10 @@ func (m *APIKeyMutation) AddedEdges() []string {
 // name in this mutation.
 func (m *APIKeyMutation) AddedIDs(name string) []ent.Value {
 	switch name {
+	case apikey.EdgeCustomRole:
+		if id := m.custom_role; id != nil {
+			return []ent.Value{*id}
+		}
 	case apikey.EdgeGroups:
 		ids := make([]ent.Value, 0, len(m.groups))
 		for id := range m.groups {
@@ -1055,7 +1165,7 @@ func (m *APIKeyMutation) AddedIDs(name string) []ent.Value {
 
 // RemovedEdges returns all edge names that were removed in this mutation.
 func (m *APIKeyMutation) RemovedEdges() []string {
-	edges := make([]string, 0, 2)
+	edges := make([]string, 0, 3)
 	if m.removedgroups != nil {
 		edges = append(edges, apikey.EdgeGroups)
 	}
@@ -1078,7 +1188,10 @@ func (m *APIKeyMutation) RemovedIDs(name string) []ent.Value {
 
 // ClearedEdges returns all edge names that were cleared in this mutation.
 func (m *APIKeyMutation) ClearedEdges() []string {
-	edges := make([]string, 0, 2)
+	edges := make([]string, 0, 3)
+	if m.clearedcustom_role {
+		edges = append(edges, apikey.EdgeCustomRole)
+	}
 	if m.clearedgroups {
 		edges = append(edges, apikey.EdgeGroups)
 	}
@@ -1092,6 +1205,8 @@ func (m *APIKeyMutation) ClearedEdges() []string {
 // was cleared in this mutation.
 func (m *APIKeyMutation) EdgeCleared(name string) bool {
 	switch name {
+	case apikey.EdgeCustomRole:
+		return m.clearedcustom_role
 	case apikey.EdgeGroups:
 		return m.clearedgroups
 	case apikey.EdgeOwner:
@@ -1104,6 +1219,9 @@ func (m *APIKeyMutation) EdgeCleared(name string) bool {
 // if that edge is not defined in the schema.
 func (m *APIKeyMutation) ClearEdge(name string) error {
 	switch name {
+	case apikey.EdgeCustomRole:
+		m.ClearCustomRole()
+		return nil
 	case apikey.EdgeOwner:
 		m.ClearOwner()
 		return nil
@@ -1115,6 +1233,9 @@ func (m *APIKeyMutation) ClearEdge(name string) error {
 // It returns an error if the edge is not defined in the schema.
 func (m *APIKeyMutation) ResetEdge(name string) error {
 	switch name {
+	case apikey.EdgeCustomRole:
+		m.ResetCustomRole()
+		return nil
 	case apikey.EdgeGroups:
 		m.ResetGroups()
 		return nil
@@ -1892,6 +2013,9 @@ type AssetGroupMutation struct {
 	webhooks            map[string]struct{}
 	removedwebhooks     map[string]struct{}
 	clearedwebhooks     bool
+	endpoints           map[string]struct{}
+	removedendpoints    map[string]struct{}
+	clearedendpoints    bool
 	done                bool
 	oldValue            func(context.Context) (*AssetGroup, error)
 	predicates          []predicate.AssetGroup
@@ -2462,6 +2586,60 @@ func (m *AssetGroupMutation) ResetWebhooks() {
 	m.removedwebhooks = nil
 }
 
+// AddEndpointIDs adds the "endpoints" edge to the Endpoint entity by ids.
+func (m *AssetGroupMutation) AddEndpointIDs(ids ...string) {
+	if m.endpoints == nil {
+		m.endpoints = make(map[string]struct{})
+	}
+	for i := range ids {
+		m.endpoints[ids[i]] = struct{}{}
+	}
+}
+
+// ClearEndpoints clears the "endpoints" edge to the Endpoint entity.
+func (m *AssetGroupMutation) ClearEndpoints() {
+	m.clearedendpoints = true
+}
+
+// EndpointsCleared reports if the "endpoints" edge to the Endpoint entity was cleared.
+func (m *AssetGroupMutation) EndpointsCleared() bool {
+	return m.clearedendpoints
+}
+
+// RemoveEndpointIDs removes the "endpoints" edge to the Endpoint entity by IDs.
+func (m *AssetGroupMutation) RemoveEndpointIDs(ids ...string) {
+	if m.removedendpoints == nil {
+		m.removedendpoints = make(map[string]struct{})
+	}
+	for i := range ids {
+		delete(m.endpoints, ids[i])
+		m.removedendpoints[ids[i]] = struct{}{}
+	}
+}
+
+// RemovedEndpoints returns the removed IDs of the "endpoints" edge to the Endpoint entity.
+func (m *AssetGroupMutation) RemovedEndpointsIDs() (ids []string) {
+	for id := range m.removedendpoints {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// EndpointsIDs returns the "endpoints" edge IDs in the mutation.
+func (m *AssetGroupMutation) EndpointsIDs() (ids []string) {
+	for id := range m.endpoints {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// ResetEndpoints resets all changes to the "endpoints" edge.
+func (m *AssetGroupMutation) ResetEndpoints() {
+	m.endpoints = nil
+	m.clearedendpoints = false
+	m.removedendpoints = nil
+}
+
 // Where appends a list predicates to the AssetGroupMutation builder.
 func (m *AssetGroupMutation) Where(ps ...predicate.AssetGroup) {
 	m.predicates = append(m.predicates, ps...)
@@ -2689,7 +2867,7 @@ func (m *AssetGroupMutation) ResetField(name string) error {
 
 // AddedEdges returns all edge names that were set/added in this mutation.
 func (m *AssetGroupMutation) AddedEdges() []string {
-	edges := make([]string, 0, 4)
+	edges := make([]string, 0, 5)
 	if m.applications != nil {
 		edges = append(edges, assetgroup.EdgeApplications)
 	}
@@ -2701,6 +2879,9 @@ func (m *AssetGroupMutation) AddedEdges() []string {
 	}
 	if m.webhooks != nil {
 		edges = append(edges, assetgroup.EdgeWebhooks)
+	}
+	if m.endpoints != nil {
+		edges = append(edges, assetgroup.EdgeEndpoints)
 	}
 	return edges
 }
@@ -2733,13 +2914,19 @@ func (m *AssetGroupMutation) AddedIDs(name string) []ent.Value {
 			ids = append(ids, id)
 		}
 		return ids
+	case assetgroup.EdgeEndpoints:
+		ids := make([]ent.Value, 0, len(m.endpoints))
+		for id := range m.endpoints {
+			ids = append(ids, id)
+		}
+		return ids
 	}
 	return nil
 }
 
 // RemovedEdges returns all edge names that were removed in this mutation.
 func (m *AssetGroupMutation) RemovedEdges() []string {
-	edges := make([]string, 0, 4)
+	edges := make([]string, 0, 5)
 	if m.removedapplications != nil {
 		edges = append(edges, assetgroup.EdgeApplications)
 	}
@@ -2751,6 +2938,9 @@ func (m *AssetGroupMutation) RemovedEdges() []string {
 	}
 	if m.removedwebhooks != nil {
 		edges = append(edges, assetgroup.EdgeWebhooks)
+	}
+	if m.removedendpoints != nil {
+		edges = append(edges, assetgroup.EdgeEndpoints)
 	}
 	return edges
 }
@@ -2783,13 +2973,19 @@ func (m *AssetGroupMutation) RemovedIDs(name string) []ent.Value {
 			ids = append(ids, id)
 		}
 		return ids
+	case assetgroup.EdgeEndpoints:
+		ids := make([]ent.Value, 0, len(m.removedendpoints))
+		for id := range m.removedendpoints {
+			ids = append(ids, id)
+		}
+		return ids
 	}
 	return nil
 }
 
 // ClearedEdges returns all edge names that were cleared in this mutation.
 func (m *AssetGroupMutation) ClearedEdges() []string {
-	edges := make([]string, 0, 4)
+	edges := make([]string, 0, 5)
 	if m.clearedapplications {
 		edges = append(edges, assetgroup.EdgeApplications)
 	}
@@ -2801,6 +2997,9 @@ func (m *AssetGroupMutation) ClearedEdges() []string {
 	}
 	if m.clearedwebhooks {
 		edges = append(edges, assetgroup.EdgeWebhooks)
+	}
+	if m.clearedendpoints {
+		edges = append(edges, assetgroup.EdgeEndpoints)
 	}
 	return edges
 }
@@ -2817,6 +3016,8 @@ func (m *AssetGroupMutation) EdgeCleared(name string) bool {
 		return m.clearedapi_keys
 	case assetgroup.EdgeWebhooks:
 		return m.clearedwebhooks
+	case assetgroup.EdgeEndpoints:
+		return m.clearedendpoints
 	}
 	return false
 }
@@ -2845,41 +3046,841 @@ func (m *AssetGroupMutation) ResetEdge(name string) error {
 	case assetgroup.EdgeWebhooks:
 		m.ResetWebhooks()
 		return nil
+	case assetgroup.EdgeEndpoints:
+		m.ResetEndpoints()
+		return nil
 	}
 	return fmt.Errorf("unknown AssetGroup edge %s", name)
+}
+
+// CustomRoleMutation represents an operation that mutates the CustomRole nodes in the graph.
+type CustomRoleMutation struct {
+	config
+	op                Op
+	typ               string
+	id                *string
+	created_at        *time.Time
+	updated_at        *time.Time
+	organization_id   *string
+	name              *string
+	description       *string
+	permissions       *[]viewer.Permission
+	appendpermissions []viewer.Permission
+	clearedFields     map[string]struct{}
+	users             map[string]struct{}
+	removedusers      map[string]struct{}
+	clearedusers      bool
+	api_keys          map[string]struct{}
+	removedapi_keys   map[string]struct{}
+	clearedapi_keys   bool
+	done              bool
+	oldValue          func(context.Context) (*CustomRole, error)
+	predicates        []predicate.CustomRole
+}
+
+var _ ent.Mutation = (*CustomRoleMutation)(nil)
+
+// customroleOption allows management of the mutation configuration using functional options.
+type customroleOption func(*CustomRoleMutation)
+
+// newCustomRoleMutation creates new mutation for the CustomRole entity.
+func newCustomRoleMutation(c config, op Op, opts ...customroleOption) *CustomRoleMutation {
+	m := &CustomRoleMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeCustomRole,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withCustomRoleID sets the ID field of the mutation.
+func withCustomRoleID(id string) customroleOption {
+	return func(m *CustomRoleMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *CustomRole
+		)
+		m.oldValue = func(ctx context.Context) (*CustomRole, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().CustomRole.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withCustomRole sets the old CustomRole of the mutation.
+func withCustomRole(node *CustomRole) customroleOption {
+	return func(m *CustomRoleMutation) {
+		m.oldValue = func(context.Context) (*CustomRole, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m CustomRoleMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m CustomRoleMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("gen: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of CustomRole entities.
+func (m *CustomRoleMutation) SetID(id string) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *CustomRoleMutation) ID() (id string, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *CustomRoleMutation) IDs(ctx context.Context) ([]string, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []string{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().CustomRole.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetCreatedAt sets the "created_at" field.
+func (m *CustomRoleMutation) SetCreatedAt(t time.Time) {
+	m.created_at = &t
+}
+
+// CreatedAt returns the value of the "created_at" field in the mutation.
+func (m *CustomRoleMutation) CreatedAt() (r time.Time, exists bool) {
+	v := m.created_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCreatedAt returns the old "created_at" field's value of the CustomRole entity.
+// If the CustomRole object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CustomRoleMutation) OldCreatedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCreatedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCreatedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCreatedAt: %w", err)
+	}
+	return oldValue.CreatedAt, nil
+}
+
+// ResetCreatedAt resets all changes to the "created_at" field.
+func (m *CustomRoleMutation) ResetCreatedAt() {
+	m.created_at = nil
+}
+
+// SetUpdatedAt sets the "updated_at" field.
+func (m *CustomRoleMutation) SetUpdatedAt(t time.Time) {
+	m.updated_at = &t
+}
+
+// UpdatedAt returns the value of the "updated_at" field in the mutation.
+func (m *CustomRoleMutation) UpdatedAt() (r time.Time, exists bool) {
+	v := m.updated_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldUpdatedAt returns the old "updated_at" field's value of the CustomRole entity.
+// If the CustomRole object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CustomRoleMutation) OldUpdatedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldUpdatedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldUpdatedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldUpdatedAt: %w", err)
+	}
+	return oldValue.UpdatedAt, nil
+}
+
+// ResetUpdatedAt resets all changes to the "updated_at" field.
+func (m *CustomRoleMutation) ResetUpdatedAt() {
+	m.updated_at = nil
+}
+
+// SetOrganizationID sets the "organization_id" field.
+func (m *CustomRoleMutation) SetOrganizationID(s string) {
+	m.organization_id = &s
+}
+
+// OrganizationID returns the value of the "organization_id" field in the mutation.
+func (m *CustomRoleMutation) OrganizationID() (r string, exists bool) {
+	v := m.organization_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOrganizationID returns the old "organization_id" field's value of the CustomRole entity.
+// If the CustomRole object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CustomRoleMutation) OldOrganizationID(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOrganizationID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOrganizationID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOrganizationID: %w", err)
+	}
+	return oldValue.OrganizationID, nil
+}
+
+// ResetOrganizationID resets all changes to the "organization_id" field.
+func (m *CustomRoleMutation) ResetOrganizationID() {
+	m.organization_id = nil
+}
+
+// SetName sets the "name" field.
+func (m *CustomRoleMutation) SetName(s string) {
+	m.name = &s
+}
+
+// Name returns the value of the "name" field in the mutation.
+func (m *CustomRoleMutation) Name() (r string, exists bool) {
+	v := m.name
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldName returns the old "name" field's value of the CustomRole entity.
+// If the CustomRole object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CustomRoleMutation) OldName(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldName is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldName requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldName: %w", err)
+	}
+	return oldValue.Name, nil
+}
+
+// ResetName resets all changes to the "name" field.
+func (m *CustomRoleMutation) ResetName() {
+	m.name = nil
+}
+
+// SetDescription sets the "description" field.
+func (m *CustomRoleMutation) SetDescription(s string) {
+	m.description = &s
+}
+
+// Description returns the value of the "description" field in the mutation.
+func (m *CustomRoleMutation) Description() (r string, exists bool) {
+	v := m.description
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldDescription returns the old "description" field's value of the CustomRole entity.
+// If the CustomRole object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CustomRoleMutation) OldDescription(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldDescription is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldDescription requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldDescription: %w", err)
+	}
+	return oldValue.Description, nil
+}
+
+// ResetDescription resets all changes to the "description" field.
+func (m *CustomRoleMutation) ResetDescription() {
+	m.description = nil
+}
+
+// SetPermissions sets the "permissions" field.
+func (m *CustomRoleMutation) SetPermissions(v []viewer.Permission) {
+	m.permissions = &v
+	m.appendpermissions = nil
+}
+
+// Permissions returns the value of the "permissions" field in the mutation.
+func (m *CustomRoleMutation) Permissions() (r []viewer.Permission, exists bool) {
+	v := m.permissions
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPermissions returns the old "permissions" field's value of the CustomRole entity.
+// If the CustomRole object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *CustomRoleMutation) OldPermissions(ctx context.Context) (v []viewer.Permission, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPermissions is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPermissions requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPermissions: %w", err)
+	}
+	return oldValue.Permissions, nil
+}
+
+// AppendPermissions adds v to the "permissions" field.
+func (m *CustomRoleMutation) AppendPermissions(v []viewer.Permission) {
+	m.appendpermissions = append(m.appendpermissions, v...)
+}
+
+// AppendedPermissions returns the list of values that were appended to the "permissions" field in this mutation.
+func (m *CustomRoleMutation) AppendedPermissions() ([]viewer.Permission, bool) {
+	if len(m.appendpermissions) == 0 {
+		return nil, false
+	}
+	return m.appendpermissions, true
+}
+
+// ResetPermissions resets all changes to the "permissions" field.
+func (m *CustomRoleMutation) ResetPermissions() {
+	m.permissions = nil
+	m.appendpermissions = nil
+}
+
+// AddUserIDs adds the "users" edge to the User entity by ids.
+func (m *CustomRoleMutation) AddUserIDs(ids ...string) {
+	if m.users == nil {
+		m.users = make(map[string]struct{})
+	}
+	for i := range ids {
+		m.users[ids[i]] = struct{}{}
+	}
+}
+
+// ClearUsers clears the "users" edge to the User entity.
+func (m *CustomRoleMutation) ClearUsers() {
+	m.clearedusers = true
+}
+
+// UsersCleared reports if the "users" edge to the User entity was cleared.
+func (m *CustomRoleMutation) UsersCleared() bool {
+	return m.clearedusers
+}
+
+// RemoveUserIDs removes the "users" edge to the User entity by IDs.
+func (m *CustomRoleMutation) RemoveUserIDs(ids ...string) {
+	if m.removedusers == nil {
+		m.removedusers = make(map[string]struct{})
+	}
+	for i := range ids {
+		delete(m.users, ids[i])
+		m.removedusers[ids[i]] = struct{}{}
+	}
+}
+
+// RemovedUsers returns the removed IDs of the "users" edge to the User entity.
+func (m *CustomRoleMutation) RemovedUsersIDs() (ids []string) {
+	for id := range m.removedusers {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// UsersIDs returns the "users" edge IDs in the mutation.
+func (m *CustomRoleMutation) UsersIDs() (ids []string) {
+	for id := range m.users {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// ResetUsers resets all changes to the "users" edge.
+func (m *CustomRoleMutation) ResetUsers() {
+	m.users = nil
+	m.clearedusers = false
+	m.removedusers = nil
+}
+
+// AddAPIKeyIDs adds the "api_keys" edge to the APIKey entity by ids.
+func (m *CustomRoleMutation) AddAPIKeyIDs(ids ...string) {
+	if m.api_keys == nil {
+		m.api_keys = make(map[string]struct{})
+	}
+	for i := range ids {
+		m.api_keys[ids[i]] = struct{}{}
+	}
+}
+
+// ClearAPIKeys clears the "api_keys" edge to the APIKey entity.
+func (m *CustomRoleMutation) ClearAPIKeys() {
+	m.clearedapi_keys = true
+}
+
+// APIKeysCleared reports if the "api_keys" edge to the APIKey entity was cleared.
+func (m *CustomRoleMutation) APIKeysCleared() bool {
+	return m.clearedapi_keys
+}
+
+// RemoveAPIKeyIDs removes the "api_keys" edge to the APIKey entity by IDs.
+func (m *CustomRoleMutation) RemoveAPIKeyIDs(ids ...string) {
+	if m.removedapi_keys == nil {
+		m.removedapi_keys = make(map[string]struct{})
+	}
+	for i := range ids {
+		delete(m.api_keys, ids[i])
+		m.removedapi_keys[ids[i]] = struct{}{}
+	}
+}
+
+// RemovedAPIKeys returns the removed IDs of the "api_keys" edge to the APIKey entity.
+func (m *CustomRoleMutation) RemovedAPIKeysIDs() (ids []string) {
+	for id := range m.removedapi_keys {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// APIKeysIDs returns the "api_keys" edge IDs in the mutation.
+func (m *CustomRoleMutation) APIKeysIDs() (ids []string) {
+	for id := range m.api_keys {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// ResetAPIKeys resets all changes to the "api_keys" edge.
+func (m *CustomRoleMutation) ResetAPIKeys() {
+	m.api_keys = nil
+	m.clearedapi_keys = false
+	m.removedapi_keys = nil
+}
+
+// Where appends a list predicates to the CustomRoleMutation builder.
+func (m *CustomRoleMutation) Where(ps ...predicate.CustomRole) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the CustomRoleMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *CustomRoleMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.CustomRole, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *CustomRoleMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *CustomRoleMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (CustomRole).
+func (m *CustomRoleMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *CustomRoleMutation) Fields() []string {
+	fields := make([]string, 0, 6)
+	if m.created_at != nil {
+		fields = append(fields, customrole.FieldCreatedAt)
+	}
+	if m.updated_at != nil {
+		fields = append(fields, customrole.FieldUpdatedAt)
+	}
+	if m.organization_id != nil {
+		fields = append(fields, customrole.FieldOrganizationID)
+	}
+	if m.name != nil {
+		fields = append(fields, customrole.FieldName)
+	}
+	if m.description != nil {
+		fields = append(fields, customrole.FieldDescription)
+	}
+	if m.permissions != nil {
+		fields = append(fields, customrole.FieldPermissions)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *CustomRoleMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case customrole.FieldCreatedAt:
+		return m.CreatedAt()
+	case customrole.FieldUpdatedAt:
+		return m.UpdatedAt()
+	case customrole.FieldOrganizationID:
+		return m.OrganizationID()
+	case customrole.FieldName:
+		return m.Name()
+	case customrole.FieldDescription:
+		return m.Description()
+	case customrole.FieldPermissions:
+		return m.Permissions()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *CustomRoleMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case customrole.FieldCreatedAt:
+		return m.OldCreatedAt(ctx)
+	case customrole.FieldUpdatedAt:
+		return m.OldUpdatedAt(ctx)
+	case customrole.FieldOrganizationID:
+		return m.OldOrganizationID(ctx)
+	case customrole.FieldName:
+		return m.OldName(ctx)
+	case customrole.FieldDescription:
+		return m.OldDescription(ctx)
+	case customrole.FieldPermissions:
+		return m.OldPermissions(ctx)
+	}
+	return nil, fmt.Errorf("unknown CustomRole field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *CustomRoleMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case customrole.FieldCreatedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCreatedAt(v)
+		return nil
+	case customrole.FieldUpdatedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetUpdatedAt(v)
+		return nil
+	case customrole.FieldOrganizationID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOrganizationID(v)
+		return nil
+	case customrole.FieldName:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetName(v)
+		return nil
+	case customrole.FieldDescription:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetDescription(v)
+		return nil
+	case customrole.FieldPermissions:
+		v, ok := value.([]viewer.Permission)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPermissions(v)
+		return nil
+	}
+	return fmt.Errorf("unknown CustomRole field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *CustomRoleMutation) AddedFields() []string {
+	return nil
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *CustomRoleMutation) AddedField(name string) (ent.Value, bool) {
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *CustomRoleMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	}
+	return fmt.Errorf("unknown CustomRole numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *CustomRoleMutation) ClearedFields() []string {
+	return nil
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *CustomRoleMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *CustomRoleMutation) ClearField(name string) error {
+	return fmt.Errorf("unknown CustomRole nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *CustomRoleMutation) ResetField(name string) error {
+	switch name {
+	case customrole.FieldCreatedAt:
+		m.ResetCreatedAt()
+		return nil
+	case customrole.FieldUpdatedAt:
+		m.ResetUpdatedAt()
+		return nil
+	case customrole.FieldOrganizationID:
+		m.ResetOrganizationID()
+		return nil
+	case customrole.FieldName:
+		m.ResetName()
+		return nil
+	case customrole.FieldDescription:
+		m.ResetDescription()
+		return nil
+	case customrole.FieldPermissions:
+		m.ResetPermissions()
+		return nil
+	}
+	return fmt.Errorf("unknown CustomRole field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *CustomRoleMutation) AddedEdges() []string {
+	edges := make([]string, 0, 2)
+	if m.users != nil {
+		edges = append(edges, customrole.EdgeUsers)
+	}
+	if m.api_keys != nil {
+		edges = append(edges, customrole.EdgeAPIKeys)
+	}
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *CustomRoleMutation) AddedIDs(name string) []ent.Value {
+	switch name {
+	case customrole.EdgeUsers:
+		ids := make([]ent.Value, 0, len(m.users))
+		for id := range m.users {
+			ids = append(ids, id)
+		}
+		return ids
+	case customrole.EdgeAPIKeys:
+		ids := make([]ent.Value, 0, len(m.api_keys))
+		for id := range m.api_keys {
+			ids = append(ids, id)
+		}
+		return ids
+	}
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *CustomRoleMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 2)
+	if m.removedusers != nil {
+		edges = append(edges, customrole.EdgeUsers)
+	}
+	if m.removedapi_keys != nil {
+		edges = append(edges, customrole.EdgeAPIKeys)
+	}
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *CustomRoleMutation) RemovedIDs(name string) []ent.Value {
+	switch name {
+	case customrole.EdgeUsers:
+		ids := make([]ent.Value, 0, len(m.removedusers))
+		for id := range m.removedusers {
+			ids = append(ids, id)
+		}
+		return ids
+	case customrole.EdgeAPIKeys:
+		ids := make([]ent.Value, 0, len(m.removedapi_keys))
+		for id := range m.removedapi_keys {
+			ids = append(ids, id)
+		}
+		return ids
+	}
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *CustomRoleMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 2)
+	if m.clearedusers {
+		edges = append(edges, customrole.EdgeUsers)
+	}
+	if m.clearedapi_keys {
+		edges = append(edges, customrole.EdgeAPIKeys)
+	}
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *CustomRoleMutation) EdgeCleared(name string) bool {
+	switch name {
+	case customrole.EdgeUsers:
+		return m.clearedusers
+	case customrole.EdgeAPIKeys:
+		return m.clearedapi_keys
+	}
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *CustomRoleMutation) ClearEdge(name string) error {
+	switch name {
+	}
+	return fmt.Errorf("unknown CustomRole unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *CustomRoleMutation) ResetEdge(name string) error {
+	switch name {
+	case customrole.EdgeUsers:
+		m.ResetUsers()
+		return nil
+	case customrole.EdgeAPIKeys:
+		m.ResetAPIKeys()
+		return nil
+	}
+	return fmt.Errorf("unknown CustomRole edge %s", name)
 }
 
 // EndpointMutation represents an operation that mutates the Endpoint nodes in the graph.
 type EndpointMutation struct {
 	config
-	op                 Op
-	typ                string
-	id                 *string
-	created_at         *time.Time
-	updated_at         *time.Time
-	organization_id    *string
-	name               *string
-	connector          *string
-	url                *string
-	enabled            *bool
-	headers            *[]parts.EndpointHeader
-	appendheaders      []parts.EndpointHeader
-	settings           *map[string]interface{}
-	secrets            *[]byte
-	rate_per_second    *float64
-	addrate_per_second *float64
-	burst              *int
-	addburst           *int
-	max_in_flight      *int
-	addmax_in_flight   *int
-	revision           *int64
-	addrevision        *int64
-	clearedFields      map[string]struct{}
-	asset_group        *string
-	clearedasset_group bool
-	done               bool
-	oldValue           func(context.Context) (*Endpoint, error)
-	predicates         []predicate.Endpoint
+	op                   Op
+	typ                  string
+	id                   *string
+	created_at           *time.Time
+	updated_at           *time.Time
+	organization_id      *string
+	name                 *string
+	connector            *string
+	url                  *string
+	enabled              *bool
+	headers              *[]parts.EndpointHeader
+	appendheaders        []parts.EndpointHeader
+	settings             *map[string]interface{}
+	secrets              *[]byte
+	rate_per_second      *float64
+	addrate_per_second   *float64
+	burst                *int
+	addburst             *int
+	max_in_flight        *int
+	addmax_in_flight     *int
+	revision             *int64
+	addrevision          *int64
+	clearedFields        map[string]struct{}
+	asset_group          *string
+	clearedasset_group   bool
+	shared_groups        map[string]struct{}
+	removedshared_groups map[string]struct{}
+	clearedshared_groups bool
+	done                 bool
+	oldValue             func(context.Context) (*Endpoint, error)
+	predicates           []predicate.Endpoint
 }
 
 var _ ent.Mutation = (*EndpointMutation)(nil)
@@ -3701,6 +4702,60 @@ func (m *EndpointMutation) ResetAssetGroup() {
 	m.clearedasset_group = false
 }
 
+// AddSharedGroupIDs adds the "shared_groups" edge to the AssetGroup entity by ids.
+func (m *EndpointMutation) AddSharedGroupIDs(ids ...string) {
+	if m.shared_groups == nil {
+		m.shared_groups = make(map[string]struct{})
+	}
+	for i := range ids {
+		m.shared_groups[ids[i]] = struct{}{}
+	}
+}
+
+// ClearSharedGroups clears the "shared_groups" edge to the AssetGroup entity.
+func (m *EndpointMutation) ClearSharedGroups() {
+	m.clearedshared_groups = true
+}
+
+// SharedGroupsCleared reports if the "shared_groups" edge to the AssetGroup entity was cleared.
+func (m *EndpointMutation) SharedGroupsCleared() bool {
+	return m.clearedshared_groups
+}
+
+// RemoveSharedGroupIDs removes the "shared_groups" edge to the AssetGroup entity by IDs.
+func (m *EndpointMutation) RemoveSharedGroupIDs(ids ...string) {
+	if m.removedshared_groups == nil {
+		m.removedshared_groups = make(map[string]struct{})
+	}
+	for i := range ids {
+		delete(m.shared_groups, ids[i])
+		m.removedshared_groups[ids[i]] = struct{}{}
+	}
+}
+
+// RemovedSharedGroups returns the removed IDs of the "shared_groups" edge to the AssetGroup entity.
+func (m *EndpointMutation) RemovedSharedGroupsIDs() (ids []string) {
+	for id := range m.removedshared_groups {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// SharedGroupsIDs returns the "shared_groups" edge IDs in the mutation.
+func (m *EndpointMutation) SharedGroupsIDs() (ids []string) {
+	for id := range m.shared_groups {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// ResetSharedGroups resets all changes to the "shared_groups" edge.
+func (m *EndpointMutation) ResetSharedGroups() {
+	m.shared_groups = nil
+	m.clearedshared_groups = false
+	m.removedshared_groups = nil
+}
+
 // Where appends a list predicates to the EndpointMutation builder.
 func (m *EndpointMutation) Where(ps ...predicate.Endpoint) {
 	m.predicates = append(m.predicates, ps...)
@@ -4150,9 +5205,12 @@ func (m *EndpointMutation) ResetField(name string) error {
 
 // AddedEdges returns all edge names that were set/added in this mutation.
 func (m *EndpointMutation) AddedEdges() []string {
-	edges := make([]string, 0, 1)
+	edges := make([]string, 0, 2)
 	if m.asset_group != nil {
 		edges = append(edges, endpoint.EdgeAssetGroup)
+	}
+	if m.shared_groups != nil {
+		edges = append(edges, endpoint.EdgeSharedGroups)
 	}
 	return edges
 }
@@ -4165,27 +5223,47 @@ func (m *EndpointMutation) AddedIDs(name string) []ent.Value {
 		if id := m.asset_group; id != nil {
 			return []ent.Value{*id}
 		}
+	case endpoint.EdgeSharedGroups:
+		ids := make([]ent.Value, 0, len(m.shared_groups))
+		for id := range m.shared_groups {
+			ids = append(ids, id)
+		}
+		return ids
 	}
 	return nil
 }
 
 // RemovedEdges returns all edge names that were removed in this mutation.
 func (m *EndpointMutation) RemovedEdges() []string {
-	edges := make([]string, 0, 1)
+	edges := make([]string, 0, 2)
+	if m.removedshared_groups != nil {
+		edges = append(edges, endpoint.EdgeSharedGroups)
+	}
 	return edges
 }
 
 // RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
 // the given name in this mutation.
 func (m *EndpointMutation) RemovedIDs(name string) []ent.Value {
+	switch name {
+	case endpoint.EdgeSharedGroups:
+		ids := make([]ent.Value, 0, len(m.removedshared_groups))
+		for id := range m.removedshared_groups {
+			ids = append(ids, id)
+		}
+		return ids
+	}
 	return nil
 }
 
 // ClearedEdges returns all edge names that were cleared in this mutation.
 func (m *EndpointMutation) ClearedEdges() []string {
-	edges := make([]string, 0, 1)
+	edges := make([]string, 0, 2)
 	if m.clearedasset_group {
 		edges = append(edges, endpoint.EdgeAssetGroup)
+	}
+	if m.clearedshared_groups {
+		edges = append(edges, endpoint.EdgeSharedGroups)
 	}
 	return edges
 }
@@ -4196,6 +5274,8 @@ func (m *EndpointMutation) EdgeCleared(name string) bool {
 	switch name {
 	case endpoint.EdgeAssetGroup:
 		return m.clearedasset_group
+	case endpoint.EdgeSharedGroups:
+		return m.clearedshared_groups
 	}
 	return false
 }
@@ -4217,6 +5297,9 @@ func (m *EndpointMutation) ResetEdge(name string) error {
 	switch name {
 	case endpoint.EdgeAssetGroup:
 		m.ResetAssetGroup()
+		return nil
+	case endpoint.EdgeSharedGroups:
+		m.ResetSharedGroups()
 		return nil
 	}
 	return fmt.Errorf("unknown Endpoint edge %s", name)
@@ -14011,25 +15094,27 @@ func (m *TicketMutation) ResetEdge(name string) error {
 // UserMutation represents an operation that mutates the User nodes in the graph.
 type UserMutation struct {
 	config
-	op              Op
-	typ             string
-	id              *string
-	created_at      *time.Time
-	updated_at      *time.Time
-	organization_id *string
-	email           *string
-	name            *string
-	role            *viewer.Role
-	all_groups      *bool
-	password_hash   *string
-	disabled_at     *time.Time
-	clearedFields   map[string]struct{}
-	groups          map[string]struct{}
-	removedgroups   map[string]struct{}
-	clearedgroups   bool
-	done            bool
-	oldValue        func(context.Context) (*User, error)
-	predicates      []predicate.User
+	op                 Op
+	typ                string
+	id                 *string
+	created_at         *time.Time
+	updated_at         *time.Time
+	organization_id    *string
+	email              *string
+	name               *string
+	role               *viewer.Role
+	all_groups         *bool
+	password_hash      *string
+	disabled_at        *time.Time
+	clearedFields      map[string]struct{}
+	custom_role        *string
+	clearedcustom_role bool
+	groups             map[string]struct{}
+	removedgroups      map[string]struct{}
+	clearedgroups      bool
+	done               bool
+	oldValue           func(context.Context) (*User, error)
+	predicates         []predicate.User
 }
 
 var _ ent.Mutation = (*UserMutation)(nil)
@@ -14352,6 +15437,55 @@ func (m *UserMutation) ResetRole() {
 	m.role = nil
 }
 
+// SetCustomRoleID sets the "custom_role_id" field.
+func (m *UserMutation) SetCustomRoleID(s string) {
+	m.custom_role = &s
+}
+
+// CustomRoleID returns the value of the "custom_role_id" field in the mutation.
+func (m *UserMutation) CustomRoleID() (r string, exists bool) {
+	v := m.custom_role
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCustomRoleID returns the old "custom_role_id" field's value of the User entity.
+// If the User object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *UserMutation) OldCustomRoleID(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCustomRoleID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCustomRoleID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCustomRoleID: %w", err)
+	}
+	return oldValue.CustomRoleID, nil
+}
+
+// ClearCustomRoleID clears the value of the "custom_role_id" field.
+func (m *UserMutation) ClearCustomRoleID() {
+	m.custom_role = nil
+	m.clearedFields[user.FieldCustomRoleID] = struct{}{}
+}
+
+// CustomRoleIDCleared returns if the "custom_role_id" field was cleared in this mutation.
+func (m *UserMutation) CustomRoleIDCleared() bool {
+	_, ok := m.clearedFields[user.FieldCustomRoleID]
+	return ok
+}
+
+// ResetCustomRoleID resets all changes to the "custom_role_id" field.
+func (m *UserMutation) ResetCustomRoleID() {
+	m.custom_role = nil
+	delete(m.clearedFields, user.FieldCustomRoleID)
+}
+
 // SetAllGroups sets the "all_groups" field.
 func (m *UserMutation) SetAllGroups(b bool) {
 	m.all_groups = &b
@@ -14486,6 +15620,33 @@ func (m *UserMutation) ResetDisabledAt() {
 	delete(m.clearedFields, user.FieldDisabledAt)
 }
 
+// ClearCustomRole clears the "custom_role" edge to the CustomRole entity.
+func (m *UserMutation) ClearCustomRole() {
+	m.clearedcustom_role = true
+	m.clearedFields[user.FieldCustomRoleID] = struct{}{}
+}
+
+// CustomRoleCleared reports if the "custom_role" edge to the CustomRole entity was cleared.
+func (m *UserMutation) CustomRoleCleared() bool {
+	return m.CustomRoleIDCleared() || m.clearedcustom_role
+}
+
+// CustomRoleIDs returns the "custom_role" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// CustomRoleID instead. It exists only for internal usage by the builders.
+func (m *UserMutation) CustomRoleIDs() (ids []string) {
+	if id := m.custom_role; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetCustomRole resets all changes to the "custom_role" edge.
+func (m *UserMutation) ResetCustomRole() {
+	m.custom_role = nil
+	m.clearedcustom_role = false
+}
+
 // AddGroupIDs adds the "groups" edge to the AssetGroup entity by ids.
 func (m *UserMutation) AddGroupIDs(ids ...string) {
 	if m.groups == nil {
@@ -14574,7 +15735,7 @@ func (m *UserMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *UserMutation) Fields() []string {
-	fields := make([]string, 0, 9)
+	fields := make([]string, 0, 10)
 	if m.created_at != nil {
 		fields = append(fields, user.FieldCreatedAt)
 	}
@@ -14592,6 +15753,9 @@ func (m *UserMutation) Fields() []string {
 	}
 	if m.role != nil {
 		fields = append(fields, user.FieldRole)
+	}
+	if m.custom_role != nil {
+		fields = append(fields, user.FieldCustomRoleID)
 	}
 	if m.all_groups != nil {
 		fields = append(fields, user.FieldAllGroups)
@@ -14622,6 +15786,8 @@ func (m *UserMutation) Field(name string) (ent.Value, bool) {
 		return m.Name()
 	case user.FieldRole:
 		return m.Role()
+	case user.FieldCustomRoleID:
+		return m.CustomRoleID()
 	case user.FieldAllGroups:
 		return m.AllGroups()
 	case user.FieldPasswordHash:
@@ -14649,6 +15815,8 @@ func (m *UserMutation) OldField(ctx context.Context, name string) (ent.Value, er
 		return m.OldName(ctx)
 	case user.FieldRole:
 		return m.OldRole(ctx)
+	case user.FieldCustomRoleID:
+		return m.OldCustomRoleID(ctx)
 	case user.FieldAllGroups:
 		return m.OldAllGroups(ctx)
 	case user.FieldPasswordHash:
@@ -14706,6 +15874,13 @@ func (m *UserMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetRole(v)
 		return nil
+	case user.FieldCustomRoleID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCustomRoleID(v)
+		return nil
 	case user.FieldAllGroups:
 		v, ok := value.(bool)
 		if !ok {
@@ -14757,6 +15932,9 @@ func (m *UserMutation) AddField(name string, value ent.Value) error {
 // mutation.
 func (m *UserMutation) ClearedFields() []string {
 	var fields []string
+	if m.FieldCleared(user.FieldCustomRoleID) {
+		fields = append(fields, user.FieldCustomRoleID)
+	}
 	if m.FieldCleared(user.FieldPasswordHash) {
 		fields = append(fields, user.FieldPasswordHash)
 	}
@@ -14777,6 +15955,9 @@ func (m *UserMutation) FieldCleared(name string) bool {
 // error if the field is not defined in the schema.
 func (m *UserMutation) ClearField(name string) error {
 	switch name {
+	case user.FieldCustomRoleID:
+		m.ClearCustomRoleID()
+		return nil
 	case user.FieldPasswordHash:
 		m.ClearPasswordHash()
 		return nil
@@ -14809,6 +15990,9 @@ func (m *UserMutation) ResetField(name string) error {
 	case user.FieldRole:
 		m.ResetRole()
 		return nil
+	case user.FieldCustomRoleID:
+		m.ResetCustomRoleID()
+		return nil
 	case user.FieldAllGroups:
 		m.ResetAllGroups()
 		return nil
@@ -14824,7 +16008,10 @@ func (m *UserMutation) ResetField(name string) error {
 
 // AddedEdges returns all edge names that were set/added in this mutation.
 func (m *UserMutation) AddedEdges() []string {
-	edges := make([]string, 0, 1)
+	edges := make([]string, 0, 2)
+	if m.custom_role != nil {
+		edges = append(edges, user.EdgeCustomRole)
+	}
 	if m.groups != nil {
 		edges = append(edges, user.EdgeGroups)
 	}
@@ -14835,6 +16022,10 @@ func (m *UserMutation) AddedEdges() []string {
 // name in this mutation.
 func (m *UserMutation) AddedIDs(name string) []ent.Value {
 	switch name {
+	case user.EdgeCustomRole:
+		if id := m.custom_role; id != nil {
+			return []ent.Value{*id}
+		}
 	case user.EdgeGroups:
 		ids := make([]ent.Value, 0, len(m.groups))
 		for id := range m.groups {
@@ -14847,7 +16038,7 @@ func (m *UserMutation) AddedIDs(name string) []ent.Value {
 
 // RemovedEdges returns all edge names that were removed in this mutation.
 func (m *UserMutation) RemovedEdges() []string {
-	edges := make([]string, 0, 1)
+	edges := make([]string, 0, 2)
 	if m.removedgroups != nil {
 		edges = append(edges, user.EdgeGroups)
 	}
@@ -14870,7 +16061,10 @@ func (m *UserMutation) RemovedIDs(name string) []ent.Value {
 
 // ClearedEdges returns all edge names that were cleared in this mutation.
 func (m *UserMutation) ClearedEdges() []string {
-	edges := make([]string, 0, 1)
+	edges := make([]string, 0, 2)
+	if m.clearedcustom_role {
+		edges = append(edges, user.EdgeCustomRole)
+	}
 	if m.clearedgroups {
 		edges = append(edges, user.EdgeGroups)
 	}
@@ -14881,6 +16075,8 @@ func (m *UserMutation) ClearedEdges() []string {
 // was cleared in this mutation.
 func (m *UserMutation) EdgeCleared(name string) bool {
 	switch name {
+	case user.EdgeCustomRole:
+		return m.clearedcustom_role
 	case user.EdgeGroups:
 		return m.clearedgroups
 	}
@@ -14891,6 +16087,9 @@ func (m *UserMutation) EdgeCleared(name string) bool {
 // if that edge is not defined in the schema.
 func (m *UserMutation) ClearEdge(name string) error {
 	switch name {
+	case user.EdgeCustomRole:
+		m.ClearCustomRole()
+		return nil
 	}
 	return fmt.Errorf("unknown User unique edge %s", name)
 }
@@ -14899,6 +16098,9 @@ func (m *UserMutation) ClearEdge(name string) error {
 // It returns an error if the edge is not defined in the schema.
 func (m *UserMutation) ResetEdge(name string) error {
 	switch name {
+	case user.EdgeCustomRole:
+		m.ResetCustomRole()
+		return nil
 	case user.EdgeGroups:
 		m.ResetGroups()
 		return nil
@@ -14934,6 +16136,8 @@ type WebhookMutation struct {
 	clearedFields               map[string]struct{}
 	asset_group                 *string
 	clearedasset_group          bool
+	owner                       *string
+	clearedowner                bool
 	endpoint                    *string
 	clearedendpoint             bool
 	applications                map[string]struct{}
@@ -15281,6 +16485,55 @@ func (m *WebhookMutation) AssetGroupIDCleared() bool {
 func (m *WebhookMutation) ResetAssetGroupID() {
 	m.asset_group = nil
 	delete(m.clearedFields, webhook.FieldAssetGroupID)
+}
+
+// SetOwnerID sets the "owner_id" field.
+func (m *WebhookMutation) SetOwnerID(s string) {
+	m.owner = &s
+}
+
+// OwnerID returns the value of the "owner_id" field in the mutation.
+func (m *WebhookMutation) OwnerID() (r string, exists bool) {
+	v := m.owner
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOwnerID returns the old "owner_id" field's value of the Webhook entity.
+// If the Webhook object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *WebhookMutation) OldOwnerID(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOwnerID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOwnerID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOwnerID: %w", err)
+	}
+	return oldValue.OwnerID, nil
+}
+
+// ClearOwnerID clears the value of the "owner_id" field.
+func (m *WebhookMutation) ClearOwnerID() {
+	m.owner = nil
+	m.clearedFields[webhook.FieldOwnerID] = struct{}{}
+}
+
+// OwnerIDCleared returns if the "owner_id" field was cleared in this mutation.
+func (m *WebhookMutation) OwnerIDCleared() bool {
+	_, ok := m.clearedFields[webhook.FieldOwnerID]
+	return ok
+}
+
+// ResetOwnerID resets all changes to the "owner_id" field.
+func (m *WebhookMutation) ResetOwnerID() {
+	m.owner = nil
+	delete(m.clearedFields, webhook.FieldOwnerID)
 }
 
 // SetEndpointID sets the "endpoint_id" field.
@@ -15805,6 +17058,33 @@ func (m *WebhookMutation) ResetAssetGroup() {
 	m.clearedasset_group = false
 }
 
+// ClearOwner clears the "owner" edge to the User entity.
+func (m *WebhookMutation) ClearOwner() {
+	m.clearedowner = true
+	m.clearedFields[webhook.FieldOwnerID] = struct{}{}
+}
+
+// OwnerCleared reports if the "owner" edge to the User entity was cleared.
+func (m *WebhookMutation) OwnerCleared() bool {
+	return m.OwnerIDCleared() || m.clearedowner
+}
+
+// OwnerIDs returns the "owner" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// OwnerID instead. It exists only for internal usage by the builders.
+func (m *WebhookMutation) OwnerIDs() (ids []string) {
+	if id := m.owner; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetOwner resets all changes to the "owner" edge.
+func (m *WebhookMutation) ResetOwner() {
+	m.owner = nil
+	m.clearedowner = false
+}
+
 // ClearEndpoint clears the "endpoint" edge to the Endpoint entity.
 func (m *WebhookMutation) ClearEndpoint() {
 	m.clearedendpoint = true
@@ -16028,7 +17308,7 @@ func (m *WebhookMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *WebhookMutation) Fields() []string {
-	fields := make([]string, 0, 18)
+	fields := make([]string, 0, 19)
 	if m.created_at != nil {
 		fields = append(fields, webhook.FieldCreatedAt)
 	}
@@ -16046,6 +17326,9 @@ func (m *WebhookMutation) Fields() []string {
 	}
 	if m.asset_group != nil {
 		fields = append(fields, webhook.FieldAssetGroupID)
+	}
+	if m.owner != nil {
+		fields = append(fields, webhook.FieldOwnerID)
 	}
 	if m.endpoint != nil {
 		fields = append(fields, webhook.FieldEndpointID)
@@ -16103,6 +17386,8 @@ func (m *WebhookMutation) Field(name string) (ent.Value, bool) {
 		return m.Description()
 	case webhook.FieldAssetGroupID:
 		return m.AssetGroupID()
+	case webhook.FieldOwnerID:
+		return m.OwnerID()
 	case webhook.FieldEndpointID:
 		return m.EndpointID()
 	case webhook.FieldGlobal:
@@ -16148,6 +17433,8 @@ func (m *WebhookMutation) OldField(ctx context.Context, name string) (ent.Value,
 		return m.OldDescription(ctx)
 	case webhook.FieldAssetGroupID:
 		return m.OldAssetGroupID(ctx)
+	case webhook.FieldOwnerID:
+		return m.OldOwnerID(ctx)
 	case webhook.FieldEndpointID:
 		return m.OldEndpointID(ctx)
 	case webhook.FieldGlobal:
@@ -16222,6 +17509,13 @@ func (m *WebhookMutation) SetField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.SetAssetGroupID(v)
+		return nil
+	case webhook.FieldOwnerID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOwnerID(v)
 		return nil
 	case webhook.FieldEndpointID:
 		v, ok := value.(string)
@@ -16355,6 +17649,9 @@ func (m *WebhookMutation) ClearedFields() []string {
 	if m.FieldCleared(webhook.FieldAssetGroupID) {
 		fields = append(fields, webhook.FieldAssetGroupID)
 	}
+	if m.FieldCleared(webhook.FieldOwnerID) {
+		fields = append(fields, webhook.FieldOwnerID)
+	}
 	if m.FieldCleared(webhook.FieldSigningSecrets) {
 		fields = append(fields, webhook.FieldSigningSecrets)
 	}
@@ -16374,6 +17671,9 @@ func (m *WebhookMutation) ClearField(name string) error {
 	switch name {
 	case webhook.FieldAssetGroupID:
 		m.ClearAssetGroupID()
+		return nil
+	case webhook.FieldOwnerID:
+		m.ClearOwnerID()
 		return nil
 	case webhook.FieldSigningSecrets:
 		m.ClearSigningSecrets()
@@ -16403,6 +17703,9 @@ func (m *WebhookMutation) ResetField(name string) error {
 		return nil
 	case webhook.FieldAssetGroupID:
 		m.ResetAssetGroupID()
+		return nil
+	case webhook.FieldOwnerID:
+		m.ResetOwnerID()
 		return nil
 	case webhook.FieldEndpointID:
 		m.ResetEndpointID()
@@ -16446,9 +17749,12 @@ func (m *WebhookMutation) ResetField(name string) error {
 
 // AddedEdges returns all edge names that were set/added in this mutation.
 func (m *WebhookMutation) AddedEdges() []string {
-	edges := make([]string, 0, 5)
+	edges := make([]string, 0, 6)
 	if m.asset_group != nil {
 		edges = append(edges, webhook.EdgeAssetGroup)
+	}
+	if m.owner != nil {
+		edges = append(edges, webhook.EdgeOwner)
 	}
 	if m.endpoint != nil {
 		edges = append(edges, webhook.EdgeEndpoint)
@@ -16471,6 +17777,10 @@ func (m *WebhookMutation) AddedIDs(name string) []ent.Value {
 	switch name {
 	case webhook.EdgeAssetGroup:
 		if id := m.asset_group; id != nil {
+			return []ent.Value{*id}
+		}
+	case webhook.EdgeOwner:
+		if id := m.owner; id != nil {
 			return []ent.Value{*id}
 		}
 	case webhook.EdgeEndpoint:
@@ -16501,7 +17811,7 @@ func (m *WebhookMutation) AddedIDs(name string) []ent.Value {
 
 // RemovedEdges returns all edge names that were removed in this mutation.
 func (m *WebhookMutation) RemovedEdges() []string {
-	edges := make([]string, 0, 5)
+	edges := make([]string, 0, 6)
 	if m.removedapplications != nil {
 		edges = append(edges, webhook.EdgeApplications)
 	}
@@ -16542,9 +17852,12 @@ func (m *WebhookMutation) RemovedIDs(name string) []ent.Value {
 
 // ClearedEdges returns all edge names that were cleared in this mutation.
 func (m *WebhookMutation) ClearedEdges() []string {
-	edges := make([]string, 0, 5)
+	edges := make([]string, 0, 6)
 	if m.clearedasset_group {
 		edges = append(edges, webhook.EdgeAssetGroup)
+	}
+	if m.clearedowner {
+		edges = append(edges, webhook.EdgeOwner)
 	}
 	if m.clearedendpoint {
 		edges = append(edges, webhook.EdgeEndpoint)
@@ -16567,6 +17880,8 @@ func (m *WebhookMutation) EdgeCleared(name string) bool {
 	switch name {
 	case webhook.EdgeAssetGroup:
 		return m.clearedasset_group
+	case webhook.EdgeOwner:
+		return m.clearedowner
 	case webhook.EdgeEndpoint:
 		return m.clearedendpoint
 	case webhook.EdgeApplications:
@@ -16586,6 +17901,9 @@ func (m *WebhookMutation) ClearEdge(name string) error {
 	case webhook.EdgeAssetGroup:
 		m.ClearAssetGroup()
 		return nil
+	case webhook.EdgeOwner:
+		m.ClearOwner()
+		return nil
 	case webhook.EdgeEndpoint:
 		m.ClearEndpoint()
 		return nil
@@ -16599,6 +17917,9 @@ func (m *WebhookMutation) ResetEdge(name string) error {
 	switch name {
 	case webhook.EdgeAssetGroup:
 		m.ResetAssetGroup()
+		return nil
+	case webhook.EdgeOwner:
+		m.ResetOwner()
 		return nil
 	case webhook.EdgeEndpoint:
 		m.ResetEndpoint()

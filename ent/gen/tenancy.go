@@ -9,6 +9,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/apikey"
 	"github.com/hookyard/hookyard/ent/gen/application"
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
+	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
 	"github.com/hookyard/hookyard/ent/gen/organization"
@@ -50,6 +51,12 @@ func (m *APIKeyMutation) CheckReferences(ctx context.Context) error {
 	if !ok {
 		var err error
 		if org, err = m.OldOrganizationID(ctx); err != nil {
+			return err
+		}
+	}
+	if ids := m.CustomRoleIDs(); len(ids) > 0 {
+		n, err := m.Client().CustomRole.Query().Where(customrole.IDIn(ids...), customrole.OrganizationID(org)).Count(ctx)
+		if err := rule.CheckReference("custom_role", ids, n, err); err != nil {
 			return err
 		}
 	}
@@ -161,7 +168,31 @@ func (m *AssetGroupMutation) CheckReferences(ctx context.Context) error {
 			return err
 		}
 	}
+	if ids := m.EndpointsIDs(); len(ids) > 0 {
+		n, err := m.Client().Endpoint.Query().Where(endpoint.IDIn(ids...), endpoint.OrganizationID(org)).Count(ctx)
+		if err := rule.CheckReference("endpoints", ids, n, err); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// Organizations returns the organizations whose rows the mutation creates, changes
+// or deletes, whoever is asking.
+func (m *CustomRoleMutation) Organizations(ctx context.Context) ([]string, error) {
+	if id, ok := m.OrganizationID(); ok {
+		return []string{id}, nil
+	}
+	q := m.Client().CustomRole.Query().Where(m.predicates...)
+	if m.op.Is(OpUpdateOne | OpDeleteOne) {
+		if m.id == nil {
+			return nil, errors.New("CustomRole: the mutation has no ID")
+		}
+		q.Where(customrole.ID(*m.id))
+	}
+	var ids []string
+	err := q.Unique(true).Select(customrole.FieldOrganizationID).Scan(viewer.SystemContext(ctx), &ids)
+	return ids, err
 }
 
 // Organizations returns the organizations whose rows the mutation creates, changes
@@ -197,6 +228,12 @@ func (m *EndpointMutation) CheckReferences(ctx context.Context) error {
 	if ids := m.AssetGroupIDs(); len(ids) > 0 {
 		n, err := m.Client().AssetGroup.Query().Where(assetgroup.IDIn(ids...), assetgroup.OrganizationID(org)).Count(ctx)
 		if err := rule.CheckReference("asset_group", ids, n, err); err != nil {
+			return err
+		}
+	}
+	if ids := m.SharedGroupsIDs(); len(ids) > 0 {
+		n, err := m.Client().AssetGroup.Query().Where(assetgroup.IDIn(ids...), assetgroup.OrganizationID(org)).Count(ctx)
+		if err := rule.CheckReference("shared_groups", ids, n, err); err != nil {
 			return err
 		}
 	}
@@ -494,6 +531,12 @@ func (m *UserMutation) CheckReferences(ctx context.Context) error {
 			return err
 		}
 	}
+	if ids := m.CustomRoleIDs(); len(ids) > 0 {
+		n, err := m.Client().CustomRole.Query().Where(customrole.IDIn(ids...), customrole.OrganizationID(org)).Count(ctx)
+		if err := rule.CheckReference("custom_role", ids, n, err); err != nil {
+			return err
+		}
+	}
 	if ids := m.GroupsIDs(); len(ids) > 0 {
 		n, err := m.Client().AssetGroup.Query().Where(assetgroup.IDIn(ids...), assetgroup.OrganizationID(org)).Count(ctx)
 		if err := rule.CheckReference("groups", ids, n, err); err != nil {
@@ -536,6 +579,12 @@ func (m *WebhookMutation) CheckReferences(ctx context.Context) error {
 	if ids := m.AssetGroupIDs(); len(ids) > 0 {
 		n, err := m.Client().AssetGroup.Query().Where(assetgroup.IDIn(ids...), assetgroup.OrganizationID(org)).Count(ctx)
 		if err := rule.CheckReference("asset_group", ids, n, err); err != nil {
+			return err
+		}
+	}
+	if ids := m.OwnerIDs(); len(ids) > 0 {
+		n, err := m.Client().User.Query().Where(user.IDIn(ids...), user.OrganizationID(org)).Count(ctx)
+		if err := rule.CheckReference("owner", ids, n, err); err != nil {
 			return err
 		}
 	}

@@ -20,6 +20,8 @@ type Tx struct {
 	Application *ApplicationClient
 	// AssetGroup is the client for interacting with the AssetGroup builders.
 	AssetGroup *AssetGroupClient
+	// CustomRole is the client for interacting with the CustomRole builders.
+	CustomRole *CustomRoleClient
 	// Endpoint is the client for interacting with the Endpoint builders.
 	Endpoint *EndpointClient
 	// Finding is the client for interacting with the Finding builders.
@@ -174,6 +176,7 @@ func (tx *Tx) init() {
 	tx.APIKey = NewAPIKeyClient(tx.config)
 	tx.Application = NewApplicationClient(tx.config)
 	tx.AssetGroup = NewAssetGroupClient(tx.config)
+	tx.CustomRole = NewCustomRoleClient(tx.config)
 	tx.Endpoint = NewEndpointClient(tx.config)
 	tx.Finding = NewFindingClient(tx.config)
 	tx.Organization = NewOrganizationClient(tx.config)

@@ -9,6 +9,7 @@ import (
 
 	"entgo.io/ent"
 	"entgo.io/ent/dialect/sql"
+	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/viewer"
 )
@@ -29,8 +30,10 @@ type User struct {
 	Email string `json:"email,omitempty"`
 	// The name.
 	Name string `json:"name,omitempty"`
-	// The role, a named set of permissions.
+	// The role, a named set of permissions. CUSTOM: that of customRole.
 	Role viewer.Role `json:"role,omitempty"`
+	// The role that the organization has made.
+	CustomRoleID *string `json:"custom_role_id,omitempty"`
 	// Whether access is complete: all asset groups and the organization's own level.
 	AllGroups bool `json:"all_groups,omitempty"`
 	// Hash of the password; empty: none.
@@ -45,21 +48,34 @@ type User struct {
 
 // UserEdges holds the relations/edges for other nodes in the graph.
 type UserEdges struct {
+	// The role that the organization has made; null for the predefined ones.
+	CustomRole *CustomRole `json:"custom_role,omitempty"`
 	// The asset groups that access is given to.
 	Groups []*AssetGroup `json:"groups,omitempty"`
 	// loadedTypes holds the information for reporting if a
 	// type was loaded (or requested) in eager-loading or not.
-	loadedTypes [1]bool
+	loadedTypes [2]bool
 	// totalCount holds the count of the edges above.
-	totalCount [1]map[string]int
+	totalCount [2]map[string]int
 
 	namedGroups map[string][]*AssetGroup
+}
+
+// CustomRoleOrErr returns the CustomRole value or an error if the edge
+// was not loaded in eager-loading, or loaded but was not found.
+func (e UserEdges) CustomRoleOrErr() (*CustomRole, error) {
+	if e.CustomRole != nil {
+		return e.CustomRole, nil
+	} else if e.loadedTypes[0] {
+		return nil, &NotFoundError{label: customrole.Label}
+	}
+	return nil, &NotLoadedError{edge: "custom_role"}
 }
 
 // GroupsOrErr returns the Groups value or an error if the edge
 // was not loaded in eager-loading.
 func (e UserEdges) GroupsOrErr() ([]*AssetGroup, error) {
-	if e.loadedTypes[0] {
+	if e.loadedTypes[1] {
 		return e.Groups, nil
 	}
 	return nil, &NotLoadedError{edge: "groups"}
@@ -72,7 +88,7 @@ func (*User) scanValues(columns []string) ([]any, error) {
 		switch columns[i] {
 		case user.FieldAllGroups:
 			values[i] = new(sql.NullBool)
-		case user.FieldID, user.FieldOrganizationID, user.FieldEmail, user.FieldName, user.FieldRole, user.FieldPasswordHash:
+		case user.FieldID, user.FieldOrganizationID, user.FieldEmail, user.FieldName, user.FieldRole, user.FieldCustomRoleID, user.FieldPasswordHash:
 			values[i] = new(sql.NullString)
 		case user.FieldCreatedAt, user.FieldUpdatedAt, user.FieldDisabledAt:
 			values[i] = new(sql.NullTime)
@@ -133,6 +149,13 @@ func (_m *User) assignValues(columns []string, values []any) error {
 			} else if value.Valid {
 				_m.Role = viewer.Role(value.String)
 			}
+		case user.FieldCustomRoleID:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field custom_role_id", values[i])
+			} else if value.Valid {
+				_m.CustomRoleID = new(string)
+				*_m.CustomRoleID = value.String
+			}
 		case user.FieldAllGroups:
 			if value, ok := values[i].(*sql.NullBool); !ok {
 				return fmt.Errorf("unexpected type %T for field all_groups", values[i])
@@ -163,6 +186,11 @@ func (_m *User) assignValues(columns []string, values []any) error {
 // This includes values selected through modifiers, order, etc.
 func (_m *User) Value(name string) (ent.Value, error) {
 	return _m.selectValues.Get(name)
+}
+
+// QueryCustomRole queries the "custom_role" edge of the User entity.
+func (_m *User) QueryCustomRole() *CustomRoleQuery {
+	return NewUserClient(_m.config).QueryCustomRole(_m)
 }
 
 // QueryGroups queries the "groups" edge of the User entity.
@@ -210,6 +238,11 @@ func (_m *User) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("role=")
 	builder.WriteString(fmt.Sprintf("%v", _m.Role))
+	builder.WriteString(", ")
+	if v := _m.CustomRoleID; v != nil {
+		builder.WriteString("custom_role_id=")
+		builder.WriteString(*v)
+	}
 	builder.WriteString(", ")
 	builder.WriteString("all_groups=")
 	builder.WriteString(fmt.Sprintf("%v", _m.AllGroups))

@@ -11,6 +11,7 @@ import (
 	"entgo.io/ent/dialect/sql/sqlgraph"
 	"entgo.io/ent/schema/field"
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
+	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/viewer"
 )
@@ -82,6 +83,20 @@ func (_c *UserCreate) SetRole(v viewer.Role) *UserCreate {
 	return _c
 }
 
+// SetCustomRoleID sets the "custom_role_id" field.
+func (_c *UserCreate) SetCustomRoleID(v string) *UserCreate {
+	_c.mutation.SetCustomRoleID(v)
+	return _c
+}
+
+// SetNillableCustomRoleID sets the "custom_role_id" field if the given value is not nil.
+func (_c *UserCreate) SetNillableCustomRoleID(v *string) *UserCreate {
+	if v != nil {
+		_c.SetCustomRoleID(*v)
+	}
+	return _c
+}
+
 // SetAllGroups sets the "all_groups" field.
 func (_c *UserCreate) SetAllGroups(v bool) *UserCreate {
 	_c.mutation.SetAllGroups(v)
@@ -128,6 +143,11 @@ func (_c *UserCreate) SetNillableDisabledAt(v *time.Time) *UserCreate {
 func (_c *UserCreate) SetID(v string) *UserCreate {
 	_c.mutation.SetID(v)
 	return _c
+}
+
+// SetCustomRole sets the "custom_role" edge to the CustomRole entity.
+func (_c *UserCreate) SetCustomRole(v *CustomRole) *UserCreate {
+	return _c.SetCustomRoleID(v.ID)
 }
 
 // AddGroupIDs adds the "groups" edge to the AssetGroup entity by IDs.
@@ -325,6 +345,23 @@ func (_c *UserCreate) createSpec() (*User, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.DisabledAt(); ok {
 		_spec.SetField(user.FieldDisabledAt, field.TypeTime, value)
 		_node.DisabledAt = &value
+	}
+	if nodes := _c.mutation.CustomRoleIDs(); len(nodes) > 0 {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2O,
+			Inverse: false,
+			Table:   user.CustomRoleTable,
+			Columns: []string{user.CustomRoleColumn},
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(customrole.FieldID, field.TypeString),
+			},
+		}
+		for _, k := range nodes {
+			edge.Target.Nodes = append(edge.Target.Nodes, k)
+		}
+		_node.CustomRoleID = &nodes[0]
+		_spec.Edges = append(_spec.Edges, edge)
 	}
 	if nodes := _c.mutation.GroupsIDs(); len(nodes) > 0 {
 		edge := &sqlgraph.EdgeSpec{

@@ -12,6 +12,7 @@ import (
 	"entgo.io/ent/dialect/sql/sqlgraph"
 	"entgo.io/ent/schema/field"
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
+	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/predicate"
 	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/viewer"
@@ -78,6 +79,26 @@ func (_u *UserUpdate) SetNillableRole(v *viewer.Role) *UserUpdate {
 	return _u
 }
 
+// SetCustomRoleID sets the "custom_role_id" field.
+func (_u *UserUpdate) SetCustomRoleID(v string) *UserUpdate {
+	_u.mutation.SetCustomRoleID(v)
+	return _u
+}
+
+// SetNillableCustomRoleID sets the "custom_role_id" field if the given value is not nil.
+func (_u *UserUpdate) SetNillableCustomRoleID(v *string) *UserUpdate {
+	if v != nil {
+		_u.SetCustomRoleID(*v)
+	}
+	return _u
+}
+
+// ClearCustomRoleID clears the value of the "custom_role_id" field.
+func (_u *UserUpdate) ClearCustomRoleID() *UserUpdate {
+	_u.mutation.ClearCustomRoleID()
+	return _u
+}
+
 // SetAllGroups sets the "all_groups" field.
 func (_u *UserUpdate) SetAllGroups(v bool) *UserUpdate {
 	_u.mutation.SetAllGroups(v)
@@ -132,6 +153,11 @@ func (_u *UserUpdate) ClearDisabledAt() *UserUpdate {
 	return _u
 }
 
+// SetCustomRole sets the "custom_role" edge to the CustomRole entity.
+func (_u *UserUpdate) SetCustomRole(v *CustomRole) *UserUpdate {
+	return _u.SetCustomRoleID(v.ID)
+}
+
 // AddGroupIDs adds the "groups" edge to the AssetGroup entity by IDs.
 func (_u *UserUpdate) AddGroupIDs(ids ...string) *UserUpdate {
 	_u.mutation.AddGroupIDs(ids...)
@@ -150,6 +176,12 @@ func (_u *UserUpdate) AddGroups(v ...*AssetGroup) *UserUpdate {
 // Mutation returns the UserMutation object of the builder.
 func (_u *UserUpdate) Mutation() *UserMutation {
 	return _u.mutation
+}
+
+// ClearCustomRole clears the "custom_role" edge to the CustomRole entity.
+func (_u *UserUpdate) ClearCustomRole() *UserUpdate {
+	_u.mutation.ClearCustomRole()
+	return _u
 }
 
 // ClearGroups clears all "groups" edges to the AssetGroup entity.
@@ -274,6 +306,35 @@ func (_u *UserUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	if _u.mutation.DisabledAtCleared() {
 		_spec.ClearField(user.FieldDisabledAt, field.TypeTime)
 	}
+	if _u.mutation.CustomRoleCleared() {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2O,
+			Inverse: false,
+			Table:   user.CustomRoleTable,
+			Columns: []string{user.CustomRoleColumn},
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(customrole.FieldID, field.TypeString),
+			},
+		}
+		_spec.Edges.Clear = append(_spec.Edges.Clear, edge)
+	}
+	if nodes := _u.mutation.CustomRoleIDs(); len(nodes) > 0 {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2O,
+			Inverse: false,
+			Table:   user.CustomRoleTable,
+			Columns: []string{user.CustomRoleColumn},
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(customrole.FieldID, field.TypeString),
+			},
+		}
+		for _, k := range nodes {
+			edge.Target.Nodes = append(edge.Target.Nodes, k)
+		}
+		_spec.Edges.Add = append(_spec.Edges.Add, edge)
+	}
 	if _u.mutation.GroupsCleared() {
 		edge := &sqlgraph.EdgeSpec{
 			Rel:     sqlgraph.M2M,
@@ -387,6 +448,26 @@ func (_u *UserUpdateOne) SetNillableRole(v *viewer.Role) *UserUpdateOne {
 	return _u
 }
 
+// SetCustomRoleID sets the "custom_role_id" field.
+func (_u *UserUpdateOne) SetCustomRoleID(v string) *UserUpdateOne {
+	_u.mutation.SetCustomRoleID(v)
+	return _u
+}
+
+// SetNillableCustomRoleID sets the "custom_role_id" field if the given value is not nil.
+func (_u *UserUpdateOne) SetNillableCustomRoleID(v *string) *UserUpdateOne {
+	if v != nil {
+		_u.SetCustomRoleID(*v)
+	}
+	return _u
+}
+
+// ClearCustomRoleID clears the value of the "custom_role_id" field.
+func (_u *UserUpdateOne) ClearCustomRoleID() *UserUpdateOne {
+	_u.mutation.ClearCustomRoleID()
+	return _u
+}
+
 // SetAllGroups sets the "all_groups" field.
 func (_u *UserUpdateOne) SetAllGroups(v bool) *UserUpdateOne {
 	_u.mutation.SetAllGroups(v)
@@ -441,6 +522,11 @@ func (_u *UserUpdateOne) ClearDisabledAt() *UserUpdateOne {
 	return _u
 }
 
+// SetCustomRole sets the "custom_role" edge to the CustomRole entity.
+func (_u *UserUpdateOne) SetCustomRole(v *CustomRole) *UserUpdateOne {
+	return _u.SetCustomRoleID(v.ID)
+}
+
 // AddGroupIDs adds the "groups" edge to the AssetGroup entity by IDs.
 func (_u *UserUpdateOne) AddGroupIDs(ids ...string) *UserUpdateOne {
 	_u.mutation.AddGroupIDs(ids...)
@@ -459,6 +545,12 @@ func (_u *UserUpdateOne) AddGroups(v ...*AssetGroup) *UserUpdateOne {
 // Mutation returns the UserMutation object of the builder.
 func (_u *UserUpdateOne) Mutation() *UserMutation {
 	return _u.mutation
+}
+
+// ClearCustomRole clears the "custom_role" edge to the CustomRole entity.
+func (_u *UserUpdateOne) ClearCustomRole() *UserUpdateOne {
+	_u.mutation.ClearCustomRole()
+	return _u
 }
 
 // ClearGroups clears all "groups" edges to the AssetGroup entity.
@@ -612,6 +704,35 @@ func (_u *UserUpdateOne) sqlSave(ctx context.Context) (_node *User, err error) {
 	}
 	if _u.mutation.DisabledAtCleared() {
 		_spec.ClearField(user.FieldDisabledAt, field.TypeTime)
+	}
+	if _u.mutation.CustomRoleCleared() {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2O,
+			Inverse: false,
+			Table:   user.CustomRoleTable,
+			Columns: []string{user.CustomRoleColumn},
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(customrole.FieldID, field.TypeString),
+			},
+		}
+		_spec.Edges.Clear = append(_spec.Edges.Clear, edge)
+	}
+	if nodes := _u.mutation.CustomRoleIDs(); len(nodes) > 0 {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2O,
+			Inverse: false,
+			Table:   user.CustomRoleTable,
+			Columns: []string{user.CustomRoleColumn},
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(customrole.FieldID, field.TypeString),
+			},
+		}
+		for _, k := range nodes {
+			edge.Target.Nodes = append(edge.Target.Nodes, k)
+		}
+		_spec.Edges.Add = append(_spec.Edges.Add, edge)
 	}
 	if _u.mutation.GroupsCleared() {
 		edge := &sqlgraph.EdgeSpec{

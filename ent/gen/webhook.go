@@ -12,6 +12,7 @@ import (
 	"entgo.io/ent/dialect/sql"
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
+	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
 )
 
@@ -33,6 +34,8 @@ type Webhook struct {
 	Description string `json:"description,omitempty"`
 	// The asset group that it belongs to.
 	AssetGroupID *string `json:"asset_group_id,omitempty"`
+	// The user that looks after it.
+	OwnerID *string `json:"owner_id,omitempty"`
 	// Where it delivers.
 	EndpointID string `json:"endpoint_id,omitempty"`
 	// Whether it takes the events of its whole level, rather than those of its scopes.
@@ -67,6 +70,8 @@ type Webhook struct {
 type WebhookEdges struct {
 	// The asset group that it belongs to. Null: the organization.
 	AssetGroup *AssetGroup `json:"asset_group,omitempty"`
+	// The user that looks after it: who created it, at first. Null: nobody, or nobody you may see.
+	Owner *User `json:"owner,omitempty"`
 	// Where it delivers. Null: it is not yours to see.
 	Endpoint *Endpoint `json:"endpoint,omitempty"`
 	// Its scopes: applications.
@@ -77,9 +82,9 @@ type WebhookEdges struct {
 	Sources []*Source `json:"sources,omitempty"`
 	// loadedTypes holds the information for reporting if a
 	// type was loaded (or requested) in eager-loading or not.
-	loadedTypes [5]bool
+	loadedTypes [6]bool
 	// totalCount holds the count of the edges above.
-	totalCount [5]map[string]int
+	totalCount [6]map[string]int
 
 	namedApplications map[string][]*Application
 	namedScopeGroups  map[string][]*AssetGroup
@@ -97,12 +102,23 @@ func (e WebhookEdges) AssetGroupOrErr() (*AssetGroup, error) {
 	return nil, &NotLoadedError{edge: "asset_group"}
 }
 
+// OwnerOrErr returns the Owner value or an error if the edge
+// was not loaded in eager-loading, or loaded but was not found.
+func (e WebhookEdges) OwnerOrErr() (*User, error) {
+	if e.Owner != nil {
+		return e.Owner, nil
+	} else if e.loadedTypes[1] {
+		return nil, &NotFoundError{label: user.Label}
+	}
+	return nil, &NotLoadedError{edge: "owner"}
+}
+
 // EndpointOrErr returns the Endpoint value or an error if the edge
 // was not loaded in eager-loading, or loaded but was not found.
 func (e WebhookEdges) EndpointOrErr() (*Endpoint, error) {
 	if e.Endpoint != nil {
 		return e.Endpoint, nil
-	} else if e.loadedTypes[1] {
+	} else if e.loadedTypes[2] {
 		return nil, &NotFoundError{label: endpoint.Label}
 	}
 	return nil, &NotLoadedError{edge: "endpoint"}
@@ -111,7 +127,7 @@ func (e WebhookEdges) EndpointOrErr() (*Endpoint, error) {
 // ApplicationsOrErr returns the Applications value or an error if the edge
 // was not loaded in eager-loading.
 func (e WebhookEdges) ApplicationsOrErr() ([]*Application, error) {
-	if e.loadedTypes[2] {
+	if e.loadedTypes[3] {
 		return e.Applications, nil
 	}
 	return nil, &NotLoadedError{edge: "applications"}
@@ -120,7 +136,7 @@ func (e WebhookEdges) ApplicationsOrErr() ([]*Application, error) {
 // ScopeGroupsOrErr returns the ScopeGroups value or an error if the edge
 // was not loaded in eager-loading.
 func (e WebhookEdges) ScopeGroupsOrErr() ([]*AssetGroup, error) {
-	if e.loadedTypes[3] {
+	if e.loadedTypes[4] {
 		return e.ScopeGroups, nil
 	}
 	return nil, &NotLoadedError{edge: "scope_groups"}
@@ -129,7 +145,7 @@ func (e WebhookEdges) ScopeGroupsOrErr() ([]*AssetGroup, error) {
 // SourcesOrErr returns the Sources value or an error if the edge
 // was not loaded in eager-loading.
 func (e WebhookEdges) SourcesOrErr() ([]*Source, error) {
-	if e.loadedTypes[4] {
+	if e.loadedTypes[5] {
 		return e.Sources, nil
 	}
 	return nil, &NotLoadedError{edge: "sources"}
@@ -146,7 +162,7 @@ func (*Webhook) scanValues(columns []string) ([]any, error) {
 			values[i] = new(sql.NullBool)
 		case webhook.FieldTimeoutSeconds:
 			values[i] = new(sql.NullInt64)
-		case webhook.FieldID, webhook.FieldOrganizationID, webhook.FieldName, webhook.FieldDescription, webhook.FieldAssetGroupID, webhook.FieldEndpointID, webhook.FieldMinSeverity, webhook.FieldFormat, webhook.FieldUnknownCounts, webhook.FieldState, webhook.FieldStateReason:
+		case webhook.FieldID, webhook.FieldOrganizationID, webhook.FieldName, webhook.FieldDescription, webhook.FieldAssetGroupID, webhook.FieldOwnerID, webhook.FieldEndpointID, webhook.FieldMinSeverity, webhook.FieldFormat, webhook.FieldUnknownCounts, webhook.FieldState, webhook.FieldStateReason:
 			values[i] = new(sql.NullString)
 		case webhook.FieldCreatedAt, webhook.FieldUpdatedAt:
 			values[i] = new(sql.NullTime)
@@ -207,6 +223,13 @@ func (_m *Webhook) assignValues(columns []string, values []any) error {
 			} else if value.Valid {
 				_m.AssetGroupID = new(string)
 				*_m.AssetGroupID = value.String
+			}
+		case webhook.FieldOwnerID:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field owner_id", values[i])
+			} else if value.Valid {
+				_m.OwnerID = new(string)
+				*_m.OwnerID = value.String
 			}
 		case webhook.FieldEndpointID:
 			if value, ok := values[i].(*sql.NullString); !ok {
@@ -302,6 +325,11 @@ func (_m *Webhook) QueryAssetGroup() *AssetGroupQuery {
 	return NewWebhookClient(_m.config).QueryAssetGroup(_m)
 }
 
+// QueryOwner queries the "owner" edge of the Webhook entity.
+func (_m *Webhook) QueryOwner() *UserQuery {
+	return NewWebhookClient(_m.config).QueryOwner(_m)
+}
+
 // QueryEndpoint queries the "endpoint" edge of the Webhook entity.
 func (_m *Webhook) QueryEndpoint() *EndpointQuery {
 	return NewWebhookClient(_m.config).QueryEndpoint(_m)
@@ -362,6 +390,11 @@ func (_m *Webhook) String() string {
 	builder.WriteString(", ")
 	if v := _m.AssetGroupID; v != nil {
 		builder.WriteString("asset_group_id=")
+		builder.WriteString(*v)
+	}
+	builder.WriteString(", ")
+	if v := _m.OwnerID; v != nil {
+		builder.WriteString("owner_id=")
 		builder.WriteString(*v)
 	}
 	builder.WriteString(", ")

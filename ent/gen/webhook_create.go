@@ -14,6 +14,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/source"
+	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
 )
 
@@ -88,6 +89,20 @@ func (_c *WebhookCreate) SetAssetGroupID(v string) *WebhookCreate {
 func (_c *WebhookCreate) SetNillableAssetGroupID(v *string) *WebhookCreate {
 	if v != nil {
 		_c.SetAssetGroupID(*v)
+	}
+	return _c
+}
+
+// SetOwnerID sets the "owner_id" field.
+func (_c *WebhookCreate) SetOwnerID(v string) *WebhookCreate {
+	_c.mutation.SetOwnerID(v)
+	return _c
+}
+
+// SetNillableOwnerID sets the "owner_id" field if the given value is not nil.
+func (_c *WebhookCreate) SetNillableOwnerID(v *string) *WebhookCreate {
+	if v != nil {
+		_c.SetOwnerID(*v)
 	}
 	return _c
 }
@@ -229,6 +244,11 @@ func (_c *WebhookCreate) SetID(v string) *WebhookCreate {
 // SetAssetGroup sets the "asset_group" edge to the AssetGroup entity.
 func (_c *WebhookCreate) SetAssetGroup(v *AssetGroup) *WebhookCreate {
 	return _c.SetAssetGroupID(v.ID)
+}
+
+// SetOwner sets the "owner" edge to the User entity.
+func (_c *WebhookCreate) SetOwner(v *User) *WebhookCreate {
+	return _c.SetOwnerID(v.ID)
 }
 
 // SetEndpoint sets the "endpoint" edge to the Endpoint entity.
@@ -587,6 +607,23 @@ func (_c *WebhookCreate) createSpec() (*Webhook, *sqlgraph.CreateSpec) {
 			edge.Target.Nodes = append(edge.Target.Nodes, k)
 		}
 		_node.AssetGroupID = &nodes[0]
+		_spec.Edges = append(_spec.Edges, edge)
+	}
+	if nodes := _c.mutation.OwnerIDs(); len(nodes) > 0 {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2O,
+			Inverse: false,
+			Table:   webhook.OwnerTable,
+			Columns: []string{webhook.OwnerColumn},
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(user.FieldID, field.TypeString),
+			},
+		}
+		for _, k := range nodes {
+			edge.Target.Nodes = append(edge.Target.Nodes, k)
+		}
+		_node.OwnerID = &nodes[0]
 		_spec.Edges = append(_spec.Edges, edge)
 	}
 	if nodes := _c.mutation.EndpointIDs(); len(nodes) > 0 {

@@ -18,6 +18,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/predicate"
 	"github.com/hookyard/hookyard/ent/gen/source"
+	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
 )
 
@@ -29,6 +30,7 @@ type WebhookQuery struct {
 	inters                []Interceptor
 	predicates            []predicate.Webhook
 	withAssetGroup        *AssetGroupQuery
+	withOwner             *UserQuery
 	withEndpoint          *EndpointQuery
 	withApplications      *ApplicationQuery
 	withScopeGroups       *AssetGroupQuery
@@ -89,6 +91,28 @@ func (_q *WebhookQuery) QueryAssetGroup() *AssetGroupQuery {
 			sqlgraph.From(webhook.Table, webhook.FieldID, selector),
 			sqlgraph.To(assetgroup.Table, assetgroup.FieldID),
 			sqlgraph.Edge(sqlgraph.M2O, false, webhook.AssetGroupTable, webhook.AssetGroupColumn),
+		)
+		fromU = sqlgraph.SetNeighbors(_q.driver.Dialect(), step)
+		return fromU, nil
+	}
+	return query
+}
+
+// QueryOwner chains the current query on the "owner" edge.
+func (_q *WebhookQuery) QueryOwner() *UserQuery {
+	query := (&UserClient{config: _q.config}).Query()
+	query.path = func(ctx context.Context) (fromU *sql.Selector, err error) {
+		if err := _q.prepareQuery(ctx); err != nil {
+			return nil, err
+		}
+		selector := _q.sqlQuery(ctx)
+		if err := selector.Err(); err != nil {
+			return nil, err
+		}
+		step := sqlgraph.NewStep(
+			sqlgraph.From(webhook.Table, webhook.FieldID, selector),
+			sqlgraph.To(user.Table, user.FieldID),
+			sqlgraph.Edge(sqlgraph.M2O, false, webhook.OwnerTable, webhook.OwnerColumn),
 		)
 		fromU = sqlgraph.SetNeighbors(_q.driver.Dialect(), step)
 		return fromU, nil
@@ -377,6 +401,7 @@ func (_q *WebhookQuery) Clone() *WebhookQuery {
 		inters:           append([]Interceptor{}, _q.inters...),
 		predicates:       append([]predicate.Webhook{}, _q.predicates...),
 		withAssetGroup:   _q.withAssetGroup.Clone(),
+		withOwner:        _q.withOwner.Clone(),
 		withEndpoint:     _q.withEndpoint.Clone(),
 		withApplications: _q.withApplications.Clone(),
 		withScopeGroups:  _q.withScopeGroups.Clone(),
@@ -395,6 +420,17 @@ func (_q *WebhookQuery) WithAssetGroup(opts ...func(*AssetGroupQuery)) *WebhookQ
 		opt(query)
 	}
 	_q.withAssetGroup = query
+	return _q
+}
+
+// WithOwner tells the query-builder to eager-load the nodes that are connected to
+// the "owner" edge. The optional arguments are used to configure the query builder of the edge.
+func (_q *WebhookQuery) WithOwner(opts ...func(*UserQuery)) *WebhookQuery {
+	query := (&UserClient{config: _q.config}).Query()
+	for _, opt := range opts {
+		opt(query)
+	}
+	_q.withOwner = query
 	return _q
 }
 
@@ -526,8 +562,9 @@ func (_q *WebhookQuery) sqlAll(ctx context.Context, hooks ...queryHook) ([]*Webh
 	var (
 		nodes       = []*Webhook{}
 		_spec       = _q.querySpec()
-		loadedTypes = [5]bool{
+		loadedTypes = [6]bool{
 			_q.withAssetGroup != nil,
+			_q.withOwner != nil,
 			_q.withEndpoint != nil,
 			_q.withApplications != nil,
 			_q.withScopeGroups != nil,
@@ -558,6 +595,12 @@ func (_q *WebhookQuery) sqlAll(ctx context.Context, hooks ...queryHook) ([]*Webh
 	if query := _q.withAssetGroup; query != nil {
 		if err := _q.loadAssetGroup(ctx, query, nodes, nil,
 			func(n *Webhook, e *AssetGroup) { n.Edges.AssetGroup = e }); err != nil {
+			return nil, err
+		}
+	}
+	if query := _q.withOwner; query != nil {
+		if err := _q.loadOwner(ctx, query, nodes, nil,
+			func(n *Webhook, e *User) { n.Edges.Owner = e }); err != nil {
 			return nil, err
 		}
 	}
@@ -642,6 +685,38 @@ func (_q *WebhookQuery) loadAssetGroup(ctx context.Context, query *AssetGroupQue
 		nodes, ok := nodeids[n.ID]
 		if !ok {
 			return fmt.Errorf(`unexpected foreign-key "asset_group_id" returned %v`, n.ID)
+		}
+		for i := range nodes {
+			assign(nodes[i], n)
+		}
+	}
+	return nil
+}
+func (_q *WebhookQuery) loadOwner(ctx context.Context, query *UserQuery, nodes []*Webhook, init func(*Webhook), assign func(*Webhook, *User)) error {
+	ids := make([]string, 0, len(nodes))
+	nodeids := make(map[string][]*Webhook)
+	for i := range nodes {
+		if nodes[i].OwnerID == nil {
+			continue
+		}
+		fk := *nodes[i].OwnerID
+		if _, ok := nodeids[fk]; !ok {
+			ids = append(ids, fk)
+		}
+		nodeids[fk] = append(nodeids[fk], nodes[i])
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	query.Where(user.IDIn(ids...))
+	neighbors, err := query.All(ctx)
+	if err != nil {
+		return err
+	}
+	for _, n := range neighbors {
+		nodes, ok := nodeids[n.ID]
+		if !ok {
+			return fmt.Errorf(`unexpected foreign-key "owner_id" returned %v`, n.ID)
 		}
 		for i := range nodes {
 			assign(nodes[i], n)
@@ -892,6 +967,9 @@ func (_q *WebhookQuery) querySpec() *sqlgraph.QuerySpec {
 		}
 		if _q.withAssetGroup != nil {
 			_spec.Node.AddColumnOnce(webhook.FieldAssetGroupID)
+		}
+		if _q.withOwner != nil {
+			_spec.Node.AddColumnOnce(webhook.FieldOwnerID)
 		}
 		if _q.withEndpoint != nil {
 			_spec.Node.AddColumnOnce(webhook.FieldEndpointID)

@@ -17,6 +17,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/predicate"
 	"github.com/hookyard/hookyard/ent/gen/source"
+	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
 )
 
@@ -84,6 +85,26 @@ func (_u *WebhookUpdate) SetNillableAssetGroupID(v *string) *WebhookUpdate {
 // ClearAssetGroupID clears the value of the "asset_group_id" field.
 func (_u *WebhookUpdate) ClearAssetGroupID() *WebhookUpdate {
 	_u.mutation.ClearAssetGroupID()
+	return _u
+}
+
+// SetOwnerID sets the "owner_id" field.
+func (_u *WebhookUpdate) SetOwnerID(v string) *WebhookUpdate {
+	_u.mutation.SetOwnerID(v)
+	return _u
+}
+
+// SetNillableOwnerID sets the "owner_id" field if the given value is not nil.
+func (_u *WebhookUpdate) SetNillableOwnerID(v *string) *WebhookUpdate {
+	if v != nil {
+		_u.SetOwnerID(*v)
+	}
+	return _u
+}
+
+// ClearOwnerID clears the value of the "owner_id" field.
+func (_u *WebhookUpdate) ClearOwnerID() *WebhookUpdate {
+	_u.mutation.ClearOwnerID()
 	return _u
 }
 
@@ -261,6 +282,11 @@ func (_u *WebhookUpdate) SetAssetGroup(v *AssetGroup) *WebhookUpdate {
 	return _u.SetAssetGroupID(v.ID)
 }
 
+// SetOwner sets the "owner" edge to the User entity.
+func (_u *WebhookUpdate) SetOwner(v *User) *WebhookUpdate {
+	return _u.SetOwnerID(v.ID)
+}
+
 // SetEndpoint sets the "endpoint" edge to the Endpoint entity.
 func (_u *WebhookUpdate) SetEndpoint(v *Endpoint) *WebhookUpdate {
 	return _u.SetEndpointID(v.ID)
@@ -319,6 +345,12 @@ func (_u *WebhookUpdate) Mutation() *WebhookMutation {
 // ClearAssetGroup clears the "asset_group" edge to the AssetGroup entity.
 func (_u *WebhookUpdate) ClearAssetGroup() *WebhookUpdate {
 	_u.mutation.ClearAssetGroup()
+	return _u
+}
+
+// ClearOwner clears the "owner" edge to the User entity.
+func (_u *WebhookUpdate) ClearOwner() *WebhookUpdate {
+	_u.mutation.ClearOwner()
 	return _u
 }
 
@@ -575,6 +607,35 @@ func (_u *WebhookUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 		}
 		_spec.Edges.Add = append(_spec.Edges.Add, edge)
 	}
+	if _u.mutation.OwnerCleared() {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2O,
+			Inverse: false,
+			Table:   webhook.OwnerTable,
+			Columns: []string{webhook.OwnerColumn},
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(user.FieldID, field.TypeString),
+			},
+		}
+		_spec.Edges.Clear = append(_spec.Edges.Clear, edge)
+	}
+	if nodes := _u.mutation.OwnerIDs(); len(nodes) > 0 {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2O,
+			Inverse: false,
+			Table:   webhook.OwnerTable,
+			Columns: []string{webhook.OwnerColumn},
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(user.FieldID, field.TypeString),
+			},
+		}
+		for _, k := range nodes {
+			edge.Target.Nodes = append(edge.Target.Nodes, k)
+		}
+		_spec.Edges.Add = append(_spec.Edges.Add, edge)
+	}
 	if _u.mutation.EndpointCleared() {
 		edge := &sqlgraph.EdgeSpec{
 			Rel:     sqlgraph.M2O,
@@ -813,6 +874,26 @@ func (_u *WebhookUpdateOne) ClearAssetGroupID() *WebhookUpdateOne {
 	return _u
 }
 
+// SetOwnerID sets the "owner_id" field.
+func (_u *WebhookUpdateOne) SetOwnerID(v string) *WebhookUpdateOne {
+	_u.mutation.SetOwnerID(v)
+	return _u
+}
+
+// SetNillableOwnerID sets the "owner_id" field if the given value is not nil.
+func (_u *WebhookUpdateOne) SetNillableOwnerID(v *string) *WebhookUpdateOne {
+	if v != nil {
+		_u.SetOwnerID(*v)
+	}
+	return _u
+}
+
+// ClearOwnerID clears the value of the "owner_id" field.
+func (_u *WebhookUpdateOne) ClearOwnerID() *WebhookUpdateOne {
+	_u.mutation.ClearOwnerID()
+	return _u
+}
+
 // SetEndpointID sets the "endpoint_id" field.
 func (_u *WebhookUpdateOne) SetEndpointID(v string) *WebhookUpdateOne {
 	_u.mutation.SetEndpointID(v)
@@ -987,6 +1068,11 @@ func (_u *WebhookUpdateOne) SetAssetGroup(v *AssetGroup) *WebhookUpdateOne {
 	return _u.SetAssetGroupID(v.ID)
 }
 
+// SetOwner sets the "owner" edge to the User entity.
+func (_u *WebhookUpdateOne) SetOwner(v *User) *WebhookUpdateOne {
+	return _u.SetOwnerID(v.ID)
+}
+
 // SetEndpoint sets the "endpoint" edge to the Endpoint entity.
 func (_u *WebhookUpdateOne) SetEndpoint(v *Endpoint) *WebhookUpdateOne {
 	return _u.SetEndpointID(v.ID)
@@ -1045,6 +1131,12 @@ func (_u *WebhookUpdateOne) Mutation() *WebhookMutation {
 // ClearAssetGroup clears the "asset_group" edge to the AssetGroup entity.
 func (_u *WebhookUpdateOne) ClearAssetGroup() *WebhookUpdateOne {
 	_u.mutation.ClearAssetGroup()
+	return _u
+}
+
+// ClearOwner clears the "owner" edge to the User entity.
+func (_u *WebhookUpdateOne) ClearOwner() *WebhookUpdateOne {
+	_u.mutation.ClearOwner()
 	return _u
 }
 
@@ -1324,6 +1416,35 @@ func (_u *WebhookUpdateOne) sqlSave(ctx context.Context) (_node *Webhook, err er
 			Bidi:    false,
 			Target: &sqlgraph.EdgeTarget{
 				IDSpec: sqlgraph.NewFieldSpec(assetgroup.FieldID, field.TypeString),
+			},
+		}
+		for _, k := range nodes {
+			edge.Target.Nodes = append(edge.Target.Nodes, k)
+		}
+		_spec.Edges.Add = append(_spec.Edges.Add, edge)
+	}
+	if _u.mutation.OwnerCleared() {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2O,
+			Inverse: false,
+			Table:   webhook.OwnerTable,
+			Columns: []string{webhook.OwnerColumn},
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(user.FieldID, field.TypeString),
+			},
+		}
+		_spec.Edges.Clear = append(_spec.Edges.Clear, edge)
+	}
+	if nodes := _u.mutation.OwnerIDs(); len(nodes) > 0 {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2O,
+			Inverse: false,
+			Table:   webhook.OwnerTable,
+			Columns: []string{webhook.OwnerColumn},
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(user.FieldID, field.TypeString),
 			},
 		}
 		for _, k := range nodes {

@@ -25,6 +25,7 @@ const (
 	Application  = "app"
 	User         = "usr"
 	APIKey       = "key"
+	CustomRole   = "rol"
 	SigningKey   = "sgn"
 	Source       = "src"
 	Endpoint     = "end"
@@ -53,6 +54,8 @@ func PrefixOf(noun string) string {
 		return User
 	case "APIKey":
 		return APIKey
+	case "CustomRole":
+		return CustomRole
 	case "SigningKey":
 		return SigningKey
 	case "Source":

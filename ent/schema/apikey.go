@@ -21,6 +21,7 @@ func (APIKey) Fields() []ent.Field {
 	return []ent.Field{
 		nameField("What the key is for."),
 		roleField(),
+		customRoleField(),
 		allGroupsField(),
 		field.String("prefix").NotEmpty().Immutable().Comment("The first characters of the key, to recognise it by."),
 		field.String("hash").NotEmpty().Immutable().Unique().Sensitive().Annotations(hidden()).Comment("Hex SHA-256 of the key."),
@@ -32,6 +33,7 @@ func (APIKey) Fields() []ent.Field {
 
 func (APIKey) Edges() []ent.Edge {
 	return []ent.Edge{
+		customRoleEdge(),
 		groupsEdge(),
 		edge.To("owner", User.Type).Unique().Field("owner_id").Annotations(unfiltered(), entsql.OnDelete(entsql.Cascade)).Comment("The user that the key belongs to. Null: the organization."),
 	}

@@ -31,6 +31,7 @@ func (AssetGroup) Edges() []ent.Edge {
 		inverse("users", User.Type, "groups"),
 		inverse("api_keys", APIKey.Type, "groups"),
 		inverse("webhooks", Webhook.Type, "scope_groups"),
+		inverse("endpoints", Endpoint.Type, "shared_groups"),
 	}
 }
 

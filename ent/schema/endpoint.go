@@ -5,6 +5,7 @@ import (
 	"entgo.io/ent"
 	"entgo.io/ent/dialect/entsql"
 	"entgo.io/ent/schema"
+	"entgo.io/ent/schema/edge"
 	"entgo.io/ent/schema/field"
 	"entgo.io/ent/schema/index"
 
@@ -36,7 +37,10 @@ func (Endpoint) Fields() []ent.Field {
 }
 
 func (Endpoint) Edges() []ent.Edge {
-	return []ent.Edge{levelEdge("The asset group that it belongs to. Null: the organization.")}
+	return []ent.Edge{
+		levelEdge("The asset group that it belongs to. Null: the organization."),
+		edge.To("shared_groups", AssetGroup.Type).Annotations(unfiltered(), entgql.MapsTo("sharedGroups")).Comment("Other asset groups whose webhooks may use it, too."),
+	}
 }
 
 func (Endpoint) Hooks() []ent.Hook {

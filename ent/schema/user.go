@@ -22,13 +22,14 @@ func (User) Fields() []ent.Field {
 		field.String("email").NotEmpty().MaxLen(320).Annotations(entgql.OrderField("EMAIL")).Comment("The e-mail address, in lower case; unique in the organization."),
 		field.String("name").MaxLen(200).Default("").Comment("The name."),
 		roleField(),
+		customRoleField(),
 		allGroupsField(),
 		field.String("password_hash").Optional().Sensitive().Annotations(hidden()).Comment("Hash of the password; empty: none."),
 		field.Time("disabled_at").Optional().Nillable().Comment("Since when the user may not sign in. Null: the user may."),
 	}
 }
 
-func (User) Edges() []ent.Edge { return []ent.Edge{groupsEdge()} }
+func (User) Edges() []ent.Edge { return []ent.Edge{customRoleEdge(), groupsEdge()} }
 
 func (User) Hooks() []ent.Hook { return []ent.Hook{lower("email")} }
 
@@ -40,10 +41,6 @@ func (User) Annotations() []schema.Annotation { return noun("A person of the org
 
 func (User) Policy() ent.Policy {
 	return rule.Noun{Name: "user", Tenant: "organization_id", Level: rule.SelfOrManager, Write: viewer.ManageAccess}
-}
-
-func roleField() ent.Field {
-	return field.Enum("role").GoType(viewer.Role("")).Annotations(entgql.Type("Role")).Comment("The role, a named set of permissions.")
 }
 
 func allGroupsField() ent.Field {

@@ -5,6 +5,7 @@ import (
 
 	"entgo.io/contrib/entgql"
 	"entgo.io/ent"
+	"entgo.io/ent/dialect/entsql"
 	"entgo.io/ent/schema"
 	"entgo.io/ent/schema/edge"
 	"entgo.io/ent/schema/field"
@@ -25,6 +26,7 @@ func (Webhook) Fields() []ent.Field {
 		nameField("The name."),
 		descriptionField(),
 		levelField("The asset group that it belongs to."),
+		field.String("owner_id").Optional().Nillable().Annotations(filterOnly()).Comment("The user that looks after it."),
 		field.String("endpoint_id").Annotations(filterOnly()).Comment("Where it delivers."),
 		field.Bool("global").Default(false).Comment("Whether it takes the events of its whole level, rather than those of its scopes."),
 		field.JSON("event_types", []string{}).Default([]string{}).Annotations(entgql.Type("[String!]")).Comment("The kinds of events that it takes: \"scan.completed\", …"),
@@ -43,6 +45,7 @@ func (Webhook) Fields() []ent.Field {
 func (Webhook) Edges() []ent.Edge {
 	return []ent.Edge{
 		levelEdge("The asset group that it belongs to. Null: the organization."),
+		edge.To("owner", User.Type).Unique().Field("owner_id").Annotations(unfiltered(), entsql.OnDelete(entsql.SetNull)).Comment("The user that looks after it: who created it, at first. Null: nobody, or nobody you may see."),
 		edge.To("endpoint", Endpoint.Type).Unique().Required().Field("endpoint_id").Annotations(unfiltered(), restrict()).Comment("Where it delivers. Null: it is not yours to see."),
 		edge.To("applications", Application.Type).Annotations(unfiltered()).Comment("Its scopes: applications."),
 		edge.To("scope_groups", AssetGroup.Type).Annotations(unfiltered(), entgql.MapsTo("scopeGroups")).Comment("Its scopes: asset groups, at the organization's level only."),
@@ -58,7 +61,7 @@ func severity(s string) error {
 }
 
 func (Webhook) Indexes() []ent.Index {
-	return []ent.Index{index.Fields("organization_id", "name"), index.Fields("asset_group_id"), index.Fields("endpoint_id")}
+	return []ent.Index{index.Fields("organization_id", "name"), index.Fields("asset_group_id"), index.Fields("endpoint_id"), index.Fields("owner_id")}
 }
 
 func (Webhook) Annotations() []schema.Annotation {

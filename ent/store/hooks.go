@@ -23,6 +23,7 @@ func (db *DB) hook() {
 	c.Application.Use(db.revise)
 	c.User.Use(db.revise)
 	c.APIKey.Use(db.revise)
+	c.CustomRole.Use(db.revise)
 	c.Source.Use(db.revise)
 	c.Endpoint.Use(db.revise)
 	c.Webhook.Use(db.revise)

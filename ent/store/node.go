@@ -8,6 +8,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/apikey"
 	"github.com/hookyard/hookyard/ent/gen/application"
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
+	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
 	"github.com/hookyard/hookyard/ent/gen/organization"
@@ -35,6 +36,8 @@ func WithNodeType() gen.NodeOption {
 			return user.Table, nil
 		case ids.APIKey:
 			return apikey.Table, nil
+		case ids.CustomRole:
+			return customrole.Table, nil
 		case ids.Source:
 			return source.Table, nil
 		case ids.Endpoint:

@@ -25,9 +25,21 @@ const (
 	ReportViewer       Role = "REPORT_VIEWER"
 )
 
-// Values lists the predefined roles by name.
+// Custom stands for a role that the organization has made: a row with its permissions.
+const Custom Role = "CUSTOM"
+
+// Predefined lists the predefined roles, the mightiest first.
+func Predefined() []Role {
+	return []Role{Administrator, Manager, ApplicationManager, Tester, ReportViewer}
+}
+
+// Values lists what a role can be: a predefined one by its name, or Custom.
 func (Role) Values() []string {
-	return []string{string(Administrator), string(Manager), string(ApplicationManager), string(Tester), string(ReportViewer)}
+	values := make([]string, 0, len(Predefined())+1)
+	for _, r := range Predefined() {
+		values = append(values, string(r))
+	}
+	return append(values, string(Custom))
 }
 
 // MarshalGQL writes the role as GraphQL's enum does.
@@ -93,6 +105,7 @@ type Viewer struct {
 	Organization string // "org_…"
 	Role         Role
 	Permissions  []Permission
+	Owner        string   // of a key: "usr_…" that it belongs to; "" the organization
 	AllGroups    bool     // complete access to all asset groups
 	Groups       []string // otherwise these
 	system       bool
@@ -111,6 +124,49 @@ func (v *Viewer) All() bool {
 // InGroup says whether v has access to the asset group.
 func (v *Viewer) InGroup(group string) bool {
 	return v.All() || v != nil && slices.Contains(v.Groups, group)
+}
+
+// Covers says whether v has everything that w has, so that v may give, change and
+// take w's rights.
+func (v *Viewer) Covers(w *Viewer) bool {
+	switch {
+	case v == nil || w == nil:
+		return false
+	case v.system:
+		return true
+	case w.system, w.Role == Administrator && v.Role != Administrator, w.All() && !v.All():
+		return false
+	}
+	for _, p := range w.Permissions {
+		if !v.Can(p) {
+			return false
+		}
+	}
+	for _, g := range w.Groups {
+		if !v.InGroup(g) {
+			return false
+		}
+	}
+	return true
+}
+
+// Within is v, a key, with no more than its owner has today.
+func (v *Viewer) Within(owner *Viewer) *Viewer {
+	n := *v
+	n.Owner = owner.ID
+	if n.Role == Administrator {
+		n.Role = owner.Role
+	}
+	n.Permissions = slices.DeleteFunc(slices.Clone(v.Permissions), func(p Permission) bool { return !owner.Can(p) })
+	n.AllGroups = v.All() && owner.All()
+	switch {
+	case n.AllGroups:
+	case v.All():
+		n.Groups = owner.Groups
+	default:
+		n.Groups = slices.DeleteFunc(slices.Clone(v.Groups), func(g string) bool { return !owner.InGroup(g) })
+	}
+	return &n
 }
 
 // System says that the hub itself is asking.

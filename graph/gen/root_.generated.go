@@ -46,6 +46,7 @@ type ComplexityRoot struct {
 	APIKey struct {
 		AllGroups  func(childComplexity int) int
 		CreatedAt  func(childComplexity int) int
+		CustomRole func(childComplexity int) int
 		ExpiresAt  func(childComplexity int) int
 		Groups     func(childComplexity int) int
 		ID         func(childComplexity int) int
@@ -204,6 +205,26 @@ type ComplexityRoot struct {
 		Webhook       func(childComplexity int) int
 	}
 
+	CustomRole struct {
+		CreatedAt   func(childComplexity int) int
+		Description func(childComplexity int) int
+		ID          func(childComplexity int) int
+		Name        func(childComplexity int) int
+		Permissions func(childComplexity int) int
+		UpdatedAt   func(childComplexity int) int
+	}
+
+	CustomRoleConnection struct {
+		Edges      func(childComplexity int) int
+		PageInfo   func(childComplexity int) int
+		TotalCount func(childComplexity int) int
+	}
+
+	CustomRoleEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
+	}
+
 	DeletePayload struct {
 		DeletedID func(childComplexity int) int
 	}
@@ -291,6 +312,7 @@ type ComplexityRoot struct {
 		RatePerSecond func(childComplexity int) int
 		Revision      func(childComplexity int) int
 		Settings      func(childComplexity int) int
+		SharedGroups  func(childComplexity int) int
 		URL           func(childComplexity int) int
 		UpdatedAt     func(childComplexity int) int
 	}
@@ -749,6 +771,7 @@ type ComplexityRoot struct {
 	User struct {
 		AllGroups  func(childComplexity int) int
 		CreatedAt  func(childComplexity int) int
+		CustomRole func(childComplexity int) int
 		DisabledAt func(childComplexity int) int
 		Email      func(childComplexity int) int
 		Groups     func(childComplexity int) int
@@ -793,6 +816,7 @@ type ComplexityRoot struct {
 		MinSeverity         func(childComplexity int) int
 		Name                func(childComplexity int) int
 		OnlyNew             func(childComplexity int) int
+		Owner               func(childComplexity int) int
 		RetryOffsetsSeconds func(childComplexity int) int
 		ScopeGroups         func(childComplexity int) int
 		Sources             func(childComplexity int) int
@@ -841,6 +865,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.APIKey.CreatedAt(childComplexity), true
+	case "APIKey.customRole":
+		if e.ComplexityRoot.APIKey.CustomRole == nil {
+			break
+		}
+
+		return e.ComplexityRoot.APIKey.CustomRole(childComplexity), true
 	case "APIKey.expiresAt":
 		if e.ComplexityRoot.APIKey.ExpiresAt == nil {
 			break
@@ -1387,6 +1417,75 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.CreateWebhookPayload.Webhook(childComplexity), true
 
+	case "CustomRole.createdAt":
+		if e.ComplexityRoot.CustomRole.CreatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CustomRole.CreatedAt(childComplexity), true
+	case "CustomRole.description":
+		if e.ComplexityRoot.CustomRole.Description == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CustomRole.Description(childComplexity), true
+	case "CustomRole.id":
+		if e.ComplexityRoot.CustomRole.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CustomRole.ID(childComplexity), true
+	case "CustomRole.name":
+		if e.ComplexityRoot.CustomRole.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CustomRole.Name(childComplexity), true
+	case "CustomRole.permissions":
+		if e.ComplexityRoot.CustomRole.Permissions == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CustomRole.Permissions(childComplexity), true
+	case "CustomRole.updatedAt":
+		if e.ComplexityRoot.CustomRole.UpdatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CustomRole.UpdatedAt(childComplexity), true
+
+	case "CustomRoleConnection.edges":
+		if e.ComplexityRoot.CustomRoleConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CustomRoleConnection.Edges(childComplexity), true
+	case "CustomRoleConnection.pageInfo":
+		if e.ComplexityRoot.CustomRoleConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CustomRoleConnection.PageInfo(childComplexity), true
+	case "CustomRoleConnection.totalCount":
+		if e.ComplexityRoot.CustomRoleConnection.TotalCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CustomRoleConnection.TotalCount(childComplexity), true
+
+	case "CustomRoleEdge.cursor":
+		if e.ComplexityRoot.CustomRoleEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CustomRoleEdge.Cursor(childComplexity), true
+	case "CustomRoleEdge.node":
+		if e.ComplexityRoot.CustomRoleEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CustomRoleEdge.Node(childComplexity), true
+
 	case "DeletePayload.deletedId":
 		if e.ComplexityRoot.DeletePayload.DeletedID == nil {
 			break
@@ -1733,6 +1832,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Endpoint.Settings(childComplexity), true
+	case "Endpoint.sharedGroups":
+		if e.ComplexityRoot.Endpoint.SharedGroups == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Endpoint.SharedGroups(childComplexity), true
 	case "Endpoint.url":
 		if e.ComplexityRoot.Endpoint.URL == nil {
 			break
@@ -3788,6 +3893,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.User.CreatedAt(childComplexity), true
+	case "User.customRole":
+		if e.ComplexityRoot.User.CustomRole == nil {
+			break
+		}
+
+		return e.ComplexityRoot.User.CustomRole(childComplexity), true
 	case "User.disabledAt":
 		if e.ComplexityRoot.User.DisabledAt == nil {
 			break
@@ -3989,6 +4100,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Webhook.OnlyNew(childComplexity), true
+	case "Webhook.owner":
+		if e.ComplexityRoot.Webhook.Owner == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Webhook.Owner(childComplexity), true
 	case "Webhook.retryOffsetsSeconds":
 		if e.ComplexityRoot.Webhook.RetryOffsetsSeconds == nil {
 			break
@@ -4095,6 +4212,8 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputCreateSourceInput,
 		ec.unmarshalInputCreateUserInput,
 		ec.unmarshalInputCreateWebhookInput,
+		ec.unmarshalInputCustomRoleOrder,
+		ec.unmarshalInputCustomRoleWhereInput,
 		ec.unmarshalInputDeleteAPIKeyInput,
 		ec.unmarshalInputDeleteApplicationInput,
 		ec.unmarshalInputDeleteAssetGroupInput,
@@ -5016,7 +5135,7 @@ type APIKey implements Node {
   """
   name: String!
   """
-  The role, a named set of permissions.
+  The role, a named set of permissions. CUSTOM: that of customRole.
   """
   role: Role!
   """
@@ -5035,6 +5154,10 @@ type APIKey implements Node {
   When it was last used, to the minute or so. Null: never.
   """
   lastUsedAt: Time
+  """
+  The role that the organization has made; null for the predefined ones.
+  """
+  customRole: CustomRole
   """
   The asset groups that access is given to.
   """
@@ -5284,6 +5407,66 @@ input APIKeyWhereInput {
   Whether role is none of these.
   """
   roleNotIn: [Role!]
+  """
+  Whether customRoleId is exactly this.
+  """
+  customRoleId: ID
+  """
+  Whether customRoleId is anything but this.
+  """
+  customRoleIdNEQ: ID
+  """
+  Whether customRoleId is one of these.
+  """
+  customRoleIdIn: [ID!]
+  """
+  Whether customRoleId is none of these.
+  """
+  customRoleIdNotIn: [ID!]
+  """
+  Whether customRoleId is greater.
+  """
+  customRoleIdGT: ID
+  """
+  Whether customRoleId is this or greater.
+  """
+  customRoleIdGTE: ID
+  """
+  Whether customRoleId is less.
+  """
+  customRoleIdLT: ID
+  """
+  Whether customRoleId is this or less.
+  """
+  customRoleIdLTE: ID
+  """
+  Whether customRoleId contains this.
+  """
+  customRoleIdContains: ID
+  """
+  Whether customRoleId begins with this.
+  """
+  customRoleIdHasPrefix: ID
+  """
+  Whether customRoleId ends with this.
+  """
+  customRoleIdHasSuffix: ID
+  """
+  Whether customRoleId is null.
+  """
+  customRoleIdIsNil: Boolean
+  """
+  Whether customRoleId is known.
+  """
+  customRoleIdNotNil: Boolean
+  """
+  Whether customRoleId is this, in any case.
+  """
+  customRoleIdEqualFold: ID
+  """
+  Whether customRoleId contains this, in any case.
+  """
+  customRoleIdContainsFold: ID
   """
   Whether allGroups is exactly this.
   """
@@ -6064,6 +6247,260 @@ https://relay.dev/graphql/connections.htm#sec-Cursor
 """
 scalar Cursor
 """
+A role that the organization has made: a named list of permissions. Users and API keys have it by the role CUSTOM.
+"""
+type CustomRole implements Node {
+  """
+  The global ID.
+  """
+  id: ID!
+  """
+  When it was created.
+  """
+  createdAt: Time!
+  """
+  When it was last changed.
+  """
+  updatedAt: Time!
+  """
+  The name, unique in the organization.
+  """
+  name: String!
+  """
+  What it is for, in the words of whoever made it.
+  """
+  description: String!
+  """
+  What whoever has the role may do.
+  """
+  permissions: [Permission!]!
+}
+"""
+A connection to a list of items.
+"""
+type CustomRoleConnection {
+  """
+  A list of edges.
+  """
+  edges: [CustomRoleEdge]
+  """
+  Information to aid in pagination.
+  """
+  pageInfo: PageInfo!
+  """
+  Identifies the total count of items in the connection.
+  """
+  totalCount: Int!
+}
+"""
+An edge in a connection.
+"""
+type CustomRoleEdge {
+  """
+  The item at the end of the edge.
+  """
+  node: CustomRole
+  """
+  A cursor for use in pagination.
+  """
+  cursor: Cursor!
+}
+"""
+Ordering options for CustomRole connections
+"""
+input CustomRoleOrder {
+  """
+  The ordering direction.
+  """
+  direction: OrderDirection! = ASC
+  """
+  The field by which to order CustomRoles.
+  """
+  field: CustomRoleOrderField!
+}
+"""
+Properties by which CustomRole connections can be ordered.
+"""
+enum CustomRoleOrderField {
+  """
+  By name.
+  """
+  NAME
+}
+"""
+Which CustomRole objects are wanted: all conditions must hold.
+"""
+input CustomRoleWhereInput {
+  """
+  This must not hold.
+  """
+  not: CustomRoleWhereInput
+  """
+  All of these must hold.
+  """
+  and: [CustomRoleWhereInput!]
+  """
+  One of these must hold.
+  """
+  or: [CustomRoleWhereInput!]
+  """
+  Whether id is exactly this.
+  """
+  id: ID
+  """
+  Whether id is anything but this.
+  """
+  idNEQ: ID
+  """
+  Whether id is one of these.
+  """
+  idIn: [ID!]
+  """
+  Whether id is none of these.
+  """
+  idNotIn: [ID!]
+  """
+  Whether id is greater.
+  """
+  idGT: ID
+  """
+  Whether id is this or greater.
+  """
+  idGTE: ID
+  """
+  Whether id is less.
+  """
+  idLT: ID
+  """
+  Whether id is this or less.
+  """
+  idLTE: ID
+  """
+  Whether id is this, in any case.
+  """
+  idEqualFold: ID
+  """
+  Whether id contains this, in any case.
+  """
+  idContainsFold: ID
+  """
+  Whether createdAt is exactly this.
+  """
+  createdAt: Time
+  """
+  Whether createdAt is anything but this.
+  """
+  createdAtNEQ: Time
+  """
+  Whether createdAt is one of these.
+  """
+  createdAtIn: [Time!]
+  """
+  Whether createdAt is none of these.
+  """
+  createdAtNotIn: [Time!]
+  """
+  Whether createdAt is greater.
+  """
+  createdAtGT: Time
+  """
+  Whether createdAt is this or greater.
+  """
+  createdAtGTE: Time
+  """
+  Whether createdAt is less.
+  """
+  createdAtLT: Time
+  """
+  Whether createdAt is this or less.
+  """
+  createdAtLTE: Time
+  """
+  Whether updatedAt is exactly this.
+  """
+  updatedAt: Time
+  """
+  Whether updatedAt is anything but this.
+  """
+  updatedAtNEQ: Time
+  """
+  Whether updatedAt is one of these.
+  """
+  updatedAtIn: [Time!]
+  """
+  Whether updatedAt is none of these.
+  """
+  updatedAtNotIn: [Time!]
+  """
+  Whether updatedAt is greater.
+  """
+  updatedAtGT: Time
+  """
+  Whether updatedAt is this or greater.
+  """
+  updatedAtGTE: Time
+  """
+  Whether updatedAt is less.
+  """
+  updatedAtLT: Time
+  """
+  Whether updatedAt is this or less.
+  """
+  updatedAtLTE: Time
+  """
+  Whether name is exactly this.
+  """
+  name: String
+  """
+  Whether name is anything but this.
+  """
+  nameNEQ: String
+  """
+  Whether name is one of these.
+  """
+  nameIn: [String!]
+  """
+  Whether name is none of these.
+  """
+  nameNotIn: [String!]
+  """
+  Whether name is greater.
+  """
+  nameGT: String
+  """
+  Whether name is this or greater.
+  """
+  nameGTE: String
+  """
+  Whether name is less.
+  """
+  nameLT: String
+  """
+  Whether name is this or less.
+  """
+  nameLTE: String
+  """
+  Whether name contains this.
+  """
+  nameContains: String
+  """
+  Whether name begins with this.
+  """
+  nameHasPrefix: String
+  """
+  Whether name ends with this.
+  """
+  nameHasSuffix: String
+  """
+  Whether name is this, in any case.
+  """
+  nameEqualFold: String
+  """
+  Whether name contains this, in any case.
+  """
+  nameContainsFold: String
+}
+"""
 Where webhooks deliver: an address with its secrets and the settings of its connector.
 """
 type Endpoint implements Node {
@@ -6123,6 +6560,10 @@ type Endpoint implements Node {
   The asset group that it belongs to. Null: the organization.
   """
   assetGroup: AssetGroup
+  """
+  Other asset groups whose webhooks may use it, too.
+  """
+  sharedGroups: [AssetGroup!]
 }
 """
 A connection to a list of items.
@@ -8670,6 +9111,10 @@ enum Role @goModel(model: "github.com/hookyard/hookyard/ent/viewer.Role") {
   Reads results, in the asset groups it was given.
   """
   REPORT_VIEWER
+  """
+  A role that the organization has made: see customRole.
+  """
+  CUSTOM
 }
 """
 One execution of a scan, as its source last told of it.
@@ -11150,7 +11595,7 @@ type User implements Node {
   """
   name: String!
   """
-  The role, a named set of permissions.
+  The role, a named set of permissions. CUSTOM: that of customRole.
   """
   role: Role!
   """
@@ -11161,6 +11606,10 @@ type User implements Node {
   Since when the user may not sign in. Null: the user may.
   """
   disabledAt: Time
+  """
+  The role that the organization has made; null for the predefined ones.
+  """
+  customRole: CustomRole
   """
   The asset groups that access is given to.
   """
@@ -11459,6 +11908,66 @@ input UserWhereInput {
   """
   roleNotIn: [Role!]
   """
+  Whether customRoleId is exactly this.
+  """
+  customRoleId: ID
+  """
+  Whether customRoleId is anything but this.
+  """
+  customRoleIdNEQ: ID
+  """
+  Whether customRoleId is one of these.
+  """
+  customRoleIdIn: [ID!]
+  """
+  Whether customRoleId is none of these.
+  """
+  customRoleIdNotIn: [ID!]
+  """
+  Whether customRoleId is greater.
+  """
+  customRoleIdGT: ID
+  """
+  Whether customRoleId is this or greater.
+  """
+  customRoleIdGTE: ID
+  """
+  Whether customRoleId is less.
+  """
+  customRoleIdLT: ID
+  """
+  Whether customRoleId is this or less.
+  """
+  customRoleIdLTE: ID
+  """
+  Whether customRoleId contains this.
+  """
+  customRoleIdContains: ID
+  """
+  Whether customRoleId begins with this.
+  """
+  customRoleIdHasPrefix: ID
+  """
+  Whether customRoleId ends with this.
+  """
+  customRoleIdHasSuffix: ID
+  """
+  Whether customRoleId is null.
+  """
+  customRoleIdIsNil: Boolean
+  """
+  Whether customRoleId is known.
+  """
+  customRoleIdNotNil: Boolean
+  """
+  Whether customRoleId is this, in any case.
+  """
+  customRoleIdEqualFold: ID
+  """
+  Whether customRoleId contains this, in any case.
+  """
+  customRoleIdContainsFold: ID
+  """
   Whether allGroups is exactly this.
   """
   allGroups: Boolean
@@ -11575,6 +12084,10 @@ type Webhook implements Node {
   The asset group that it belongs to. Null: the organization.
   """
   assetGroup: AssetGroup
+  """
+  The user that looks after it: who created it, at first. Null: nobody, or nobody you may see.
+  """
+  owner: User
   """
   Where it delivers. Null: it is not yours to see.
   """
@@ -11910,6 +12423,66 @@ input WebhookWhereInput {
   Whether assetGroupId contains this, in any case.
   """
   assetGroupIdContainsFold: ID
+  """
+  Whether ownerId is exactly this.
+  """
+  ownerId: ID
+  """
+  Whether ownerId is anything but this.
+  """
+  ownerIdNEQ: ID
+  """
+  Whether ownerId is one of these.
+  """
+  ownerIdIn: [ID!]
+  """
+  Whether ownerId is none of these.
+  """
+  ownerIdNotIn: [ID!]
+  """
+  Whether ownerId is greater.
+  """
+  ownerIdGT: ID
+  """
+  Whether ownerId is this or greater.
+  """
+  ownerIdGTE: ID
+  """
+  Whether ownerId is less.
+  """
+  ownerIdLT: ID
+  """
+  Whether ownerId is this or less.
+  """
+  ownerIdLTE: ID
+  """
+  Whether ownerId contains this.
+  """
+  ownerIdContains: ID
+  """
+  Whether ownerId begins with this.
+  """
+  ownerIdHasPrefix: ID
+  """
+  Whether ownerId ends with this.
+  """
+  ownerIdHasSuffix: ID
+  """
+  Whether ownerId is null.
+  """
+  ownerIdIsNil: Boolean
+  """
+  Whether ownerId is known.
+  """
+  ownerIdNotNil: Boolean
+  """
+  Whether ownerId is this, in any case.
+  """
+  ownerIdEqualFold: ID
+  """
+  Whether ownerId contains this, in any case.
+  """
+  ownerIdContainsFold: ID
   """
   Whether endpointId is exactly this.
   """
@@ -13268,6 +13841,8 @@ func (ec *executionContext) childFields_APIKey(ctx context.Context, field graphq
 		return ec.fieldContext_APIKey_expiresAt(ctx, field)
 	case "lastUsedAt":
 		return ec.fieldContext_APIKey_lastUsedAt(ctx, field)
+	case "customRole":
+		return ec.fieldContext_APIKey_customRole(ctx, field)
 	case "groups":
 		return ec.fieldContext_APIKey_groups(ctx, field)
 	case "owner":
@@ -13570,6 +14145,34 @@ func (ec *executionContext) childFields_CreateWebhookPayload(ctx context.Context
 	return nil, fmt.Errorf("no field named %q was found under type CreateWebhookPayload", field.Name)
 }
 
+func (ec *executionContext) childFields_CustomRole(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_CustomRole_id(ctx, field)
+	case "createdAt":
+		return ec.fieldContext_CustomRole_createdAt(ctx, field)
+	case "updatedAt":
+		return ec.fieldContext_CustomRole_updatedAt(ctx, field)
+	case "name":
+		return ec.fieldContext_CustomRole_name(ctx, field)
+	case "description":
+		return ec.fieldContext_CustomRole_description(ctx, field)
+	case "permissions":
+		return ec.fieldContext_CustomRole_permissions(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type CustomRole", field.Name)
+}
+
+func (ec *executionContext) childFields_CustomRoleEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "node":
+		return ec.fieldContext_CustomRoleEdge_node(ctx, field)
+	case "cursor":
+		return ec.fieldContext_CustomRoleEdge_cursor(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type CustomRoleEdge", field.Name)
+}
+
 func (ec *executionContext) childFields_DeletePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "deletedId":
@@ -13756,6 +14359,8 @@ func (ec *executionContext) childFields_Endpoint(ctx context.Context, field grap
 		return ec.fieldContext_Endpoint_revision(ctx, field)
 	case "assetGroup":
 		return ec.fieldContext_Endpoint_assetGroup(ctx, field)
+	case "sharedGroups":
+		return ec.fieldContext_Endpoint_sharedGroups(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Endpoint", field.Name)
 }
@@ -14534,6 +15139,8 @@ func (ec *executionContext) childFields_User(ctx context.Context, field graphql.
 		return ec.fieldContext_User_allGroups(ctx, field)
 	case "disabledAt":
 		return ec.fieldContext_User_disabledAt(ctx, field)
+	case "customRole":
+		return ec.fieldContext_User_customRole(ctx, field)
 	case "groups":
 		return ec.fieldContext_User_groups(ctx, field)
 	}
@@ -14616,6 +15223,8 @@ func (ec *executionContext) childFields_Webhook(ctx context.Context, field graph
 		return ec.fieldContext_Webhook_timeoutSeconds(ctx, field)
 	case "assetGroup":
 		return ec.fieldContext_Webhook_assetGroup(ctx, field)
+	case "owner":
+		return ec.fieldContext_Webhook_owner(ctx, field)
 	case "endpoint":
 		return ec.fieldContext_Webhook_endpoint(ctx, field)
 	case "applications":

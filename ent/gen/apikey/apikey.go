@@ -28,6 +28,8 @@ const (
 	FieldName = "name"
 	// FieldRole holds the string denoting the role field in the database.
 	FieldRole = "role"
+	// FieldCustomRoleID holds the string denoting the custom_role_id field in the database.
+	FieldCustomRoleID = "custom_role_id"
 	// FieldAllGroups holds the string denoting the all_groups field in the database.
 	FieldAllGroups = "all_groups"
 	// FieldPrefix holds the string denoting the prefix field in the database.
@@ -40,12 +42,21 @@ const (
 	FieldLastUsedAt = "last_used_at"
 	// FieldOwnerID holds the string denoting the owner_id field in the database.
 	FieldOwnerID = "owner_id"
+	// EdgeCustomRole holds the string denoting the custom_role edge name in mutations.
+	EdgeCustomRole = "custom_role"
 	// EdgeGroups holds the string denoting the groups edge name in mutations.
 	EdgeGroups = "groups"
 	// EdgeOwner holds the string denoting the owner edge name in mutations.
 	EdgeOwner = "owner"
 	// Table holds the table name of the apikey in the database.
 	Table = "api_keys"
+	// CustomRoleTable is the table that holds the custom_role relation/edge.
+	CustomRoleTable = "api_keys"
+	// CustomRoleInverseTable is the table name for the CustomRole entity.
+	// It exists in this package in order to avoid circular dependency with the "customrole" package.
+	CustomRoleInverseTable = "custom_roles"
+	// CustomRoleColumn is the table column denoting the custom_role relation/edge.
+	CustomRoleColumn = "custom_role_id"
 	// GroupsTable is the table that holds the groups relation/edge. The primary key declared below.
 	GroupsTable = "api_key_groups"
 	// GroupsInverseTable is the table name for the AssetGroup entity.
@@ -68,6 +79,7 @@ var Columns = []string{
 	FieldOrganizationID,
 	FieldName,
 	FieldRole,
+	FieldCustomRoleID,
 	FieldAllGroups,
 	FieldPrefix,
 	FieldHash,
@@ -123,7 +135,7 @@ var (
 // RoleValidator is a validator for the "role" field enum values. It is called by the builders before save.
 func RoleValidator(r viewer.Role) error {
 	switch r {
-	case "ADMINISTRATOR", "MANAGER", "APPLICATION_MANAGER", "TESTER", "REPORT_VIEWER":
+	case "ADMINISTRATOR", "MANAGER", "APPLICATION_MANAGER", "TESTER", "REPORT_VIEWER", "CUSTOM":
 		return nil
 	default:
 		return fmt.Errorf("apikey: invalid enum value for role field: %q", r)
@@ -163,6 +175,11 @@ func ByRole(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldRole, opts...).ToFunc()
 }
 
+// ByCustomRoleID orders the results by the custom_role_id field.
+func ByCustomRoleID(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldCustomRoleID, opts...).ToFunc()
+}
+
 // ByAllGroups orders the results by the all_groups field.
 func ByAllGroups(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldAllGroups, opts...).ToFunc()
@@ -193,6 +210,13 @@ func ByOwnerID(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldOwnerID, opts...).ToFunc()
 }
 
+// ByCustomRoleField orders the results by custom_role field.
+func ByCustomRoleField(field string, opts ...sql.OrderTermOption) OrderOption {
+	return func(s *sql.Selector) {
+		sqlgraph.OrderByNeighborTerms(s, newCustomRoleStep(), sql.OrderByField(field, opts...))
+	}
+}
+
 // ByGroupsCount orders the results by groups count.
 func ByGroupsCount(opts ...sql.OrderTermOption) OrderOption {
 	return func(s *sql.Selector) {
@@ -212,6 +236,13 @@ func ByOwnerField(field string, opts ...sql.OrderTermOption) OrderOption {
 	return func(s *sql.Selector) {
 		sqlgraph.OrderByNeighborTerms(s, newOwnerStep(), sql.OrderByField(field, opts...))
 	}
+}
+func newCustomRoleStep() *sqlgraph.Step {
+	return sqlgraph.NewStep(
+		sqlgraph.From(Table, FieldID),
+		sqlgraph.To(CustomRoleInverseTable, FieldID),
+		sqlgraph.Edge(sqlgraph.M2O, false, CustomRoleTable, CustomRoleColumn),
+	)
 }
 func newGroupsStep() *sqlgraph.Step {
 	return sqlgraph.NewStep(

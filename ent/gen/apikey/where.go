@@ -86,6 +86,11 @@ func Name(v string) predicate.APIKey {
 	return predicate.APIKey(sql.FieldEQ(FieldName, v))
 }
 
+// CustomRoleID applies equality check predicate on the "custom_role_id" field. It's identical to CustomRoleIDEQ.
+func CustomRoleID(v string) predicate.APIKey {
+	return predicate.APIKey(sql.FieldEQ(FieldCustomRoleID, v))
+}
+
 // AllGroups applies equality check predicate on the "all_groups" field. It's identical to AllGroupsEQ.
 func AllGroups(v bool) predicate.APIKey {
 	return predicate.APIKey(sql.FieldEQ(FieldAllGroups, v))
@@ -354,6 +359,81 @@ func RoleNotIn(vs ...viewer.Role) predicate.APIKey {
 		v[i] = vs[i]
 	}
 	return predicate.APIKey(sql.FieldNotIn(FieldRole, v...))
+}
+
+// CustomRoleIDEQ applies the EQ predicate on the "custom_role_id" field.
+func CustomRoleIDEQ(v string) predicate.APIKey {
+	return predicate.APIKey(sql.FieldEQ(FieldCustomRoleID, v))
+}
+
+// CustomRoleIDNEQ applies the NEQ predicate on the "custom_role_id" field.
+func CustomRoleIDNEQ(v string) predicate.APIKey {
+	return predicate.APIKey(sql.FieldNEQ(FieldCustomRoleID, v))
+}
+
+// CustomRoleIDIn applies the In predicate on the "custom_role_id" field.
+func CustomRoleIDIn(vs ...string) predicate.APIKey {
+	return predicate.APIKey(sql.FieldIn(FieldCustomRoleID, vs...))
+}
+
+// CustomRoleIDNotIn applies the NotIn predicate on the "custom_role_id" field.
+func CustomRoleIDNotIn(vs ...string) predicate.APIKey {
+	return predicate.APIKey(sql.FieldNotIn(FieldCustomRoleID, vs...))
+}
+
+// CustomRoleIDGT applies the GT predicate on the "custom_role_id" field.
+func CustomRoleIDGT(v string) predicate.APIKey {
+	return predicate.APIKey(sql.FieldGT(FieldCustomRoleID, v))
+}
+
+// CustomRoleIDGTE applies the GTE predicate on the "custom_role_id" field.
+func CustomRoleIDGTE(v string) predicate.APIKey {
+	return predicate.APIKey(sql.FieldGTE(FieldCustomRoleID, v))
+}
+
+// CustomRoleIDLT applies the LT predicate on the "custom_role_id" field.
+func CustomRoleIDLT(v string) predicate.APIKey {
+	return predicate.APIKey(sql.FieldLT(FieldCustomRoleID, v))
+}
+
+// CustomRoleIDLTE applies the LTE predicate on the "custom_role_id" field.
+func CustomRoleIDLTE(v string) predicate.APIKey {
+	return predicate.APIKey(sql.FieldLTE(FieldCustomRoleID, v))
+}
+
+// CustomRoleIDContains applies the Contains predicate on the "custom_role_id" field.
+func CustomRoleIDContains(v string) predicate.APIKey {
+	return predicate.APIKey(sql.FieldContains(FieldCustomRoleID, v))
+}
+
+// CustomRoleIDHasPrefix applies the HasPrefix predicate on the "custom_role_id" field.
+func CustomRoleIDHasPrefix(v string) predicate.APIKey {
+	return predicate.APIKey(sql.FieldHasPrefix(FieldCustomRoleID, v))
+}
+
+// CustomRoleIDHasSuffix applies the HasSuffix predicate on the "custom_role_id" field.
+func CustomRoleIDHasSuffix(v string) predicate.APIKey {
+	return predicate.APIKey(sql.FieldHasSuffix(FieldCustomRoleID, v))
+}
+
+// CustomRoleIDIsNil applies the IsNil predicate on the "custom_role_id" field.
+func CustomRoleIDIsNil() predicate.APIKey {
+	return predicate.APIKey(sql.FieldIsNull(FieldCustomRoleID))
+}
+
+// CustomRoleIDNotNil applies the NotNil predicate on the "custom_role_id" field.
+func CustomRoleIDNotNil() predicate.APIKey {
+	return predicate.APIKey(sql.FieldNotNull(FieldCustomRoleID))
+}
+
+// CustomRoleIDEqualFold applies the EqualFold predicate on the "custom_role_id" field.
+func CustomRoleIDEqualFold(v string) predicate.APIKey {
+	return predicate.APIKey(sql.FieldEqualFold(FieldCustomRoleID, v))
+}
+
+// CustomRoleIDContainsFold applies the ContainsFold predicate on the "custom_role_id" field.
+func CustomRoleIDContainsFold(v string) predicate.APIKey {
+	return predicate.APIKey(sql.FieldContainsFold(FieldCustomRoleID, v))
 }
 
 // AllGroupsEQ applies the EQ predicate on the "all_groups" field.
@@ -669,6 +749,29 @@ func OwnerIDEqualFold(v string) predicate.APIKey {
 // OwnerIDContainsFold applies the ContainsFold predicate on the "owner_id" field.
 func OwnerIDContainsFold(v string) predicate.APIKey {
 	return predicate.APIKey(sql.FieldContainsFold(FieldOwnerID, v))
+}
+
+// HasCustomRole applies the HasEdge predicate on the "custom_role" edge.
+func HasCustomRole() predicate.APIKey {
+	return predicate.APIKey(func(s *sql.Selector) {
+		step := sqlgraph.NewStep(
+			sqlgraph.From(Table, FieldID),
+			sqlgraph.Edge(sqlgraph.M2O, false, CustomRoleTable, CustomRoleColumn),
+		)
+		sqlgraph.HasNeighbors(s, step)
+	})
+}
+
+// HasCustomRoleWith applies the HasEdge predicate on the "custom_role" edge with a given conditions (other predicates).
+func HasCustomRoleWith(preds ...predicate.CustomRole) predicate.APIKey {
+	return predicate.APIKey(func(s *sql.Selector) {
+		step := newCustomRoleStep()
+		sqlgraph.HasNeighborsWith(s, step, func(s *sql.Selector) {
+			for _, p := range preds {
+				p(s)
+			}
+		})
+	})
 }
 
 // HasGroups applies the HasEdge predicate on the "groups" edge.

@@ -35,6 +35,8 @@ const (
 	EdgeAPIKeys = "api_keys"
 	// EdgeWebhooks holds the string denoting the webhooks edge name in mutations.
 	EdgeWebhooks = "webhooks"
+	// EdgeEndpoints holds the string denoting the endpoints edge name in mutations.
+	EdgeEndpoints = "endpoints"
 	// Table holds the table name of the assetgroup in the database.
 	Table = "asset_groups"
 	// ApplicationsTable is the table that holds the applications relation/edge.
@@ -59,6 +61,11 @@ const (
 	// WebhooksInverseTable is the table name for the Webhook entity.
 	// It exists in this package in order to avoid circular dependency with the "webhook" package.
 	WebhooksInverseTable = "webhooks"
+	// EndpointsTable is the table that holds the endpoints relation/edge. The primary key declared below.
+	EndpointsTable = "endpoint_shared_groups"
+	// EndpointsInverseTable is the table name for the Endpoint entity.
+	// It exists in this package in order to avoid circular dependency with the "endpoint" package.
+	EndpointsInverseTable = "endpoints"
 )
 
 // Columns holds all SQL columns for assetgroup fields.
@@ -82,6 +89,9 @@ var (
 	// WebhooksPrimaryKey and WebhooksColumn2 are the table columns denoting the
 	// primary key for the webhooks relation (M2M).
 	WebhooksPrimaryKey = []string{"webhook_id", "asset_group_id"}
+	// EndpointsPrimaryKey and EndpointsColumn2 are the table columns denoting the
+	// primary key for the endpoints relation (M2M).
+	EndpointsPrimaryKey = []string{"endpoint_id", "asset_group_id"}
 )
 
 // ValidColumn reports if the column name is valid (part of the table columns).
@@ -208,6 +218,20 @@ func ByWebhooks(term sql.OrderTerm, terms ...sql.OrderTerm) OrderOption {
 		sqlgraph.OrderByNeighborTerms(s, newWebhooksStep(), append([]sql.OrderTerm{term}, terms...)...)
 	}
 }
+
+// ByEndpointsCount orders the results by endpoints count.
+func ByEndpointsCount(opts ...sql.OrderTermOption) OrderOption {
+	return func(s *sql.Selector) {
+		sqlgraph.OrderByNeighborsCount(s, newEndpointsStep(), opts...)
+	}
+}
+
+// ByEndpoints orders the results by endpoints terms.
+func ByEndpoints(term sql.OrderTerm, terms ...sql.OrderTerm) OrderOption {
+	return func(s *sql.Selector) {
+		sqlgraph.OrderByNeighborTerms(s, newEndpointsStep(), append([]sql.OrderTerm{term}, terms...)...)
+	}
+}
 func newApplicationsStep() *sqlgraph.Step {
 	return sqlgraph.NewStep(
 		sqlgraph.From(Table, FieldID),
@@ -234,5 +258,12 @@ func newWebhooksStep() *sqlgraph.Step {
 		sqlgraph.From(Table, FieldID),
 		sqlgraph.To(WebhooksInverseTable, FieldID),
 		sqlgraph.Edge(sqlgraph.M2M, true, WebhooksTable, WebhooksPrimaryKey...),
+	)
+}
+func newEndpointsStep() *sqlgraph.Step {
+	return sqlgraph.NewStep(
+		sqlgraph.From(Table, FieldID),
+		sqlgraph.To(EndpointsInverseTable, FieldID),
+		sqlgraph.Edge(sqlgraph.M2M, true, EndpointsTable, EndpointsPrimaryKey...),
 	)
 }

@@ -467,6 +467,29 @@ func HasWebhooksWith(preds ...predicate.Webhook) predicate.AssetGroup {
 	})
 }
 
+// HasEndpoints applies the HasEdge predicate on the "endpoints" edge.
+func HasEndpoints() predicate.AssetGroup {
+	return predicate.AssetGroup(func(s *sql.Selector) {
+		step := sqlgraph.NewStep(
+			sqlgraph.From(Table, FieldID),
+			sqlgraph.Edge(sqlgraph.M2M, true, EndpointsTable, EndpointsPrimaryKey...),
+		)
+		sqlgraph.HasNeighbors(s, step)
+	})
+}
+
+// HasEndpointsWith applies the HasEdge predicate on the "endpoints" edge with a given conditions (other predicates).
+func HasEndpointsWith(preds ...predicate.Endpoint) predicate.AssetGroup {
+	return predicate.AssetGroup(func(s *sql.Selector) {
+		step := newEndpointsStep()
+		sqlgraph.HasNeighborsWith(s, step, func(s *sql.Selector) {
+			for _, p := range preds {
+				p(s)
+			}
+		})
+	})
+}
+
 // And groups predicates with the AND operator between them.
 func And(predicates ...predicate.AssetGroup) predicate.AssetGroup {
 	return predicate.AssetGroup(sql.AndPredicates(predicates...))

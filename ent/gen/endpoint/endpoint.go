@@ -47,6 +47,8 @@ const (
 	FieldRevision = "revision"
 	// EdgeAssetGroup holds the string denoting the asset_group edge name in mutations.
 	EdgeAssetGroup = "asset_group"
+	// EdgeSharedGroups holds the string denoting the shared_groups edge name in mutations.
+	EdgeSharedGroups = "shared_groups"
 	// Table holds the table name of the endpoint in the database.
 	Table = "endpoints"
 	// AssetGroupTable is the table that holds the asset_group relation/edge.
@@ -56,6 +58,11 @@ const (
 	AssetGroupInverseTable = "asset_groups"
 	// AssetGroupColumn is the table column denoting the asset_group relation/edge.
 	AssetGroupColumn = "asset_group_id"
+	// SharedGroupsTable is the table that holds the shared_groups relation/edge. The primary key declared below.
+	SharedGroupsTable = "endpoint_shared_groups"
+	// SharedGroupsInverseTable is the table name for the AssetGroup entity.
+	// It exists in this package in order to avoid circular dependency with the "assetgroup" package.
+	SharedGroupsInverseTable = "asset_groups"
 )
 
 // Columns holds all SQL columns for endpoint fields.
@@ -77,6 +84,12 @@ var Columns = []string{
 	FieldMaxInFlight,
 	FieldRevision,
 }
+
+var (
+	// SharedGroupsPrimaryKey and SharedGroupsColumn2 are the table columns denoting the
+	// primary key for the shared_groups relation (M2M).
+	SharedGroupsPrimaryKey = []string{"endpoint_id", "asset_group_id"}
+)
 
 // ValidColumn reports if the column name is valid (part of the table columns).
 func ValidColumn(column string) bool {
@@ -206,10 +219,31 @@ func ByAssetGroupField(field string, opts ...sql.OrderTermOption) OrderOption {
 		sqlgraph.OrderByNeighborTerms(s, newAssetGroupStep(), sql.OrderByField(field, opts...))
 	}
 }
+
+// BySharedGroupsCount orders the results by shared_groups count.
+func BySharedGroupsCount(opts ...sql.OrderTermOption) OrderOption {
+	return func(s *sql.Selector) {
+		sqlgraph.OrderByNeighborsCount(s, newSharedGroupsStep(), opts...)
+	}
+}
+
+// BySharedGroups orders the results by shared_groups terms.
+func BySharedGroups(term sql.OrderTerm, terms ...sql.OrderTerm) OrderOption {
+	return func(s *sql.Selector) {
+		sqlgraph.OrderByNeighborTerms(s, newSharedGroupsStep(), append([]sql.OrderTerm{term}, terms...)...)
+	}
+}
 func newAssetGroupStep() *sqlgraph.Step {
 	return sqlgraph.NewStep(
 		sqlgraph.From(Table, FieldID),
 		sqlgraph.To(AssetGroupInverseTable, FieldID),
 		sqlgraph.Edge(sqlgraph.M2O, false, AssetGroupTable, AssetGroupColumn),
+	)
+}
+func newSharedGroupsStep() *sqlgraph.Step {
+	return sqlgraph.NewStep(
+		sqlgraph.From(Table, FieldID),
+		sqlgraph.To(SharedGroupsInverseTable, FieldID),
+		sqlgraph.Edge(sqlgraph.M2M, false, SharedGroupsTable, SharedGroupsPrimaryKey...),
 	)
 }

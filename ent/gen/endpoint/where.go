@@ -808,6 +808,29 @@ func HasAssetGroupWith(preds ...predicate.AssetGroup) predicate.Endpoint {
 	})
 }
 
+// HasSharedGroups applies the HasEdge predicate on the "shared_groups" edge.
+func HasSharedGroups() predicate.Endpoint {
+	return predicate.Endpoint(func(s *sql.Selector) {
+		step := sqlgraph.NewStep(
+			sqlgraph.From(Table, FieldID),
+			sqlgraph.Edge(sqlgraph.M2M, false, SharedGroupsTable, SharedGroupsPrimaryKey...),
+		)
+		sqlgraph.HasNeighbors(s, step)
+	})
+}
+
+// HasSharedGroupsWith applies the HasEdge predicate on the "shared_groups" edge with a given conditions (other predicates).
+func HasSharedGroupsWith(preds ...predicate.AssetGroup) predicate.Endpoint {
+	return predicate.Endpoint(func(s *sql.Selector) {
+		step := newSharedGroupsStep()
+		sqlgraph.HasNeighborsWith(s, step, func(s *sql.Selector) {
+			for _, p := range preds {
+				p(s)
+			}
+		})
+	})
+}
+
 // And groups predicates with the AND operator between them.
 func And(predicates ...predicate.Endpoint) predicate.Endpoint {
 	return predicate.Endpoint(sql.AndPredicates(predicates...))

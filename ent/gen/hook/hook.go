@@ -45,6 +45,18 @@ func (f AssetGroupFunc) Mutate(ctx context.Context, m gen.Mutation) (gen.Value, 
 	return nil, fmt.Errorf("unexpected mutation type %T. expect *gen.AssetGroupMutation", m)
 }
 
+// The CustomRoleFunc type is an adapter to allow the use of ordinary
+// function as CustomRole mutator.
+type CustomRoleFunc func(context.Context, *gen.CustomRoleMutation) (gen.Value, error)
+
+// Mutate calls f(ctx, m).
+func (f CustomRoleFunc) Mutate(ctx context.Context, m gen.Mutation) (gen.Value, error) {
+	if mv, ok := m.(*gen.CustomRoleMutation); ok {
+		return f(ctx, mv)
+	}
+	return nil, fmt.Errorf("unexpected mutation type %T. expect *gen.CustomRoleMutation", m)
+}
+
 // The EndpointFunc type is an adapter to allow the use of ordinary
 // function as Endpoint mutator.
 type EndpointFunc func(context.Context, *gen.EndpointMutation) (gen.Value, error)

@@ -15,12 +15,13 @@ var (
 		{Name: "updated_at", Type: field.TypeTime},
 		{Name: "organization_id", Type: field.TypeString},
 		{Name: "name", Type: field.TypeString, Size: 200},
-		{Name: "role", Type: field.TypeEnum, Enums: []string{"ADMINISTRATOR", "MANAGER", "APPLICATION_MANAGER", "TESTER", "REPORT_VIEWER"}},
+		{Name: "role", Type: field.TypeEnum, Enums: []string{"ADMINISTRATOR", "MANAGER", "APPLICATION_MANAGER", "TESTER", "REPORT_VIEWER", "CUSTOM"}},
 		{Name: "all_groups", Type: field.TypeBool, Default: false},
 		{Name: "prefix", Type: field.TypeString},
 		{Name: "hash", Type: field.TypeString, Unique: true},
 		{Name: "expires_at", Type: field.TypeTime, Nullable: true},
 		{Name: "last_used_at", Type: field.TypeTime, Nullable: true},
+		{Name: "custom_role_id", Type: field.TypeString, Nullable: true, Size: 64},
 		{Name: "owner_id", Type: field.TypeString, Nullable: true, Size: 64},
 	}
 	// APIKeysTable holds the schema information for the "api_keys" table.
@@ -30,8 +31,14 @@ var (
 		PrimaryKey: []*schema.Column{APIKeysColumns[0]},
 		ForeignKeys: []*schema.ForeignKey{
 			{
-				Symbol:     "api_keys_users_owner",
+				Symbol:     "api_keys_custom_roles_custom_role",
 				Columns:    []*schema.Column{APIKeysColumns[11]},
+				RefColumns: []*schema.Column{CustomRolesColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "api_keys_users_owner",
+				Columns:    []*schema.Column{APIKeysColumns[12]},
 				RefColumns: []*schema.Column{UsersColumns[0]},
 				OnDelete:   schema.Cascade,
 			},
@@ -100,6 +107,29 @@ var (
 				Name:    "assetgroup_organization_id_name",
 				Unique:  true,
 				Columns: []*schema.Column{AssetGroupsColumns[3], AssetGroupsColumns[4]},
+			},
+		},
+	}
+	// CustomRolesColumns holds the columns for the "custom_roles" table.
+	CustomRolesColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString, Size: 64},
+		{Name: "created_at", Type: field.TypeTime},
+		{Name: "updated_at", Type: field.TypeTime},
+		{Name: "organization_id", Type: field.TypeString},
+		{Name: "name", Type: field.TypeString, Size: 200},
+		{Name: "description", Type: field.TypeString, Size: 4000, Default: ""},
+		{Name: "permissions", Type: field.TypeJSON},
+	}
+	// CustomRolesTable holds the schema information for the "custom_roles" table.
+	CustomRolesTable = &schema.Table{
+		Name:       "custom_roles",
+		Columns:    CustomRolesColumns,
+		PrimaryKey: []*schema.Column{CustomRolesColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "customrole_organization_id_name",
+				Unique:  true,
+				Columns: []*schema.Column{CustomRolesColumns[3], CustomRolesColumns[4]},
 			},
 		},
 	}
@@ -461,16 +491,25 @@ var (
 		{Name: "organization_id", Type: field.TypeString},
 		{Name: "email", Type: field.TypeString, Size: 320},
 		{Name: "name", Type: field.TypeString, Size: 200, Default: ""},
-		{Name: "role", Type: field.TypeEnum, Enums: []string{"ADMINISTRATOR", "MANAGER", "APPLICATION_MANAGER", "TESTER", "REPORT_VIEWER"}},
+		{Name: "role", Type: field.TypeEnum, Enums: []string{"ADMINISTRATOR", "MANAGER", "APPLICATION_MANAGER", "TESTER", "REPORT_VIEWER", "CUSTOM"}},
 		{Name: "all_groups", Type: field.TypeBool, Default: false},
 		{Name: "password_hash", Type: field.TypeString, Nullable: true},
 		{Name: "disabled_at", Type: field.TypeTime, Nullable: true},
+		{Name: "custom_role_id", Type: field.TypeString, Nullable: true, Size: 64},
 	}
 	// UsersTable holds the schema information for the "users" table.
 	UsersTable = &schema.Table{
 		Name:       "users",
 		Columns:    UsersColumns,
 		PrimaryKey: []*schema.Column{UsersColumns[0]},
+		ForeignKeys: []*schema.ForeignKey{
+			{
+				Symbol:     "users_custom_roles_custom_role",
+				Columns:    []*schema.Column{UsersColumns[10]},
+				RefColumns: []*schema.Column{CustomRolesColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+		},
 		Indexes: []*schema.Index{
 			{
 				Name:    "user_organization_id_email",
@@ -499,6 +538,7 @@ var (
 		{Name: "retry_offsets_seconds", Type: field.TypeJSON},
 		{Name: "timeout_seconds", Type: field.TypeInt, Default: 10},
 		{Name: "asset_group_id", Type: field.TypeString, Nullable: true, Size: 64},
+		{Name: "owner_id", Type: field.TypeString, Nullable: true, Size: 64},
 		{Name: "endpoint_id", Type: field.TypeString, Size: 64},
 	}
 	// WebhooksTable holds the schema information for the "webhooks" table.
@@ -514,8 +554,14 @@ var (
 				OnDelete:   schema.Restrict,
 			},
 			{
-				Symbol:     "webhooks_endpoints_endpoint",
+				Symbol:     "webhooks_users_owner",
 				Columns:    []*schema.Column{WebhooksColumns[18]},
+				RefColumns: []*schema.Column{UsersColumns[0]},
+				OnDelete:   schema.SetNull,
+			},
+			{
+				Symbol:     "webhooks_endpoints_endpoint",
+				Columns:    []*schema.Column{WebhooksColumns[19]},
 				RefColumns: []*schema.Column{EndpointsColumns[0]},
 				OnDelete:   schema.Restrict,
 			},
@@ -533,6 +579,11 @@ var (
 			},
 			{
 				Name:    "webhook_endpoint_id",
+				Unique:  false,
+				Columns: []*schema.Column{WebhooksColumns[19]},
+			},
+			{
+				Name:    "webhook_owner_id",
 				Unique:  false,
 				Columns: []*schema.Column{WebhooksColumns[18]},
 			},
@@ -558,6 +609,31 @@ var (
 			{
 				Symbol:     "api_key_groups_asset_group_id",
 				Columns:    []*schema.Column{APIKeyGroupsColumns[1]},
+				RefColumns: []*schema.Column{AssetGroupsColumns[0]},
+				OnDelete:   schema.Cascade,
+			},
+		},
+	}
+	// EndpointSharedGroupsColumns holds the columns for the "endpoint_shared_groups" table.
+	EndpointSharedGroupsColumns = []*schema.Column{
+		{Name: "endpoint_id", Type: field.TypeString, Size: 64},
+		{Name: "asset_group_id", Type: field.TypeString, Size: 64},
+	}
+	// EndpointSharedGroupsTable holds the schema information for the "endpoint_shared_groups" table.
+	EndpointSharedGroupsTable = &schema.Table{
+		Name:       "endpoint_shared_groups",
+		Columns:    EndpointSharedGroupsColumns,
+		PrimaryKey: []*schema.Column{EndpointSharedGroupsColumns[0], EndpointSharedGroupsColumns[1]},
+		ForeignKeys: []*schema.ForeignKey{
+			{
+				Symbol:     "endpoint_shared_groups_endpoint_id",
+				Columns:    []*schema.Column{EndpointSharedGroupsColumns[0]},
+				RefColumns: []*schema.Column{EndpointsColumns[0]},
+				OnDelete:   schema.Cascade,
+			},
+			{
+				Symbol:     "endpoint_shared_groups_asset_group_id",
+				Columns:    []*schema.Column{EndpointSharedGroupsColumns[1]},
 				RefColumns: []*schema.Column{AssetGroupsColumns[0]},
 				OnDelete:   schema.Cascade,
 			},
@@ -668,6 +744,7 @@ var (
 		APIKeysTable,
 		ApplicationsTable,
 		AssetGroupsTable,
+		CustomRolesTable,
 		EndpointsTable,
 		FindingsTable,
 		OrganizationsTable,
@@ -679,6 +756,7 @@ var (
 		UsersTable,
 		WebhooksTable,
 		APIKeyGroupsTable,
+		EndpointSharedGroupsTable,
 		UserGroupsTable,
 		WebhookApplicationsTable,
 		WebhookScopeGroupsTable,
@@ -687,7 +765,8 @@ var (
 )
 
 func init() {
-	APIKeysTable.ForeignKeys[0].RefTable = UsersTable
+	APIKeysTable.ForeignKeys[0].RefTable = CustomRolesTable
+	APIKeysTable.ForeignKeys[1].RefTable = UsersTable
 	ApplicationsTable.ForeignKeys[0].RefTable = AssetGroupsTable
 	EndpointsTable.ForeignKeys[0].RefTable = AssetGroupsTable
 	FindingsTable.ForeignKeys[0].RefTable = ApplicationsTable
@@ -699,10 +778,14 @@ func init() {
 	SourcesTable.ForeignKeys[0].RefTable = AssetGroupsTable
 	TicketsTable.ForeignKeys[0].RefTable = ApplicationsTable
 	TicketsTable.ForeignKeys[1].RefTable = AssetGroupsTable
+	UsersTable.ForeignKeys[0].RefTable = CustomRolesTable
 	WebhooksTable.ForeignKeys[0].RefTable = AssetGroupsTable
-	WebhooksTable.ForeignKeys[1].RefTable = EndpointsTable
+	WebhooksTable.ForeignKeys[1].RefTable = UsersTable
+	WebhooksTable.ForeignKeys[2].RefTable = EndpointsTable
 	APIKeyGroupsTable.ForeignKeys[0].RefTable = APIKeysTable
 	APIKeyGroupsTable.ForeignKeys[1].RefTable = AssetGroupsTable
+	EndpointSharedGroupsTable.ForeignKeys[0].RefTable = EndpointsTable
+	EndpointSharedGroupsTable.ForeignKeys[1].RefTable = AssetGroupsTable
 	UserGroupsTable.ForeignKeys[0].RefTable = UsersTable
 	UserGroupsTable.ForeignKeys[1].RefTable = AssetGroupsTable
 	WebhookApplicationsTable.ForeignKeys[0].RefTable = WebhooksTable

@@ -182,6 +182,30 @@ func (f AssetGroupMutationRuleFunc) EvalMutation(ctx context.Context, m gen.Muta
 	return Denyf("gen/privacy: unexpected mutation type %T, expect *gen.AssetGroupMutation", m)
 }
 
+// The CustomRoleQueryRuleFunc type is an adapter to allow the use of ordinary
+// functions as a query rule.
+type CustomRoleQueryRuleFunc func(context.Context, *gen.CustomRoleQuery) error
+
+// EvalQuery return f(ctx, q).
+func (f CustomRoleQueryRuleFunc) EvalQuery(ctx context.Context, q gen.Query) error {
+	if q, ok := q.(*gen.CustomRoleQuery); ok {
+		return f(ctx, q)
+	}
+	return Denyf("gen/privacy: unexpected query type %T, expect *gen.CustomRoleQuery", q)
+}
+
+// The CustomRoleMutationRuleFunc type is an adapter to allow the use of ordinary
+// functions as a mutation rule.
+type CustomRoleMutationRuleFunc func(context.Context, *gen.CustomRoleMutation) error
+
+// EvalMutation calls f(ctx, m).
+func (f CustomRoleMutationRuleFunc) EvalMutation(ctx context.Context, m gen.Mutation) error {
+	if m, ok := m.(*gen.CustomRoleMutation); ok {
+		return f(ctx, m)
+	}
+	return Denyf("gen/privacy: unexpected mutation type %T, expect *gen.CustomRoleMutation", m)
+}
+
 // The EndpointQueryRuleFunc type is an adapter to allow the use of ordinary
 // functions as a query rule.
 type EndpointQueryRuleFunc func(context.Context, *gen.EndpointQuery) error

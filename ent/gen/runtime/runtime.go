@@ -9,6 +9,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/apikey"
 	"github.com/hookyard/hookyard/ent/gen/application"
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
+	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
 	"github.com/hookyard/hookyard/ent/gen/organization"
@@ -21,6 +22,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/webhook"
 	"github.com/hookyard/hookyard/ent/parts"
 	"github.com/hookyard/hookyard/ent/schema"
+	"github.com/hookyard/hookyard/ent/viewer"
 
 	"entgo.io/ent"
 	"entgo.io/ent/privacy"
@@ -86,15 +88,15 @@ func init() {
 		}
 	}()
 	// apikeyDescAllGroups is the schema descriptor for all_groups field.
-	apikeyDescAllGroups := apikeyFields[2].Descriptor()
+	apikeyDescAllGroups := apikeyFields[3].Descriptor()
 	// apikey.DefaultAllGroups holds the default value on creation for the all_groups field.
 	apikey.DefaultAllGroups = apikeyDescAllGroups.Default.(bool)
 	// apikeyDescPrefix is the schema descriptor for prefix field.
-	apikeyDescPrefix := apikeyFields[3].Descriptor()
+	apikeyDescPrefix := apikeyFields[4].Descriptor()
 	// apikey.PrefixValidator is a validator for the "prefix" field. It is called by the builders before save.
 	apikey.PrefixValidator = apikeyDescPrefix.Validators[0].(func(string) error)
 	// apikeyDescHash is the schema descriptor for hash field.
-	apikeyDescHash := apikeyFields[4].Descriptor()
+	apikeyDescHash := apikeyFields[5].Descriptor()
 	// apikey.HashValidator is a validator for the "hash" field. It is called by the builders before save.
 	apikey.HashValidator = apikeyDescHash.Validators[0].(func(string) error)
 	// apikeyDescID is the schema descriptor for id field.
@@ -260,6 +262,89 @@ func init() {
 	// assetgroup.IDValidator is a validator for the "id" field. It is called by the builders before save.
 	assetgroup.IDValidator = func() func(string) error {
 		validators := assetgroupDescID.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(id string) error {
+			for _, fn := range fns {
+				if err := fn(id); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	customroleMixin := schema.CustomRole{}.Mixin()
+	customrole.Policy = privacy.NewPolicies(schema.CustomRole{})
+	customrole.Hooks[0] = func(next ent.Mutator) ent.Mutator {
+		return ent.MutateFunc(func(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+			if err := customrole.Policy.EvalMutation(ctx, m); err != nil {
+				return nil, err
+			}
+			return next.Mutate(ctx, m)
+		})
+	}
+	customroleMixinHooks2 := customroleMixin[2].Hooks()
+
+	customrole.Hooks[1] = customroleMixinHooks2[0]
+
+	customrole.Hooks[2] = customroleMixinHooks2[1]
+	customroleMixinFields0 := customroleMixin[0].Fields()
+	_ = customroleMixinFields0
+	customroleMixinFields1 := customroleMixin[1].Fields()
+	_ = customroleMixinFields1
+	customroleMixinFields2 := customroleMixin[2].Fields()
+	_ = customroleMixinFields2
+	customroleFields := schema.CustomRole{}.Fields()
+	_ = customroleFields
+	// customroleDescCreatedAt is the schema descriptor for created_at field.
+	customroleDescCreatedAt := customroleMixinFields1[0].Descriptor()
+	// customrole.DefaultCreatedAt holds the default value on creation for the created_at field.
+	customrole.DefaultCreatedAt = customroleDescCreatedAt.Default.(func() time.Time)
+	// customroleDescUpdatedAt is the schema descriptor for updated_at field.
+	customroleDescUpdatedAt := customroleMixinFields1[1].Descriptor()
+	// customrole.DefaultUpdatedAt holds the default value on creation for the updated_at field.
+	customrole.DefaultUpdatedAt = customroleDescUpdatedAt.Default.(func() time.Time)
+	// customrole.UpdateDefaultUpdatedAt holds the default value on update for the updated_at field.
+	customrole.UpdateDefaultUpdatedAt = customroleDescUpdatedAt.UpdateDefault.(func() time.Time)
+	// customroleDescOrganizationID is the schema descriptor for organization_id field.
+	customroleDescOrganizationID := customroleMixinFields2[0].Descriptor()
+	// customrole.OrganizationIDValidator is a validator for the "organization_id" field. It is called by the builders before save.
+	customrole.OrganizationIDValidator = customroleDescOrganizationID.Validators[0].(func(string) error)
+	// customroleDescName is the schema descriptor for name field.
+	customroleDescName := customroleFields[0].Descriptor()
+	// customrole.NameValidator is a validator for the "name" field. It is called by the builders before save.
+	customrole.NameValidator = func() func(string) error {
+		validators := customroleDescName.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(name string) error {
+			for _, fn := range fns {
+				if err := fn(name); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	// customroleDescDescription is the schema descriptor for description field.
+	customroleDescDescription := customroleFields[1].Descriptor()
+	// customrole.DefaultDescription holds the default value on creation for the description field.
+	customrole.DefaultDescription = customroleDescDescription.Default.(string)
+	// customrole.DescriptionValidator is a validator for the "description" field. It is called by the builders before save.
+	customrole.DescriptionValidator = customroleDescDescription.Validators[0].(func(string) error)
+	// customroleDescPermissions is the schema descriptor for permissions field.
+	customroleDescPermissions := customroleFields[2].Descriptor()
+	// customrole.DefaultPermissions holds the default value on creation for the permissions field.
+	customrole.DefaultPermissions = customroleDescPermissions.Default.([]viewer.Permission)
+	// customroleDescID is the schema descriptor for id field.
+	customroleDescID := customroleMixinFields0[0].Descriptor()
+	// customrole.IDValidator is a validator for the "id" field. It is called by the builders before save.
+	customrole.IDValidator = func() func(string) error {
+		validators := customroleDescID.Validators
 		fns := [...]func(string) error{
 			validators[0].(func(string) error),
 			validators[1].(func(string) error),
@@ -1055,7 +1140,7 @@ func init() {
 	// user.NameValidator is a validator for the "name" field. It is called by the builders before save.
 	user.NameValidator = userDescName.Validators[0].(func(string) error)
 	// userDescAllGroups is the schema descriptor for all_groups field.
-	userDescAllGroups := userFields[3].Descriptor()
+	userDescAllGroups := userFields[4].Descriptor()
 	// user.DefaultAllGroups holds the default value on creation for the all_groups field.
 	user.DefaultAllGroups = userDescAllGroups.Default.(bool)
 	// userDescID is the schema descriptor for id field.
@@ -1138,37 +1223,37 @@ func init() {
 	// webhook.DescriptionValidator is a validator for the "description" field. It is called by the builders before save.
 	webhook.DescriptionValidator = webhookDescDescription.Validators[0].(func(string) error)
 	// webhookDescGlobal is the schema descriptor for global field.
-	webhookDescGlobal := webhookFields[4].Descriptor()
+	webhookDescGlobal := webhookFields[5].Descriptor()
 	// webhook.DefaultGlobal holds the default value on creation for the global field.
 	webhook.DefaultGlobal = webhookDescGlobal.Default.(bool)
 	// webhookDescEventTypes is the schema descriptor for event_types field.
-	webhookDescEventTypes := webhookFields[5].Descriptor()
+	webhookDescEventTypes := webhookFields[6].Descriptor()
 	// webhook.DefaultEventTypes holds the default value on creation for the event_types field.
 	webhook.DefaultEventTypes = webhookDescEventTypes.Default.([]string)
 	// webhookDescMinSeverity is the schema descriptor for min_severity field.
-	webhookDescMinSeverity := webhookFields[6].Descriptor()
+	webhookDescMinSeverity := webhookFields[7].Descriptor()
 	// webhook.DefaultMinSeverity holds the default value on creation for the min_severity field.
 	webhook.DefaultMinSeverity = webhookDescMinSeverity.Default.(string)
 	// webhook.MinSeverityValidator is a validator for the "min_severity" field. It is called by the builders before save.
 	webhook.MinSeverityValidator = webhookDescMinSeverity.Validators[0].(func(string) error)
 	// webhookDescOnlyNew is the schema descriptor for only_new field.
-	webhookDescOnlyNew := webhookFields[7].Descriptor()
+	webhookDescOnlyNew := webhookFields[8].Descriptor()
 	// webhook.DefaultOnlyNew holds the default value on creation for the only_new field.
 	webhook.DefaultOnlyNew = webhookDescOnlyNew.Default.(bool)
 	// webhookDescFormat is the schema descriptor for format field.
-	webhookDescFormat := webhookFields[8].Descriptor()
+	webhookDescFormat := webhookFields[9].Descriptor()
 	// webhook.FormatValidator is a validator for the "format" field. It is called by the builders before save.
 	webhook.FormatValidator = webhookDescFormat.Validators[0].(func(string) error)
 	// webhookDescStateReason is the schema descriptor for state_reason field.
-	webhookDescStateReason := webhookFields[11].Descriptor()
+	webhookDescStateReason := webhookFields[12].Descriptor()
 	// webhook.DefaultStateReason holds the default value on creation for the state_reason field.
 	webhook.DefaultStateReason = webhookDescStateReason.Default.(string)
 	// webhookDescRetryOffsetsSeconds is the schema descriptor for retry_offsets_seconds field.
-	webhookDescRetryOffsetsSeconds := webhookFields[13].Descriptor()
+	webhookDescRetryOffsetsSeconds := webhookFields[14].Descriptor()
 	// webhook.DefaultRetryOffsetsSeconds holds the default value on creation for the retry_offsets_seconds field.
 	webhook.DefaultRetryOffsetsSeconds = webhookDescRetryOffsetsSeconds.Default.([]int)
 	// webhookDescTimeoutSeconds is the schema descriptor for timeout_seconds field.
-	webhookDescTimeoutSeconds := webhookFields[14].Descriptor()
+	webhookDescTimeoutSeconds := webhookFields[15].Descriptor()
 	// webhook.DefaultTimeoutSeconds holds the default value on creation for the timeout_seconds field.
 	webhook.DefaultTimeoutSeconds = webhookDescTimeoutSeconds.Default.(int)
 	// webhook.TimeoutSecondsValidator is a validator for the "timeout_seconds" field. It is called by the builders before save.

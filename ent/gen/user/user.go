@@ -30,16 +30,27 @@ const (
 	FieldName = "name"
 	// FieldRole holds the string denoting the role field in the database.
 	FieldRole = "role"
+	// FieldCustomRoleID holds the string denoting the custom_role_id field in the database.
+	FieldCustomRoleID = "custom_role_id"
 	// FieldAllGroups holds the string denoting the all_groups field in the database.
 	FieldAllGroups = "all_groups"
 	// FieldPasswordHash holds the string denoting the password_hash field in the database.
 	FieldPasswordHash = "password_hash"
 	// FieldDisabledAt holds the string denoting the disabled_at field in the database.
 	FieldDisabledAt = "disabled_at"
+	// EdgeCustomRole holds the string denoting the custom_role edge name in mutations.
+	EdgeCustomRole = "custom_role"
 	// EdgeGroups holds the string denoting the groups edge name in mutations.
 	EdgeGroups = "groups"
 	// Table holds the table name of the user in the database.
 	Table = "users"
+	// CustomRoleTable is the table that holds the custom_role relation/edge.
+	CustomRoleTable = "users"
+	// CustomRoleInverseTable is the table name for the CustomRole entity.
+	// It exists in this package in order to avoid circular dependency with the "customrole" package.
+	CustomRoleInverseTable = "custom_roles"
+	// CustomRoleColumn is the table column denoting the custom_role relation/edge.
+	CustomRoleColumn = "custom_role_id"
 	// GroupsTable is the table that holds the groups relation/edge. The primary key declared below.
 	GroupsTable = "user_groups"
 	// GroupsInverseTable is the table name for the AssetGroup entity.
@@ -56,6 +67,7 @@ var Columns = []string{
 	FieldEmail,
 	FieldName,
 	FieldRole,
+	FieldCustomRoleID,
 	FieldAllGroups,
 	FieldPasswordHash,
 	FieldDisabledAt,
@@ -108,7 +120,7 @@ var (
 // RoleValidator is a validator for the "role" field enum values. It is called by the builders before save.
 func RoleValidator(r viewer.Role) error {
 	switch r {
-	case "ADMINISTRATOR", "MANAGER", "APPLICATION_MANAGER", "TESTER", "REPORT_VIEWER":
+	case "ADMINISTRATOR", "MANAGER", "APPLICATION_MANAGER", "TESTER", "REPORT_VIEWER", "CUSTOM":
 		return nil
 	default:
 		return fmt.Errorf("user: invalid enum value for role field: %q", r)
@@ -153,6 +165,11 @@ func ByRole(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldRole, opts...).ToFunc()
 }
 
+// ByCustomRoleID orders the results by the custom_role_id field.
+func ByCustomRoleID(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldCustomRoleID, opts...).ToFunc()
+}
+
 // ByAllGroups orders the results by the all_groups field.
 func ByAllGroups(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldAllGroups, opts...).ToFunc()
@@ -168,6 +185,13 @@ func ByDisabledAt(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldDisabledAt, opts...).ToFunc()
 }
 
+// ByCustomRoleField orders the results by custom_role field.
+func ByCustomRoleField(field string, opts ...sql.OrderTermOption) OrderOption {
+	return func(s *sql.Selector) {
+		sqlgraph.OrderByNeighborTerms(s, newCustomRoleStep(), sql.OrderByField(field, opts...))
+	}
+}
+
 // ByGroupsCount orders the results by groups count.
 func ByGroupsCount(opts ...sql.OrderTermOption) OrderOption {
 	return func(s *sql.Selector) {
@@ -180,6 +204,13 @@ func ByGroups(term sql.OrderTerm, terms ...sql.OrderTerm) OrderOption {
 	return func(s *sql.Selector) {
 		sqlgraph.OrderByNeighborTerms(s, newGroupsStep(), append([]sql.OrderTerm{term}, terms...)...)
 	}
+}
+func newCustomRoleStep() *sqlgraph.Step {
+	return sqlgraph.NewStep(
+		sqlgraph.From(Table, FieldID),
+		sqlgraph.To(CustomRoleInverseTable, FieldID),
+		sqlgraph.Edge(sqlgraph.M2O, false, CustomRoleTable, CustomRoleColumn),
+	)
 }
 func newGroupsStep() *sqlgraph.Step {
 	return sqlgraph.NewStep(

@@ -91,6 +91,11 @@ func Name(v string) predicate.User {
 	return predicate.User(sql.FieldEQ(FieldName, v))
 }
 
+// CustomRoleID applies equality check predicate on the "custom_role_id" field. It's identical to CustomRoleIDEQ.
+func CustomRoleID(v string) predicate.User {
+	return predicate.User(sql.FieldEQ(FieldCustomRoleID, v))
+}
+
 // AllGroups applies equality check predicate on the "all_groups" field. It's identical to AllGroupsEQ.
 func AllGroups(v bool) predicate.User {
 	return predicate.User(sql.FieldEQ(FieldAllGroups, v))
@@ -411,6 +416,81 @@ func RoleNotIn(vs ...viewer.Role) predicate.User {
 	return predicate.User(sql.FieldNotIn(FieldRole, v...))
 }
 
+// CustomRoleIDEQ applies the EQ predicate on the "custom_role_id" field.
+func CustomRoleIDEQ(v string) predicate.User {
+	return predicate.User(sql.FieldEQ(FieldCustomRoleID, v))
+}
+
+// CustomRoleIDNEQ applies the NEQ predicate on the "custom_role_id" field.
+func CustomRoleIDNEQ(v string) predicate.User {
+	return predicate.User(sql.FieldNEQ(FieldCustomRoleID, v))
+}
+
+// CustomRoleIDIn applies the In predicate on the "custom_role_id" field.
+func CustomRoleIDIn(vs ...string) predicate.User {
+	return predicate.User(sql.FieldIn(FieldCustomRoleID, vs...))
+}
+
+// CustomRoleIDNotIn applies the NotIn predicate on the "custom_role_id" field.
+func CustomRoleIDNotIn(vs ...string) predicate.User {
+	return predicate.User(sql.FieldNotIn(FieldCustomRoleID, vs...))
+}
+
+// CustomRoleIDGT applies the GT predicate on the "custom_role_id" field.
+func CustomRoleIDGT(v string) predicate.User {
+	return predicate.User(sql.FieldGT(FieldCustomRoleID, v))
+}
+
+// CustomRoleIDGTE applies the GTE predicate on the "custom_role_id" field.
+func CustomRoleIDGTE(v string) predicate.User {
+	return predicate.User(sql.FieldGTE(FieldCustomRoleID, v))
+}
+
+// CustomRoleIDLT applies the LT predicate on the "custom_role_id" field.
+func CustomRoleIDLT(v string) predicate.User {
+	return predicate.User(sql.FieldLT(FieldCustomRoleID, v))
+}
+
+// CustomRoleIDLTE applies the LTE predicate on the "custom_role_id" field.
+func CustomRoleIDLTE(v string) predicate.User {
+	return predicate.User(sql.FieldLTE(FieldCustomRoleID, v))
+}
+
+// CustomRoleIDContains applies the Contains predicate on the "custom_role_id" field.
+func CustomRoleIDContains(v string) predicate.User {
+	return predicate.User(sql.FieldContains(FieldCustomRoleID, v))
+}
+
+// CustomRoleIDHasPrefix applies the HasPrefix predicate on the "custom_role_id" field.
+func CustomRoleIDHasPrefix(v string) predicate.User {
+	return predicate.User(sql.FieldHasPrefix(FieldCustomRoleID, v))
+}
+
+// CustomRoleIDHasSuffix applies the HasSuffix predicate on the "custom_role_id" field.
+func CustomRoleIDHasSuffix(v string) predicate.User {
+	return predicate.User(sql.FieldHasSuffix(FieldCustomRoleID, v))
+}
+
+// CustomRoleIDIsNil applies the IsNil predicate on the "custom_role_id" field.
+func CustomRoleIDIsNil() predicate.User {
+	return predicate.User(sql.FieldIsNull(FieldCustomRoleID))
+}
+
+// CustomRoleIDNotNil applies the NotNil predicate on the "custom_role_id" field.
+func CustomRoleIDNotNil() predicate.User {
+	return predicate.User(sql.FieldNotNull(FieldCustomRoleID))
+}
+
+// CustomRoleIDEqualFold applies the EqualFold predicate on the "custom_role_id" field.
+func CustomRoleIDEqualFold(v string) predicate.User {
+	return predicate.User(sql.FieldEqualFold(FieldCustomRoleID, v))
+}
+
+// CustomRoleIDContainsFold applies the ContainsFold predicate on the "custom_role_id" field.
+func CustomRoleIDContainsFold(v string) predicate.User {
+	return predicate.User(sql.FieldContainsFold(FieldCustomRoleID, v))
+}
+
 // AllGroupsEQ applies the EQ predicate on the "all_groups" field.
 func AllGroupsEQ(v bool) predicate.User {
 	return predicate.User(sql.FieldEQ(FieldAllGroups, v))
@@ -544,6 +624,29 @@ func DisabledAtIsNil() predicate.User {
 // DisabledAtNotNil applies the NotNil predicate on the "disabled_at" field.
 func DisabledAtNotNil() predicate.User {
 	return predicate.User(sql.FieldNotNull(FieldDisabledAt))
+}
+
+// HasCustomRole applies the HasEdge predicate on the "custom_role" edge.
+func HasCustomRole() predicate.User {
+	return predicate.User(func(s *sql.Selector) {
+		step := sqlgraph.NewStep(
+			sqlgraph.From(Table, FieldID),
+			sqlgraph.Edge(sqlgraph.M2O, false, CustomRoleTable, CustomRoleColumn),
+		)
+		sqlgraph.HasNeighbors(s, step)
+	})
+}
+
+// HasCustomRoleWith applies the HasEdge predicate on the "custom_role" edge with a given conditions (other predicates).
+func HasCustomRoleWith(preds ...predicate.CustomRole) predicate.User {
+	return predicate.User(func(s *sql.Selector) {
+		step := newCustomRoleStep()
+		sqlgraph.HasNeighborsWith(s, step, func(s *sql.Selector) {
+			for _, p := range preds {
+				p(s)
+			}
+		})
+	})
 }
 
 // HasGroups applies the HasEdge predicate on the "groups" edge.

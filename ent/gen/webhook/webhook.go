@@ -30,6 +30,8 @@ const (
 	FieldDescription = "description"
 	// FieldAssetGroupID holds the string denoting the asset_group_id field in the database.
 	FieldAssetGroupID = "asset_group_id"
+	// FieldOwnerID holds the string denoting the owner_id field in the database.
+	FieldOwnerID = "owner_id"
 	// FieldEndpointID holds the string denoting the endpoint_id field in the database.
 	FieldEndpointID = "endpoint_id"
 	// FieldGlobal holds the string denoting the global field in the database.
@@ -56,6 +58,8 @@ const (
 	FieldTimeoutSeconds = "timeout_seconds"
 	// EdgeAssetGroup holds the string denoting the asset_group edge name in mutations.
 	EdgeAssetGroup = "asset_group"
+	// EdgeOwner holds the string denoting the owner edge name in mutations.
+	EdgeOwner = "owner"
 	// EdgeEndpoint holds the string denoting the endpoint edge name in mutations.
 	EdgeEndpoint = "endpoint"
 	// EdgeApplications holds the string denoting the applications edge name in mutations.
@@ -73,6 +77,13 @@ const (
 	AssetGroupInverseTable = "asset_groups"
 	// AssetGroupColumn is the table column denoting the asset_group relation/edge.
 	AssetGroupColumn = "asset_group_id"
+	// OwnerTable is the table that holds the owner relation/edge.
+	OwnerTable = "webhooks"
+	// OwnerInverseTable is the table name for the User entity.
+	// It exists in this package in order to avoid circular dependency with the "user" package.
+	OwnerInverseTable = "users"
+	// OwnerColumn is the table column denoting the owner relation/edge.
+	OwnerColumn = "owner_id"
 	// EndpointTable is the table that holds the endpoint relation/edge.
 	EndpointTable = "webhooks"
 	// EndpointInverseTable is the table name for the Endpoint entity.
@@ -106,6 +117,7 @@ var Columns = []string{
 	FieldName,
 	FieldDescription,
 	FieldAssetGroupID,
+	FieldOwnerID,
 	FieldEndpointID,
 	FieldGlobal,
 	FieldEventTypes,
@@ -280,6 +292,11 @@ func ByAssetGroupID(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldAssetGroupID, opts...).ToFunc()
 }
 
+// ByOwnerID orders the results by the owner_id field.
+func ByOwnerID(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldOwnerID, opts...).ToFunc()
+}
+
 // ByEndpointID orders the results by the endpoint_id field.
 func ByEndpointID(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldEndpointID, opts...).ToFunc()
@@ -329,6 +346,13 @@ func ByTimeoutSeconds(opts ...sql.OrderTermOption) OrderOption {
 func ByAssetGroupField(field string, opts ...sql.OrderTermOption) OrderOption {
 	return func(s *sql.Selector) {
 		sqlgraph.OrderByNeighborTerms(s, newAssetGroupStep(), sql.OrderByField(field, opts...))
+	}
+}
+
+// ByOwnerField orders the results by owner field.
+func ByOwnerField(field string, opts ...sql.OrderTermOption) OrderOption {
+	return func(s *sql.Selector) {
+		sqlgraph.OrderByNeighborTerms(s, newOwnerStep(), sql.OrderByField(field, opts...))
 	}
 }
 
@@ -385,6 +409,13 @@ func newAssetGroupStep() *sqlgraph.Step {
 		sqlgraph.From(Table, FieldID),
 		sqlgraph.To(AssetGroupInverseTable, FieldID),
 		sqlgraph.Edge(sqlgraph.M2O, false, AssetGroupTable, AssetGroupColumn),
+	)
+}
+func newOwnerStep() *sqlgraph.Step {
+	return sqlgraph.NewStep(
+		sqlgraph.From(Table, FieldID),
+		sqlgraph.To(OwnerInverseTable, FieldID),
+		sqlgraph.Edge(sqlgraph.M2O, false, OwnerTable, OwnerColumn),
 	)
 }
 func newEndpointStep() *sqlgraph.Step {
