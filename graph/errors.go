@@ -162,6 +162,8 @@ func explain(err error) *Error {
 		return &Error{Code: Forbidden, Message: sentence(denied.Error())}
 	case errors.Is(err, privacy.Deny):
 		return &Error{Code: Forbidden, Message: "You may not do this."}
+	case errors.As(err, &unknown) && unknown.Field == "asset_group": // as one that the viewer has no access to
+		return &Error{Code: Forbidden, Message: fmt.Sprintf("You have no access to the asset group %s.", strings.Join(unknown.IDs, ", "))}
 	case errors.As(err, &unknown):
 		return &Error{Code: BadUserInput, Field: "input." + inputName(unknown.Field),
 			Message: fmt.Sprintf("There is no such %s here: %s.", strings.TrimSuffix(strings.ReplaceAll(unknown.Field, "_", " "), "s"), strings.Join(unknown.IDs, ", "))}

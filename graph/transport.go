@@ -76,7 +76,7 @@ func New(s Services, o Options) *Handler {
 	}
 	h := &Handler{opt: o, present: presenter{log: o.Log, ids: s.IDs}, streams: map[string]int{}}
 	r := &Resolver{s}
-	exec := handler.New(graphgen.NewExecutableSchema(graphgen.Config{Resolvers: r, Directives: graphgen.DirectiveRoot{Requires: requires}}))
+	exec := handler.New(graphgen.NewExecutableSchema(graphgen.Config{Resolvers: r, Directives: graphgen.DirectiveRoot{Requires: r.requires}}))
 	limit := o.Limits.Body
 	exec.AddTransport(transport.Websocket{
 		Implementation: sockets{h}, InitFunc: h.initSocket, InitTimeout: 10 * time.Second,
@@ -216,15 +216,27 @@ func (h *Handler) refuse(w http.ResponseWriter, status int, e *Error) {
 	_ = json.NewEncoder(w).Encode(graphql.Response{Errors: gqlerror.List{{Message: e.Message, Extensions: map[string]any{"code": string(e.Code)}}}})
 }
 
-// requires implements the directive of the same name.
-func requires(ctx context.Context, _ any, next graphql.Resolver, permission viewer.Permission) (any, error) {
-	switch v := viewer.FromContext(ctx); {
-	case v == nil:
+// requires implements the directive of the same name. What the input names by its ID
+// has to be there for the viewer before anything is said of permissions.
+func (r *Resolver) requires(ctx context.Context, _ any, next graphql.Resolver, permission viewer.Permission) (any, error) {
+	v := viewer.FromContext(ctx)
+	if v == nil {
 		return nil, errUnauthenticated
-	case !v.Can(permission):
-		return nil, forbidden("You need the permission %s for this.", permission)
 	}
-	return next(ctx)
+	if v.Can(permission) {
+		return next(ctx)
+	}
+	in, _ := graphql.GetFieldContext(ctx).Field.ArgumentMap(graphql.GetOperationContext(ctx).Variables)["input"].(map[string]any)
+	for _, field := range []string{"id", "deliveryId"} {
+		id, named := in[field].(string)
+		if !named {
+			continue
+		}
+		if _, err := r.node(ctx, id); err != nil && explain(err).Code == NotFound {
+			return nil, notFound("input."+field, id)
+		}
+	}
+	return nil, forbidden("You need the permission %s for this.", permission)
 }
 
 // tellEnding lets a subscription that ends by itself say why, in a last answer.

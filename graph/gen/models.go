@@ -184,7 +184,7 @@ type CreateWebhookInput struct {
 	ApplicationIds []string `json:"applicationIds,omitempty"`
 	// Its scopes: IDs of asset groups, at the organization's level only.
 	ScopeGroupIds []string `json:"scopeGroupIds,omitempty"`
-	// The kinds of events that it takes; all that the format can say when not given.
+	// The kinds of events that it takes; those of the format when not given.
 	EventTypes []string `json:"eventTypes,omitempty"`
 	// The mildest severity that it takes (info, low, medium, high, critical); empty: any.
 	MinSeverity *string `json:"minSeverity,omitempty"`
@@ -366,7 +366,7 @@ type FieldInput struct {
 type Format struct {
 	// Its name, as in Webhook.format.
 	Name string `json:"name"`
-	// The kinds of events that it can say, and that a new webhook gets when none are chosen.
+	// The kinds of events that a new webhook gets when none are chosen. It can say all of these; of others what it can, and the rest is skipped with its reason.
 	EventTypes []string `json:"eventTypes"`
 }
 

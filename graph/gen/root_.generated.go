@@ -13622,7 +13622,7 @@ extend type Webhook {
 type Format {
   "Its name, as in Webhook.format."
   name: String!
-  "The kinds of events that it can say, and that a new webhook gets when none are chosen."
+  "The kinds of events that a new webhook gets when none are chosen. It can say all of these; of others what it can, and the rest is skipped with its reason."
   eventTypes: [String!]!
 }
 
@@ -13662,7 +13662,7 @@ input CreateWebhookInput {
   applicationIds: [ID!]
   "Its scopes: IDs of asset groups, at the organization's level only."
   scopeGroupIds: [ID!]
-  "The kinds of events that it takes; all that the format can say when not given."
+  "The kinds of events that it takes; those of the format when not given."
   eventTypes: [String!]
   "The mildest severity that it takes (info, low, medium, high, critical); empty: any."
   minSeverity: String

@@ -1,0 +1,487 @@
+package server_test
+
+import (
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/hookyard/hookyard/ent/secret"
+	"github.com/hookyard/hookyard/ent/store"
+	"github.com/hookyard/hookyard/ent/viewer"
+	"github.com/hookyard/hookyard/server/auth"
+	"github.com/hookyard/hookyard/server/servertest/program"
+)
+
+// acme is the world of the acceptance cases: an organization with the asset groups A (a1,
+// a2) and B (b1), a user of each kind with an API key, and an endpoint at each level.
+type acme struct {
+	*program.Hub
+	t    *testing.T
+	sink *sink
+	dir  string
+	url  string // of the database, "" for the embedded one
+
+	as        map[string]*program.Client // by user
+	group     map[string]string          // IDs of A and B, and of "nowhere", which is none
+	app       map[string]string          // IDs of a1, a2 and b1
+	endpoint  map[string]string          // by level: "organization", "A", "B"
+	published int
+}
+
+// people are the users of the acceptance cases, in their order.
+var people = []struct {
+	name, role  string
+	permissions []string // of a custom role
+	all         bool
+	groups      []string
+}{
+	{name: "mgrAll", role: "MANAGER", all: true},
+	{name: "mgrA", role: "MANAGER", groups: []string{"A"}},
+	{name: "appMgrA", role: "APPLICATION_MANAGER", groups: []string{"A"}},
+	{name: "testerA", role: "TESTER", groups: []string{"A"}},
+	{name: "viewerAll", role: "REPORT_VIEWER", all: true},
+}
+
+func newAcme(t *testing.T, url string) *acme {
+	t.Helper()
+	ctx := t.Context()
+	w := &acme{t: t, sink: newSink(t), dir: t.TempDir(), url: url, as: map[string]*program.Client{},
+		group: map[string]string{"nowhere": "grp_00000000000000000000000000"}, app: map[string]string{}, endpoint: map[string]string{}}
+	w.Hub = startIn(t, w.dir, url, "--allow-private-targets", "--organization", "Acme")
+	w.as["admin"] = w.Client
+	w.as["nobody"] = w.holder("")
+	var err error
+	for _, g := range []string{"A", "B"} {
+		if w.group[g], err = w.CreateAssetGroup(ctx, g); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for app, g := range map[string]string{"a1": "A", "a2": "A", "b1": "B"} {
+		if w.app[app], err = w.CreateApplication(ctx, app, w.group[g]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, level := range []string{"organization", "A", "B"} {
+		in := program.Input{"name": "sink of " + level, "connector": "webhook", "url": w.sink.url + "/" + level}
+		if w.endpoint[level], err = w.CreateEndpoint(ctx, w.at(level, in)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, p := range people {
+		w.user(p.name, p.role, p.all, p.groups)
+	}
+	return w
+}
+
+// user makes a user with an API key of his own.
+func (w *acme) user(name, role string, all bool, groups []string) {
+	w.t.Helper()
+	in := program.Input{"email": name + "@example.com", "role": role, "allGroups": all, "groupIds": w.groups(groups)}
+	if err := w.Do(w.t.Context(), `mutation ($in: CreateUserInput!) { createUser(input: $in) { user { id } } }`, program.Input{"in": in}, nil); err != nil {
+		w.t.Fatalf("create %s: %v", name, err)
+	}
+	said, err := tool(w.t, at(w.dir, w.url, "user", "reset", name+"@example.com")...)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	lines := strings.Fields(said)
+	w.as[name] = w.holder(lines[len(lines)-1])
+}
+
+func (w *acme) groups(names []string) []string {
+	ids := make([]string, len(names))
+	for i, n := range names {
+		ids[i] = w.group[n]
+	}
+	return ids
+}
+
+// holder is a client with a credential.
+func (w *acme) holder(credential string) *program.Client {
+	return &program.Client{URL: w.URL, Key: credential, HTTP: w.HTTP}
+}
+
+// at puts an input at a level: "organization" or the name of an asset group.
+func (w *acme) at(level string, in program.Input) program.Input {
+	if level != "organization" {
+		in["assetGroupId"] = w.group[level]
+	}
+	return in
+}
+
+// webhook is the input of a webhook at a level that delivers to the level's endpoint.
+func (w *acme) webhook(level string, in program.Input) program.Input {
+	out := program.Input{"name": "hook", "endpointId": w.endpoint[level], "format": "cloudevents", "eventTypes": []string{"scan.completed"}}
+	if w.endpoint[level] == "" {
+		out["endpointId"] = w.endpoint["organization"]
+	}
+	for k, v := range in {
+		out[k] = v
+	}
+	return w.at(level, out)
+}
+
+// webhooks are the IDs of all webhooks, as the Administrator sees them.
+func (w *acme) webhooks() []string {
+	w.t.Helper()
+	var got struct {
+		Webhooks struct {
+			Edges []struct{ Node struct{ ID string } }
+		}
+	}
+	if err := w.Do(w.t.Context(), `{ webhooks(first: 200) { edges { node { id } } } }`, nil, &got); err != nil {
+		w.t.Fatal(err)
+	}
+	ids := make([]string, len(got.Webhooks.Edges))
+	for i, e := range got.Webhooks.Edges {
+		ids[i] = e.Node.ID
+	}
+	return ids
+}
+
+// create makes a webhook as the Administrator.
+func (w *acme) create(level string, in program.Input) string {
+	w.t.Helper()
+	id, _, err := w.CreateWebhook(w.t.Context(), w.webhook(level, in))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return id
+}
+
+func (w *acme) remove(ids ...string) {
+	w.t.Helper()
+	for _, id := range ids {
+		if err := w.Do(w.t.Context(), `mutation ($id: ID!) { deleteWebhook(input: {id: $id}) { deletedId } }`, program.Input{"id": id}, nil); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// publish makes an event of an application happen and returns its number.
+func (w *acme) publish(kind, app string) int {
+	w.t.Helper()
+	w.published++
+	in := program.Input{"type": kind, "applicationId": w.app[app], "attributes": program.Input{"n": w.published}}
+	if kind == "application.changed" {
+		in["application"] = program.Input{"status": "changed"}
+	} else {
+		in["scan"] = program.Input{"key": fmt.Sprint(w.published), "name": "scan of " + app}
+	}
+	if err := w.Do(w.t.Context(), `mutation ($in: SendEventInput!) { sendEvent(input: $in) { result { eventId } } }`, program.Input{"in": in}, nil); err != nil {
+		w.t.Fatal(err)
+	}
+	return w.published
+}
+
+// expect checks that a webhook got exactly these events: that there are no more deliveries
+// of it, which are all made before an event is answered, and that the sink has them.
+func (w *acme) expect(t *testing.T, webhook, level string, events ...int) {
+	t.Helper()
+	var got struct {
+		Deliveries struct {
+			Edges []struct{ Node struct{ EventID string } }
+		}
+	}
+	if err := w.Do(t.Context(), `query ($w: [ID!]) { deliveries(filter: {webhookIds: $w}) { edges { node { eventId } } } }`,
+		program.Input{"w": []string{webhook}}, &got); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(got.Deliveries.Edges); n != len(events) {
+		t.Errorf("%d deliveries, want %d", n, len(events))
+	}
+	w.sink.await(t, level, events, 10*time.Second)
+	if twice := w.sink.twice(level); len(twice) > 0 {
+		t.Errorf("%d requests came twice", len(twice))
+	}
+}
+
+// verdict is what an answer comes to: "ok", or the code of its error.
+func verdict(err error) string {
+	var refusal *program.Error
+	switch {
+	case err == nil:
+		return "ok"
+	case errors.As(err, &refusal):
+		return refusal.Extensions.Code
+	}
+	return err.Error()
+}
+
+// levels are the columns of the permission matrices.
+var levels = []string{"organization", "A", "B"}
+
+// TestAcceptance shows the acceptance cases of permissions and matching, PUB-01 to PUB-10,
+// on a running hub through its API.
+func TestAcceptance(t *testing.T) {
+	onEach(t, func(t *testing.T, url string) {
+		w := newAcme(t, url)
+		for _, c := range []struct {
+			name string
+			show func(*testing.T, *acme)
+		}{
+			{"PUB-01", createMatrix}, {"PUB-02", changeMatrix}, {"PUB-03", noToken}, {"PUB-04 to 08", scopes}, {"PUB-09", scopeRules}, {"PUB-10", typeMismatch},
+		} {
+			t.Run(c.name, func(t *testing.T) {
+				w.t = t
+				c.show(t, w)
+			})
+		}
+	})
+}
+
+// expectations reads a table of the specification: a line per user, a column per level.
+func expectations(t *testing.T, want int, table string) map[string][]string {
+	t.Helper()
+	out := map[string][]string{}
+	for line := range strings.Lines(strings.TrimSpace(table)) {
+		cells := strings.Fields(line)
+		for _, user := range strings.Split(cells[0], ",") {
+			out[user] = cells[1:]
+		}
+	}
+	if n := len(out) * len(levels); n != want {
+		t.Fatalf("the table has %d cells, want %d", n, want)
+	}
+	return out
+}
+
+func createMatrix(t *testing.T, w *acme) {
+	before := w.webhooks()
+	assertions := 0
+	for user, cells := range expectations(t, 18, `
+		admin      ok        ok        ok
+		mgrAll     ok        ok        ok
+		mgrA       FORBIDDEN ok        FORBIDDEN
+		appMgrA    FORBIDDEN FORBIDDEN FORBIDDEN
+		testerA    FORBIDDEN FORBIDDEN FORBIDDEN
+		viewerAll  FORBIDDEN FORBIDDEN FORBIDDEN`) {
+		for i, level := range levels {
+			assertions++
+			id, _, err := w.as[user].CreateWebhook(t.Context(), w.webhook(level, program.Input{"global": true}))
+			if got := verdict(err); got != cells[i] {
+				t.Errorf("%s creates at %s: %s (%v), want %s", user, level, got, err, cells[i])
+			}
+			if err == nil {
+				w.remove(id)
+			}
+		}
+		// The same for a group that does not exist, in the same words.
+		_, _, none := w.as[user].CreateWebhook(t.Context(), w.webhook("nowhere", program.Input{"global": true}))
+		if got := verdict(none); got != "FORBIDDEN" {
+			t.Errorf("%s creates in a group that does not exist: %s (%v)", user, got, none)
+		}
+		if user == "mgrA" {
+			_, _, unseen := w.as[user].CreateWebhook(t.Context(), w.webhook("B", program.Input{"global": true}))
+			if a, b := fmt.Sprint(none), strings.ReplaceAll(fmt.Sprint(unseen), w.group["B"], w.group["nowhere"]); a != b {
+				t.Errorf("the answer tells a group that is not there (%s) from one that is not seen (%s)", a, b)
+			}
+		}
+	}
+	if after := w.webhooks(); !slices.Equal(before, after) {
+		t.Errorf("refused webhooks are there: %d before, %d after", len(before), len(after))
+	}
+	t.Logf("%d assertions", assertions)
+}
+
+func changeMatrix(t *testing.T, w *acme) {
+	assertions := 0
+	for user, cells := range expectations(t, 18, `
+		admin,mgrAll         ok        ok        ok
+		mgrA                 NOT_FOUND ok        NOT_FOUND
+		viewerAll            FORBIDDEN FORBIDDEN FORBIDDEN
+		appMgrA,testerA      NOT_FOUND FORBIDDEN NOT_FOUND`) {
+		for i, level := range levels {
+			endpoint, err := w.CreateEndpoint(t.Context(), w.at(level, program.Input{"name": "for " + user + " at " + level, "connector": "webhook", "url": "https://old.example.com"}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			hook := w.create(level, program.Input{"global": true, "endpointId": endpoint})
+			tries := []struct {
+				what, query string
+				in          program.Input
+			}{
+				{"changes the URL of", `mutation ($in: UpdateEndpointInput!) { updateEndpoint(input: $in) { endpoint { id } } }`,
+					program.Input{"id": endpoint, "url": "https://new.example.com"}},
+				{"changes", `mutation ($in: UpdateWebhookInput!) { updateWebhook(input: $in) { webhook { id } } }`,
+					program.Input{"id": hook, "description": "new"}},
+				{"deletes", `mutation ($in: DeleteWebhookInput!) { deleteWebhook(input: $in) { deletedId } }`,
+					program.Input{"id": hook}},
+			}
+			for _, try := range tries {
+				assertions++
+				if got := verdict(w.as[user].Do(t.Context(), try.query, program.Input{"in": try.in}, nil)); got != cells[i] {
+					t.Errorf("%s %s a webhook at %s: %s, want %s", user, try.what, level, got, cells[i])
+				}
+			}
+			if cells[i] == "ok" {
+				continue
+			}
+			var got struct {
+				Node *struct {
+					Description string
+					Endpoint    struct{ URL string }
+				}
+			}
+			if err := w.Do(t.Context(), `query ($id: ID!) { node(id: $id) { ... on Webhook { description endpoint { url } } } }`, program.Input{"id": hook}, &got); err != nil {
+				t.Fatal(err)
+			}
+			if got.Node == nil || got.Node.Description != "" || got.Node.Endpoint.URL != "https://old.example.com" {
+				t.Errorf("%s was refused, and the webhook at %s is now %+v", user, level, got.Node)
+			}
+			w.remove(hook)
+		}
+	}
+	t.Logf("%d assertions", assertions)
+}
+
+func noToken(t *testing.T, w *acme) {
+	before := w.webhooks()
+	signed := w.token(t)
+	head, signature := signed[:strings.LastIndexByte(signed, '.')+1], signed[strings.LastIndexByte(signed, '.')+1:]
+	for what, credential := range map[string]string{
+		"no token": "", "nonsense": "nonsense", "a wrong signature": head + strings.Map(func(r rune) rune {
+			if r == 'A' {
+				return 'B'
+			}
+			return 'A'
+		}, signature), "an expired token": w.expired(t, signed), "an unknown key": auth.KeyPrefix + "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+	} {
+		_, _, err := w.holder(credential).CreateWebhook(t.Context(), w.webhook("organization", program.Input{"global": true}))
+		if got := verdict(err); got != "UNAUTHENTICATED" {
+			t.Errorf("%s: %s (%v)", what, got, err)
+		}
+	}
+	id, _, err := w.holder(signed).CreateWebhook(t.Context(), w.webhook("organization", program.Input{"global": true}))
+	if err != nil {
+		t.Fatalf("a good token: %v", err)
+	}
+	w.remove(id)
+	if after := w.webhooks(); !slices.Equal(before, after) {
+		t.Errorf("%d webhooks before, %d after", len(before), len(after))
+	}
+}
+
+// token is a token of the Administrator.
+func (w *acme) token(t *testing.T) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.URL+"/auth/token", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+w.Key)
+	resp, err := w.HTTP.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	var got struct{ Token string }
+	if err := json.NewDecoder(resp.Body).Decode(&got); err != nil || got.Token == "" {
+		t.Fatalf("no token: %s, %v", resp.Status, err)
+	}
+	return got.Token
+}
+
+// expired is the token as it would be once it has expired: signed by the hub's own key.
+func (w *acme) expired(t *testing.T, token string) string {
+	t.Helper()
+	db, err := store.Open(t.Context(), store.Config{DataDir: w.dir, DatabaseURL: w.url, Existing: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	box, err := secret.Open(t.Context(), secret.Config{KeyFile: filepath.Join(w.dir, "hookyard.key")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, _, err := jwt.NewParser().ParseUnverified(token, &jwt.RegisteredClaims{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	row, err := db.Client.SigningKey.Get(viewer.SystemContext(t.Context()), parsed.Header["kid"].(string))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed, err := box.Unseal(row.ID, "material", row.Material)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed.Claims.(*jwt.RegisteredClaims).ExpiresAt = jwt.NewNumericDate(time.Now().Add(-time.Minute))
+	raw, err := parsed.SignedString(ed25519.NewKeyFromSeed(seed))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+func scopes(t *testing.T, w *acme) {
+	for _, c := range []struct {
+		name, level string
+		in          program.Input
+		publish     []string // applications of scan.completed
+		want        []int    // indexes in publish
+	}{
+		{"PUB-04 global at organization level", "organization", program.Input{"global": true}, []string{"a1", "b1"}, []int{0, 1}},
+		{"PUB-05 global at group level", "A", program.Input{"global": true}, []string{"a1", "a2", "b1"}, []int{0, 1}},
+		{"PUB-06 scoped to one application", "organization", program.Input{"applicationIds": []string{w.app["a1"]}}, []string{"a1", "a1", "a2", "b1"}, []int{0, 1}},
+		{"PUB-07 scoped to an asset group", "organization", program.Input{"scopeGroupIds": []string{w.group["A"]}}, []string{"a1", "a2", "b1"}, []int{0, 1}},
+		{"PUB-08 several scopes", "organization", program.Input{"applicationIds": []string{w.app["a1"]}, "scopeGroupIds": []string{w.group["B"]}}, []string{"a1", "a2", "b1"}, []int{0, 2}},
+		{"PUB-09 (d) neither global nor scoped", "organization", program.Input{"global": false}, []string{"a1"}, nil},
+		{"one delivery, however many scopes match", "organization", program.Input{"applicationIds": []string{w.app["a1"]}, "scopeGroupIds": []string{w.group["A"]}}, []string{"a1"}, []int{0}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w.t = t
+			hook := w.create(c.level, c.in)
+			var sent, want []int
+			for _, app := range c.publish {
+				sent = append(sent, w.publish("scan.completed", app))
+			}
+			for _, i := range c.want {
+				want = append(want, sent[i])
+			}
+			w.expect(t, hook, c.level, want...)
+			for _, n := range sent {
+				if came := len(w.sink.missing(c.level, []int{n})) == 0; came != slices.Contains(want, n) {
+					t.Errorf("event %d of %v: at the sink: %t", n, c.publish, came)
+				}
+			}
+			w.remove(hook)
+		})
+	}
+}
+
+func scopeRules(t *testing.T, w *acme) {
+	before := w.webhooks()
+	for what, in := range map[string]program.Input{
+		"(a) a group's webhook with a group as its scope":                w.webhook("A", program.Input{"scopeGroupIds": []string{w.group["A"]}}),
+		"(b) a group's webhook with an application of another group":     w.webhook("A", program.Input{"applicationIds": []string{w.app["b1"]}}),
+		"(c) global and scoped":                                          w.webhook("organization", program.Input{"global": true, "applicationIds": []string{w.app["a1"]}}),
+		"a scope that does not exist":                                    w.webhook("organization", program.Input{"applicationIds": []string{"app_00000000000000000000000000"}}),
+		"a group's webhook, global and scoped to the group's own things": w.webhook("A", program.Input{"global": true, "applicationIds": []string{w.app["a1"]}}),
+	} {
+		_, _, err := w.CreateWebhook(t.Context(), in)
+		if got := verdict(err); got != "BAD_USER_INPUT" {
+			t.Errorf("%s: %s (%v)", what, got, err)
+		}
+	}
+	if after := w.webhooks(); !slices.Equal(before, after) {
+		t.Errorf("%d webhooks before, %d after", len(before), len(after))
+	}
+}
+
+func typeMismatch(t *testing.T, w *acme) {
+	hook := w.create("organization", program.Input{"global": true, "eventTypes": []string{"application.changed"}})
+	defer w.remove(hook)
+	w.publish("scan.completed", "a1")
+	w.expect(t, hook, "organization")
+	w.expect(t, hook, "organization", w.publish("application.changed", "a1"))
+}
