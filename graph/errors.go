@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 
 	"entgo.io/ent/dialect/sql/sqlgraph"
 	"entgo.io/ent/privacy"
@@ -44,6 +45,8 @@ type Error struct {
 	Code    Code
 	Field   string // path of the input at fault, "input.url"; "" none
 	Message string
+	Limit   string        // of Limited: which limit
+	Retry   time.Duration // of Limited: when to try again; 0: the same will not do later either
 	cause   error
 }
 
@@ -63,6 +66,29 @@ func conflict(format string, args ...any) error {
 func forbidden(format string, args ...any) error {
 	return &Error{Code: Forbidden, Message: fmt.Sprintf(format, args...)}
 }
+
+// limited says which limit a request has run into; see Limits.
+func limited(limit, format string, args ...any) *Error {
+	return &Error{Code: Limited, Limit: limit, Message: fmt.Sprintf(format, args...)}
+}
+
+// extensions are what programs read of an error.
+func (e *Error) extensions() map[string]any {
+	out := map[string]any{"code": string(e.Code)}
+	if e.Field != "" {
+		out["field"] = e.Field
+	}
+	if e.Limit != "" {
+		out["limit"] = e.Limit
+	}
+	if e.Retry > 0 {
+		out["retryAfter"] = e.retryAfter()
+	}
+	return out
+}
+
+// retryAfter is in whole seconds.
+func (e *Error) retryAfter() int { return int((e.Retry + time.Second - 1) / time.Second) }
 
 func notFound(field, id string) error {
 	return &Error{Code: NotFound, Field: field, Message: fmt.Sprintf("There is no %q here.", id)}
@@ -87,14 +113,13 @@ func (p presenter) present(ctx context.Context, err error) *gqlerror.Error {
 	if e == nil {
 		e = explain(err)
 	}
+	if late := (*Error)(nil); (e.Code == Internal || e.Code == Unavailable) && errors.As(context.Cause(ctx), &late) && late.Limit == "time" {
+		e = late // whatever the database calls it
+	}
 	if e.Code == Internal && e.Message == "" {
 		e = p.internal(ctx, err, "path", out.Path.String())
 	}
-	out.Message = e.Message
-	out.Extensions = map[string]any{"code": string(e.Code)}
-	if e.Field != "" {
-		out.Extensions["field"] = e.Field
-	}
+	out.Message, out.Extensions = e.Message, e.extensions()
 	return out
 }
 
@@ -120,6 +145,9 @@ func inputError(ctx context.Context, g *gqlerror.Error, out *gqlerror.Error) *Er
 	switch code, _ := g.Extensions["code"].(string); code {
 	case errcode.ParseFailed, errcode.ValidationFailed:
 		out.Path = nil
+		if strings.Contains(g.Message, "token limit") {
+			return limited("tokens", "The document has too many words; split it.")
+		}
 		return &Error{Code: BadUserInput, Message: g.Message, Field: fieldPath(g.Path)}
 	}
 	var own *Error
@@ -180,9 +208,9 @@ func explain(err error) *Error {
 	case errors.Is(err, flow.ErrExpired):
 		return &Error{Code: Expired, Message: "What follows this cursor is not kept any more. Start again without a cursor."}
 	case errors.Is(err, flow.ErrSlow):
-		return &Error{Code: Limited, Message: "You did not read fast enough. Connect again with the last cursor; nothing is lost."}
+		return limited("slowness", "You did not read fast enough. Connect again with the last cursor; nothing is lost.")
 	case errors.Is(err, flow.ErrBusy):
-		return &Error{Code: Limited, Message: "The hub has more to write than it can take. Nothing was accepted; send it again in a moment."}
+		return &Error{Code: Limited, Limit: "backlog", Retry: time.Second, Message: "The hub has more to write than it can take. Nothing was accepted; send it again in a moment."}
 	case errors.Is(err, flow.ErrUnavailable):
 		return &Error{Code: Unavailable, Message: "The database does not take it now. Nothing was accepted; send it again."}
 	case errors.Is(err, context.DeadlineExceeded):

@@ -9,6 +9,8 @@ import (
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/gqlerror"
+
+	"github.com/hookyard/hookyard/ent/viewer"
 )
 
 // Page sizes of every connection.
@@ -17,19 +19,24 @@ const (
 	maxPage     = 200
 )
 
-// Limits bound one request. Zero values take the defaults.
+// Limits bound one request. Zero values take the defaults. What runs into a limit is
+// refused with the code LIMITED and the limit's name, in quotes here; so is a page of
+// more rows than maxPage ("pageSize"), more than one operation at once ("batch"), and
+// what Options.Rate and Options.Strangers refuse ("rate").
 type Limits struct {
-	Body       int64         // bytes of a request: 4 MiB
-	Tokens     int           // of a document: 10,000
-	RootFields int           // of an operation: 20
-	Cost       int           // fields that an answer may have, as far as can be told before: 50,000
-	Time       time.Duration // of a query or mutation: 30 s
-	Write      time.Duration // for a client to take what is written: 10 s
-	Streams    int           // sockets and event streams of one viewer at a time: 2,000
+	Body       int64         // "bodySize", bytes of a request: 4 MiB
+	Tokens     int           // "tokens" of a document: 10,000
+	RootFields int           // "rootFields" of an operation: 20
+	Depth      int           // "depth", fields in fields: 20
+	Aliases    int           // "aliases", fields under another name: 100
+	Cost       int           // "cost", fields that an answer may have, as far as can be told before: 50,000
+	Time       time.Duration // "time" of a query or mutation: 30 s
+	Write      time.Duration // for a client to take what is written, or "slowness": 10 s
+	Streams    int           // "streams", sockets and event streams of one viewer at a time: 2,000
 }
 
 func (l *Limits) defaults() {
-	for to, v := range map[*int]int{&l.Tokens: 10_000, &l.RootFields: 20, &l.Cost: 50_000, &l.Streams: 2_000} {
+	for to, v := range map[*int]int{&l.Tokens: 10_000, &l.RootFields: 20, &l.Depth: 20, &l.Aliases: 100, &l.Cost: 50_000, &l.Streams: 2_000} {
 		if *to == 0 {
 			*to = v
 		}
@@ -51,6 +58,7 @@ func (l *Limits) defaults() {
 type limiter struct {
 	limits        Limits
 	introspection bool
+	rate          Throttle
 }
 
 var (
@@ -65,10 +73,16 @@ func (limiter) ExtensionName() string { return "Limits" }
 func (limiter) Validate(graphql.ExecutableSchema) error { return nil }
 
 // MutateOperationContext implements graphql.OperationContextMutator.
-func (l limiter) MutateOperationContext(_ context.Context, op *graphql.OperationContext) *gqlerror.Error {
+func (l limiter) MutateOperationContext(ctx context.Context, op *graphql.OperationContext) *gqlerror.Error {
 	op.DisableIntrospection = !l.introspection
-	w := walk{introspection: l.introspection, vars: op.Variables, left: l.limits.Cost, roots: l.limits.RootFields}
-	if err := w.selections(op.Operation.SelectionSet, 1, true); err != nil {
+	// A request's one operation has paid already; those on a websocket pay one by one.
+	if v := viewer.FromContext(ctx); v != nil && isSocket(ctx) {
+		if err := take(l.rate, v.ID); err != nil {
+			return &gqlerror.Error{Message: err.Message, Extensions: err.extensions(), Err: err}
+		}
+	}
+	w := walk{introspection: l.introspection, vars: op.Variables, left: l.limits.Cost, roots: l.limits.RootFields, aliases: l.limits.Aliases, deepest: l.limits.Depth}
+	if err := w.selections(op.Operation.SelectionSet, 1, 1); err != nil {
 		return &gqlerror.Error{Message: err.Error(), Err: err}
 	}
 	return nil
@@ -78,26 +92,32 @@ func (l limiter) MutateOperationContext(_ context.Context, op *graphql.Operation
 type walk struct {
 	introspection bool
 
-	vars  map[string]any
-	left  int // of the cost
-	roots int // root fields left
+	vars    map[string]any
+	left    int // of the cost
+	roots   int // root fields left
+	aliases int // left
+	deepest int
 }
 
-func (w *walk) selections(set ast.SelectionSet, times int, root bool) error {
+// selections goes over what is selected so many times at a depth, 1 at the root.
+func (w *walk) selections(set ast.SelectionSet, times, depth int) error {
+	if len(set) > 0 && depth > w.deepest {
+		return limited("depth", "The operation goes deeper than %d fields; ask in several steps.", w.deepest)
+	}
 	for _, s := range set {
 		var err error
 		switch s := s.(type) {
 		case *ast.Field:
-			if root {
+			if depth == 1 {
 				if w.roots--; w.roots < 0 {
-					return &Error{Code: Limited, Message: "The operation has too many fields at its root; split it."}
+					return limited("rootFields", "The operation has too many fields at its root; split it.")
 				}
 			}
-			err = w.field(s, times)
+			err = w.field(s, times, depth)
 		case *ast.InlineFragment:
-			err = w.selections(s.SelectionSet, times, root)
+			err = w.selections(s.SelectionSet, times, depth)
 		case *ast.FragmentSpread:
-			err = w.selections(s.Definition.SelectionSet, times, root)
+			err = w.selections(s.Definition.SelectionSet, times, depth)
 		}
 		if err != nil {
 			return err
@@ -107,7 +127,7 @@ func (w *walk) selections(set ast.SelectionSet, times int, root bool) error {
 }
 
 // field takes the cost of a field that is asked for so many times.
-func (w *walk) field(f *ast.Field, times int) error {
+func (w *walk) field(f *ast.Field, times, depth int) error {
 	switch {
 	case (f.Name == "__schema" || f.Name == "__type") && !w.introspection:
 		return badInput(f.Alias, "This hub does not give its schema out; docs/schema.graphql of the same version has it.")
@@ -115,7 +135,12 @@ func (w *walk) field(f *ast.Field, times int) error {
 		return nil // has a limit of its own in the library
 	}
 	if w.left -= times; w.left < 0 {
-		return &Error{Code: Limited, Message: "The answer may be too large; ask for smaller pages or fewer fields."}
+		return limited("cost", "The answer may be too large; ask for smaller pages or fewer fields.")
+	}
+	if f.Alias != f.Name {
+		if w.aliases--; w.aliases < 0 {
+			return limited("aliases", "The operation gives too many fields another name; split it.")
+		}
 	}
 	switch {
 	case isConnection(f.Definition):
@@ -133,7 +158,7 @@ func (w *walk) field(f *ast.Field, times int) error {
 	case f.Name != "edges" && f.Definition.Type.Elem != nil && len(f.SelectionSet) > 0:
 		times *= listLength
 	}
-	return w.selections(f.SelectionSet, times, false)
+	return w.selections(f.SelectionSet, times, depth+1)
 }
 
 // listLength is how long a list without pages is taken to be.
@@ -157,8 +182,11 @@ func (w *walk) page(f *ast.Field) (int, error) {
 			continue
 		}
 		n, err := graphql.UnmarshalInt(v)
-		if err != nil || n < 1 || n > maxPage {
+		switch {
+		case err != nil || n < 1:
 			return 0, badInput(f.Alias+"."+name, "A page has 1 to %d rows.", maxPage)
+		case n > maxPage:
+			return 0, tooMany(f.Alias + "." + name)
 		}
 		sizes[name] = n
 	}
@@ -177,6 +205,12 @@ func (w *walk) page(f *ast.Field) (int, error) {
 	return defaultPage, nil
 }
 
+func tooMany(field string) error {
+	e := limited("pageSize", "At most %d at a time.", maxPage)
+	e.Field = field
+	return e
+}
+
 // ids counts the IDs that nodes is asked for.
 func (w *walk) ids(f *ast.Field) (int, error) {
 	a := f.Arguments.ForName("ids")
@@ -189,7 +223,7 @@ func (w *walk) ids(f *ast.Field) (int, error) {
 	}
 	list, _ := v.([]any)
 	if len(list) > maxPage {
-		return 0, badInput(f.Alias+".ids", "At most %d at a time.", maxPage)
+		return 0, tooMany(f.Alias + ".ids")
 	}
 	return max(len(list), 1), nil
 }
@@ -203,9 +237,14 @@ func deadline(limit time.Duration) graphql.OperationMiddleware {
 		}
 		answer := next(ctx)
 		return func(ctx context.Context) *graphql.Response {
-			ctx, cancel := context.WithTimeout(ctx, limit)
+			late := limited("time", "It took longer than %v. Ask for less at once.", limit)
+			ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
 			defer cancel()
-			return answer(ctx)
+			resp := answer(ctx)
+			if resp == nil && ctx.Err() != nil { // before it began
+				resp = &graphql.Response{Errors: gqlerror.List{{Message: late.Message, Extensions: late.extensions()}}}
+			}
+			return resp
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -45,12 +46,19 @@ type Options struct {
 	// expired; any other error means that it could not tell.
 	BadCredential error
 	Limits        Limits
+	Rate          Throttle      // of operations, by the viewer's ID; nil: unlimited
+	Strangers     Throttle      // of requests without a valid credential, by where they come from; nil: unlimited
 	Introspection bool          // whether the schema can be asked for
 	Origins       []string      // hosts of other web pages that may open websockets, "*.example.com"
 	Ping          time.Duration // between pings on a websocket and comments in a stream: 20 s
 	Recheck       time.Duration // between looks at the credential of an open stream: 30 s
 	Log           *slog.Logger
 	Clock         clockwork.Clock
+}
+
+// Throttle lets a caller do one thing more, or says when it may.
+type Throttle interface {
+	Take(caller string) (wait time.Duration, ok bool)
 }
 
 // Handler serves the API. POST answers once, or as a stream of server-sent events when
@@ -88,7 +96,7 @@ func New(s Services, o Options) *Handler {
 	exec.SetDisableSuggestion(!o.Introspection)
 	exec.SetErrorPresenter(h.present.present)
 	exec.SetRecoverFunc(h.present.recovered)
-	exec.Use(limiter{o.Limits, o.Introspection})
+	exec.Use(limiter{o.Limits, o.Introspection, o.Rate})
 	exec.AroundOperations(func(ctx context.Context, next graphql.OperationHandler) graphql.ResponseHandler {
 		return next(r.withLoaders(ctx))
 	})
@@ -109,6 +117,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			h.refuse(w, http.StatusBadRequest, &Error{Code: BadUserInput, Message: "Websockets speak the protocol " + Protocol + " here."})
 			return
 		}
+		s.socket = true
 		h.exec.ServeHTTP(&writer{ResponseWriter: w, rc: rc, limit: h.opt.Limits.Write}, r.WithContext(ctx))
 		return
 	}
@@ -121,13 +130,17 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer cancel(nil)
 	v, expires, err := h.authenticate(ctx, s.header)
 	if err != nil {
-		h.refuse(w, statusOf(err.Code), err)
+		h.refuse(w, statusOf(err), err)
+		return
+	}
+	if err := take(h.opt.Rate, v.ID); err != nil {
+		h.refuse(w, statusOf(err), err)
 		return
 	}
 	_ = rc.SetReadDeadline(time.Now().Add(h.opt.Limits.Time)) // not every writer has one
 	body, err := h.read(w, r)
 	if err != nil {
-		h.refuse(w, http.StatusBadRequest, err)
+		h.refuse(w, statusOf(err), err)
 		return
 	}
 	_ = rc.SetReadDeadline(time.Time{})
@@ -135,7 +148,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx = viewer.NewContext(ctx, v)
 	if strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
 		if err := s.begin(v); err != nil {
-			h.refuse(w, http.StatusTooManyRequests, err)
+			h.refuse(w, statusOf(err), err)
 			return
 		}
 		go s.watch(ctx, cancel, v, expires)
@@ -158,15 +171,19 @@ func offers(r *http.Request, protocol string) bool {
 // no reason to quote it in a log.
 func (h *Handler) read(w http.ResponseWriter, r *http.Request) ([]byte, *Error) {
 	if kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); strings.TrimSpace(strings.ToLower(kind)) != "application/json" {
+		// Nor is it anything that a form on another site could send.
 		return nil, &Error{Code: BadUserInput, Message: "The Content-Type must be application/json."}
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.opt.Limits.Body))
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return nil, &Error{Code: Limited, Message: "The request is too large; send less at once."}
+		return nil, limited("bodySize", "The request is larger than %d bytes; send less at once.", h.opt.Limits.Body)
 	case err != nil:
 		return nil, &Error{Code: BadUserInput, Message: "The request could not be read to its end."}
+	}
+	if bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("[")) {
+		return nil, limited("batch", "Send one operation at a time.")
 	}
 	var shape struct {
 		Query         string         `json:"query"`
@@ -187,18 +204,39 @@ func (h *Handler) authenticate(ctx context.Context, header string) (*viewer.View
 	case err == nil && v != nil:
 		return v, expires, nil
 	case err == nil, errors.Is(err, h.opt.BadCredential):
+		if err := take(h.opt.Strangers, viewer.Origin(ctx)); err != nil {
+			return nil, time.Time{}, err
+		}
 		return nil, time.Time{}, errUnauthenticated
 	}
 	h.opt.Log.WarnContext(ctx, "cannot look a credential up", "error", err)
 	return nil, time.Time{}, &Error{Code: Unavailable, Message: "The hub cannot look your credential up now; try again."}
 }
 
-func statusOf(c Code) int {
-	switch c {
-	case Unauthenticated:
+// take takes a token for one thing more.
+func take(t Throttle, caller string) *Error {
+	if t == nil {
+		return nil
+	}
+	wait, ok := t.Take(caller)
+	if ok {
+		return nil
+	}
+	e := limited("rate", "That is too much at once; wait a moment.")
+	e.Retry = max(wait, time.Millisecond)
+	return e
+}
+
+func statusOf(e *Error) int {
+	switch {
+	case e.Code == Unauthenticated:
 		return http.StatusUnauthorized
-	case Unavailable:
+	case e.Code == Unavailable:
 		return http.StatusServiceUnavailable
+	case e.Limit == "bodySize":
+		return http.StatusRequestEntityTooLarge
+	case e.Limit == "rate", e.Limit == "streams":
+		return http.StatusTooManyRequests
 	}
 	return http.StatusBadRequest
 }
@@ -208,12 +246,12 @@ func (h *Handler) refuse(w http.ResponseWriter, status int, e *Error) {
 	if e.Code == Unauthenticated {
 		w.Header().Set("WWW-Authenticate", "Bearer")
 	}
-	if e.Code == Limited && status == http.StatusBadRequest {
-		status = http.StatusRequestEntityTooLarge
+	if e.Retry > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(e.retryAfter()))
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(graphql.Response{Errors: gqlerror.List{{Message: e.Message, Extensions: map[string]any{"code": string(e.Code)}}}})
+	_ = json.NewEncoder(w).Encode(graphql.Response{Errors: gqlerror.List{{Message: e.Message, Extensions: e.extensions()}}})
 }
 
 // requires implements the directive of the same name. What the input names by its ID
@@ -332,6 +370,7 @@ func (h *Handler) initSocket(ctx context.Context, payload transport.InitPayload)
 type session struct {
 	h      *Handler
 	header string // the credential
+	socket bool
 
 	mu      sync.Mutex
 	viewer  string // counted under this ID, "" not
@@ -341,12 +380,17 @@ type session struct {
 
 type sessionKey struct{}
 
+func isSocket(ctx context.Context) bool {
+	s, _ := ctx.Value(sessionKey{}).(*session)
+	return s != nil && s.socket
+}
+
 // begin counts the session.
 func (s *session) begin(v *viewer.Viewer) *Error {
 	s.h.mu.Lock()
 	defer s.h.mu.Unlock()
 	if s.h.streams[v.ID] >= s.h.opt.Limits.Streams {
-		return &Error{Code: Limited, Message: "You have too many streams open."}
+		return limited("streams", "You have too many streams open.")
 	}
 	s.h.streams[v.ID]++
 	s.viewer = v.ID

@@ -289,7 +289,7 @@ func (w *world) post(as, query string) (int, any) {
 	return w.postBody(as, body)
 }
 
-func (w *world) postBody(as string, body []byte) (int, any) {
+func (w *world) request(as string, body []byte) *http.Request {
 	w.t.Helper()
 	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, w.server.URL, bytes.NewReader(body))
 	if err != nil {
@@ -299,7 +299,12 @@ func (w *world) postBody(as string, body []byte) (int, any) {
 	if as != "nobody" {
 		req.Header.Set("Authorization", "Bearer "+as)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	return req
+}
+
+func (w *world) postBody(as string, body []byte) (int, any) {
+	w.t.Helper()
+	resp, err := http.DefaultClient.Do(w.request(as, body))
 	if err != nil {
 		w.t.Fatal(err)
 	}
