@@ -28,7 +28,17 @@ func (h *Hub) newAPI(set *connectors.Set, maker *ids.Maker) http.Handler {
 		Events: h.ledger, Deliveries: h.ledger, Receipts: h.ledger, Redeliverer: h.ledger,
 		Sender: h.ingest, Reprocessor: reprocessor{h.ledger, h.ingest}, Checker: checker{h.dispatch, h.plugins},
 		Explainer: explainer{h.atlas, h.ledger}, Log: h.watch, Hold: h.ledger, Secrets: h.secrets, Credentials: credentials{h.cfg.PublicURL},
-	}, graph.Options{Auth: h.auth, BadCredential: auth.ErrUnauthenticated, Introspection: h.cfg.Introspection, Log: h.log, Clock: h.clock})
+	}, graph.Options{Auth: h.auth, BadCredential: auth.ErrUnauthenticated, Introspection: h.cfg.Introspection,
+		Rate: h.rates, Strangers: h.strangers, Origins: hosts(append([]string{h.cfg.PublicURL}, h.cfg.CORSOrigins...)), Log: h.log, Clock: h.clock})
+}
+
+// hosts are the hosts of addresses.
+func hosts(origins []string) (list []string) {
+	for _, o := range origins {
+		_, host, _ := strings.Cut(origin(o), "://")
+		list = append(list, host)
+	}
+	return list
 }
 
 // credentials makes what is shown once.

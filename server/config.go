@@ -30,8 +30,11 @@ type Config struct {
 	AllowPrivateTargets bool           // deliveries may go anywhere
 	OpenTargets         []netip.Prefix // or also to these
 
-	MaxBody         int64 // bytes of one inbound request; 0 is 1 MiB
-	Introspection   bool  // of the GraphQL schema
+	MaxBody         int64    // bytes of one inbound request; 0 is 1 MiB
+	APIRate         float64  // operations per second of one viewer; 0 is no limit
+	StrangerRate    float64  // requests per second without a valid credential, from one address; 0 is no limit
+	CORSOrigins     []string // "https://app.example.com" of pages that may ask the API
+	Introspection   bool     // of the GraphQL schema
 	ShutdownTimeout time.Duration
 	DebugListen     string // "host:port" of profiles; "" is none
 	MetricsToken    string // "" leaves /metrics open
@@ -63,6 +66,14 @@ func (c *Config) Check() error {
 	}
 	if c.MaxBody < 0 {
 		return fmt.Errorf("--max-body %d leaves no room for an event: give a number of bytes such as 1048576", c.MaxBody)
+	}
+	if c.APIRate < 0 || c.StrangerRate < 0 {
+		return errors.New("--api-rate and --stranger-rate are numbers per second; 0 is no limit")
+	}
+	for _, o := range c.CORSOrigins {
+		if u, err := url.Parse(o); err != nil || u.Host == "" || o != origin(o) || strings.Contains(o, "*") {
+			return fmt.Errorf("--cors-origins %q is not a page's origin such as https://app.example.com; a wildcard is none", o)
+		}
 	}
 	if c.PublicURL == "" {
 		if host == "" || net.ParseIP(host).IsUnspecified() {

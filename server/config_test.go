@@ -20,6 +20,8 @@ func TestConfigNamesTheFlag(t *testing.T) {
 		"--tls-key":      func(c *server.Config) { c.TLSCert = "cert.pem" },
 		"--database-url": func(c *server.Config) { c.DatabaseURL = "mysql://localhost/x" },
 		"--public-url":   func(c *server.Config) { c.PublicURL = "hooks.example.com" },
+		"--api-rate":     func(c *server.Config) { c.APIRate = -1 },
+		"--cors-origins": func(c *server.Config) { c.CORSOrigins = []string{"*"} },
 		"--max-body":     func(c *server.Config) { c.MaxBody = -1 },
 	} {
 		c := server.Config{DataDir: t.TempDir(), Listen: "127.0.0.1:0"}

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -17,35 +19,73 @@ import (
 	"github.com/hookyard/hookyard/server/ingest"
 )
 
-// routes is every address that the hub answers.
-func (h *Hub) routes() http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle(ingest.Prefix, deadline(30*time.Second, h.ingest))
-	mux.Handle("/graphql", while(h.live, h.api))
-	mux.Handle("POST /auth/token", deadline(10*time.Second, http.HandlerFunc(h.token)))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
-	})
-	mux.HandleFunc("GET /readyz", h.ready)
-	mux.Handle("GET /metrics", h.guardMetrics(promhttp.HandlerFor(h.registry, promhttp.HandlerOpts{})))
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, map[string]string{"hookyard": h.cfg.Version, "graphql": h.cfg.PublicURL + "/graphql", "health": h.cfg.PublicURL + "/readyz"})
-	})
-	return behind(h.cfg.TrustedProxies, secure(mux))
+// address is one path that the hub answers.
+type address struct {
+	pattern string // of http.ServeMux
+	handler http.Handler
+	open    bool // to other sites' pages, when the configuration names them
+	page    bool // for people's browsers to show; the rest is for programs
 }
 
-// secure sets the headers that every answer should have, and says where the request came from.
-func secure(next http.Handler) http.Handler {
+// addresses is every address that the hub answers.
+func (h *Hub) addresses() []address {
+	return []address{
+		{pattern: ingest.Prefix, handler: deadline(30*time.Second, h.ingest)},
+		{pattern: "/graphql", handler: while(h.live, h.api), open: true},
+		{pattern: "POST /auth/token", handler: h.early(h.token), open: true},
+		{pattern: "GET /healthz", handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+		})},
+		{pattern: "GET /readyz", handler: http.HandlerFunc(h.ready)},
+		{pattern: "GET /metrics", handler: h.guardMetrics(promhttp.HandlerFor(h.registry, promhttp.HandlerOpts{}))},
+		{pattern: "GET /{$}", handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			writeJSON(w, http.StatusOK, map[string]string{"hookyard": h.cfg.Version, "graphql": h.cfg.PublicURL + "/graphql", "health": h.cfg.PublicURL + "/readyz"})
+		})},
+	}
+}
+
+func (h *Hub) routes() http.Handler {
+	b := newBrowsers(&h.cfg)
+	mux := http.NewServeMux()
+	for _, r := range h.addresses() {
+		handler := r.handler
+		if r.open {
+			handler = b.share(handler)
+			if method, path, ok := strings.Cut(r.pattern, " "); ok && method != http.MethodOptions {
+				mux.Handle(http.MethodOptions+" "+path, handler)
+			}
+		}
+		if r.page {
+			handler = b.page(handler)
+		}
+		mux.Handle(r.pattern, handler)
+	}
+	return behind(h.cfg.TrustedProxies, fromWhere(b.guard(mux)))
+}
+
+// fromWhere says in the context where the request came from.
+func fromWhere(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		head := w.Header()
-		head["X-Content-Type-Options"] = []string{"nosniff"}
-		head["Cache-Control"] = []string{"no-store"}
 		from := r.RemoteAddr
 		if host, _, err := net.SplitHostPort(from); err == nil {
 			from = host
 		}
 		next.ServeHTTP(w, r.WithContext(viewer.WithOrigin(r.Context(), from)))
 	})
+}
+
+// early is for what people and programs ask before there is a viewer: in bounded time,
+// and so often from one place.
+func (h *Hub) early(next http.HandlerFunc) http.Handler {
+	return deadline(10*time.Second, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if wait, ok := h.strangers.Take(viewer.Origin(r.Context())); !ok {
+			seconds := int((wait + time.Second - 1) / time.Second)
+			w.Header().Set("Retry-After", strconv.Itoa(seconds))
+			writeJSON(w, http.StatusTooManyRequests, map[string]any{"error": "too much at once from where you are; wait a moment", "code": "LIMITED", "limit": "rate", "retryAfter": seconds})
+			return
+		}
+		next(w, r)
+	}))
 }
 
 // deadline bounds how long one exchange may take, a slow sender's body included.

@@ -71,9 +71,11 @@ type Hub struct {
 	ingest   *ingest.Ingest
 	watch    *watch.Watch
 	auth     *auth.Authenticator
-	api      http.Handler
-	metrics  *metrics
-	registry *prometheus.Registry
+	// Rates of the API: of each viewer, and of each address without a valid credential.
+	rates, strangers *auth.Throttle
+	api              http.Handler
+	metrics          *metrics
+	registry         *prometheus.Registry
 
 	live      context.Context // of subscriptions; ends before the parts that they read
 	endLive   context.CancelFunc
@@ -143,6 +145,7 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Hub, err error) {
 	if h.auth, err = h.openAuth(ctx); err != nil {
 		return nil, err
 	}
+	h.rates, h.strangers = auth.NewThrottle(cfg.APIRate, h.clock), auth.NewThrottle(cfg.StrangerRate, h.clock)
 	h.api = h.newAPI(set, maker)
 	return h, nil
 }

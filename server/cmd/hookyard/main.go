@@ -68,6 +68,9 @@ type serveCmd struct {
 	AllowPrivateTargets bool           `help:"Let deliveries reach loopback, private and other special addresses." env:"HOOKYARD_ALLOW_PRIVATE_TARGETS"`
 	OpenTargets         []netip.Prefix `help:"Let deliveries reach these networks although they are not public." placeholder:"CIDR" env:"HOOKYARD_OPEN_TARGETS"`
 	MaxBody             int64          `help:"Largest inbound request, in bytes." default:"1048576" env:"HOOKYARD_MAX_BODY"`
+	APIRate             float64        `help:"Operations per second that one user or key may ask of the API, with five seconds' worth at once; 0 is no limit." default:"500" env:"HOOKYARD_API_RATE"`
+	StrangerRate        float64        `help:"The same for requests without a valid credential, by where they come from." default:"20" env:"HOOKYARD_STRANGER_RATE"`
+	CORSOrigins         []string       `name:"cors-origins" help:"Other sites whose pages may ask the API, such as https://app.example.com; none by default." placeholder:"ORIGIN" env:"HOOKYARD_CORS_ORIGINS"`
 	Introspection       bool           `help:"Let clients read the GraphQL schema." default:"true" negatable:"" env:"HOOKYARD_INTROSPECTION"`
 	MetricsToken        string         `help:"Bearer token that /metrics asks for; open without one." placeholder:"TOKEN" env:"HOOKYARD_METRICS_TOKEN"`
 	DebugListen         string         `help:"Address for profiles (pprof); keep it on loopback." placeholder:"HOST:PORT" env:"HOOKYARD_DEBUG_LISTEN"`
@@ -91,6 +94,7 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	cfg.TrustedProxies, cfg.AllowPrivateTargets, cfg.OpenTargets = c.TrustedProxies, c.AllowPrivateTargets, c.OpenTargets
 	cfg.MaxBody, cfg.Introspection, cfg.MetricsToken, cfg.NodeName = c.MaxBody, c.Introspection, c.MetricsToken, c.NodeName
 	cfg.DebugListen = c.DebugListen
+	cfg.APIRate, cfg.StrangerRate, cfg.CORSOrigins = c.APIRate, c.StrangerRate, c.CORSOrigins
 	cfg.ShutdownTimeout, cfg.Organization, cfg.Administrator = c.ShutdownTimeout, c.Organization, c.Administrator
 	hub, err := server.Open(ctx, cfg, server.Options{Log: log})
 	if err != nil {
