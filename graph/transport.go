@@ -69,8 +69,10 @@ type Handler struct {
 	present presenter
 	exec    *handler.Server
 
-	mu      sync.Mutex
-	streams map[string]int // open ones by viewer ID
+	mu       sync.Mutex
+	streams  map[string]int // open ones by viewer ID
+	sessions map[*session]struct{}
+	looks    int // how often Recheck was called
 }
 
 // New returns the API over the services.
@@ -82,7 +84,7 @@ func New(s Services, o Options) *Handler {
 	if o.Recheck == 0 {
 		o.Recheck = 30 * time.Second
 	}
-	h := &Handler{opt: o, present: presenter{log: o.Log, ids: s.IDs}, streams: map[string]int{}}
+	h := &Handler{opt: o, present: presenter{log: o.Log, ids: s.IDs}, streams: map[string]int{}, sessions: map[*session]struct{}{}}
 	r := &Resolver{s}
 	exec := handler.New(graphgen.NewExecutableSchema(graphgen.Config{Resolvers: r, Directives: graphgen.DirectiveRoot{Requires: r.requires}}))
 	limit := o.Limits.Body
@@ -128,6 +130,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	looks := h.looked()
 	v, expires, err := h.authenticate(ctx, s.header)
 	if err != nil {
 		h.refuse(w, statusOf(err), err)
@@ -147,11 +150,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	ctx = viewer.NewContext(ctx, v)
 	if strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
-		if err := s.begin(v); err != nil {
+		if err := s.begin(ctx, v, cancel, looks); err != nil {
 			h.refuse(w, statusOf(err), err)
 			return
 		}
-		go s.watch(ctx, cancel, v, expires)
+		go s.watch(ctx, expires)
 	}
 	h.exec.ServeHTTP(&writer{ResponseWriter: w, rc: rc, limit: h.opt.Limits.Write}, r.WithContext(ctx))
 }
@@ -277,23 +280,29 @@ func (r *Resolver) requires(ctx context.Context, _ any, next graphql.Resolver, p
 	return nil, forbidden("You need the permission %s for this.", permission)
 }
 
-// tellEnding lets a subscription that ends by itself say why, in a last answer.
+// tellEnding lets a subscription that ends by itself, or with its session, say why in a
+// last answer.
 func (h *Handler) tellEnding(ctx context.Context, next graphql.OperationHandler) graphql.ResponseHandler {
+	s := ctx.Value(sessionKey{}).(*session)
+	if over := s.revoked(); over != nil { // a question that came after on the same socket
+		return graphql.OneShot(&graphql.Response{Errors: gqlerror.List{h.present.present(ctx, over)}})
+	}
 	if graphql.GetOperationContext(ctx).Operation.Operation != ast.Subscription {
 		return next(ctx)
 	}
 	e := &ending{}
 	answer := next(scalar.WithEntryPlan(context.WithValue(ctx, endingKey{}, e)))
 	return func(ctx context.Context) *graphql.Response {
-		if resp := answer(ctx); resp != nil {
-			return resp
-		}
+		resp := answer(ctx)
 		err := e.take()
-		if revoked := (*Error)(nil); err == nil && errors.As(context.Cause(ctx), &revoked) && !e.told {
-			e.told, err = true, revoked
+		if over := s.revoked(); over != nil { // what was seen before is not sent after
+			resp, err = nil, nil
+			if !e.told {
+				e.told, err = true, over
+			}
 		}
-		if err == nil {
-			return nil
+		if resp != nil || err == nil {
+			return resp
 		}
 		return &graphql.Response{Errors: gqlerror.List{h.present.present(ctx, err)}}
 	}
@@ -350,18 +359,21 @@ func (h *Handler) initSocket(ctx context.Context, payload transport.InitPayload)
 	if a := payload.Authorization(); a != "" {
 		s.header = a
 	}
+	looks := h.looked()
 	v, expires, err := h.authenticate(ctx, s.header)
-	if err == nil {
-		err = s.begin(v)
-	}
 	if err != nil {
 		s.close(closeRefused, err.Message)
 		return ctx, nil, err
 	}
 	ctx, cancel := context.WithCancelCause(viewer.NewContext(ctx, v))
+	if err := s.begin(ctx, v, cancel, looks); err != nil {
+		cancel(err)
+		s.close(closeRefused, err.Message)
+		return ctx, nil, err
+	}
 	go func() {
 		defer cancel(nil)
-		s.watch(ctx, cancel, v, expires)
+		s.watch(ctx, expires)
 	}()
 	return ctx, nil, nil
 }
@@ -371,11 +383,13 @@ type session struct {
 	h      *Handler
 	header string // the credential
 	socket bool
+	viewer *viewer.Viewer
+	cancel context.CancelCauseFunc
 
 	mu      sync.Mutex
-	viewer  string // counted under this ID, "" not
 	code    int
 	message string
+	over    *Error // why nothing may be sent any more
 }
 
 type sessionKey struct{}
@@ -385,15 +399,24 @@ func isSocket(ctx context.Context) bool {
 	return s != nil && s.socket
 }
 
-// begin counts the session.
-func (s *session) begin(v *viewer.Viewer) *Error {
-	s.h.mu.Lock()
-	defer s.h.mu.Unlock()
-	if s.h.streams[v.ID] >= s.h.opt.Limits.Streams {
+// begin counts the session. looks is what looked said before the viewer was looked up:
+// what has changed since then is looked at here, so that no change gets between the two.
+func (s *session) begin(ctx context.Context, v *viewer.Viewer, cancel context.CancelCauseFunc, looks int) *Error {
+	h := s.h
+	h.mu.Lock()
+	if h.streams[v.ID] >= h.opt.Limits.Streams {
+		h.mu.Unlock()
 		return limited("streams", "You have too many streams open.")
 	}
-	s.h.streams[v.ID]++
-	s.viewer = v.ID
+	h.streams[v.ID]++
+	s.viewer, s.cancel = v, cancel
+	h.sessions[s] = struct{}{}
+	changed := h.looks != looks
+	h.mu.Unlock()
+	if changed {
+		now, _, err := h.authenticate(ctx, s.header)
+		s.compare(now, err)
+	}
 	return nil
 }
 
@@ -401,13 +424,14 @@ func (s *session) begin(v *viewer.Viewer) *Error {
 func (s *session) end() {
 	s.h.mu.Lock()
 	defer s.h.mu.Unlock()
-	if s.viewer == "" {
+	if _, counted := s.h.sessions[s]; !counted {
 		return
 	}
-	if s.h.streams[s.viewer]--; s.h.streams[s.viewer] == 0 {
-		delete(s.h.streams, s.viewer)
+	delete(s.h.sessions, s)
+	id := s.viewer.ID
+	if s.h.streams[id]--; s.h.streams[id] == 0 {
+		delete(s.h.streams, id)
 	}
-	s.viewer = ""
 }
 
 // close says how the socket is to be closed.
@@ -423,9 +447,38 @@ func (s *session) reason() (int, string) {
 	return s.code, s.message
 }
 
-// watch ends the session when its credential ends, or when what it may see or do has
-// changed: the permissions were looked at when the stream began.
-func (s *session) watch(ctx context.Context, cancel context.CancelCauseFunc, v *viewer.Viewer, expires time.Time) {
+// revoke ends the session: when it returns, nothing more goes out to the client but why.
+func (s *session) revoke(message string) {
+	e := &Error{Code: Unauthenticated, Message: message}
+	s.mu.Lock()
+	s.code, s.message, s.over = closeExpired, message, e
+	s.mu.Unlock()
+	s.cancel(e)
+}
+
+// revoked is why nothing may be sent any more, nil as long as it may.
+func (s *session) revoked() *Error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.over
+}
+
+// compare ends the session when its credential has ended, or when what it may see or do
+// is not what it was: the permissions were looked at when the stream began.
+func (s *session) compare(now *viewer.Viewer, err *Error) {
+	switch {
+	case err != nil && err.Code == Unauthenticated:
+		s.revoke("The credential is not valid any more.")
+	case err != nil:
+		s.revoke("The hub cannot look your credential up now; connect again.")
+	case !sameAccess(s.viewer, now):
+		s.revoke("What you may do has changed; connect again.")
+	}
+}
+
+// watch ends the session with its credential, and looks at it now and then: for what
+// nobody tells of, such as a key set of an outside issuer.
+func (s *session) watch(ctx context.Context, expires time.Time) {
 	clock := s.h.opt.Clock
 	tick := clock.NewTicker(s.h.opt.Recheck)
 	defer tick.Stop()
@@ -435,28 +488,48 @@ func (s *session) watch(ctx context.Context, cancel context.CancelCauseFunc, v *
 		defer t.Stop()
 		ends = t.Chan()
 	}
-	over := func(message string) {
-		s.close(closeExpired, message)
-		cancel(&Error{Code: Unauthenticated, Message: message})
-	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ends:
-			over("The credential has expired; connect again with a new one.")
+			s.revoke("The credential has expired; connect again with a new one.")
 			return
 		case <-tick.Chan():
 		}
 		now, _, err := s.h.authenticate(ctx, s.header)
-		switch {
-		case ctx.Err() != nil, err != nil && err.Code == Unavailable: // not known; look again later
-		case err != nil:
-			over("The credential is not valid any more.")
-			return
-		case !sameAccess(v, now):
-			over("What you may do has changed; connect again.")
-			return
+		if ctx.Err() != nil || err != nil && err.Code == Unavailable { // not known; look again later
+			continue
+		}
+		s.compare(now, err)
+	}
+}
+
+// looked is how often Recheck was called.
+func (h *Handler) looked() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.looks
+}
+
+// Recheck looks at the credentials of the organization's open streams: its access or
+// configuration has changed. Streams of viewers who may see or do other things than when
+// they began are ended. When it returns, nothing goes out any more that was seen with
+// rights taken away before the call.
+func (h *Handler) Recheck(ctx context.Context, org string) {
+	h.mu.Lock()
+	h.looks++
+	byCredential := map[string][]*session{}
+	for s := range h.sessions {
+		if s.viewer.Organization == org {
+			byCredential[s.header] = append(byCredential[s.header], s)
+		}
+	}
+	h.mu.Unlock()
+	for header, list := range byCredential {
+		now, _, err := h.authenticate(ctx, header)
+		for _, s := range list {
+			s.compare(now, err)
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"strings"
 
 	"github.com/hookyard/hookyard/connectors"
@@ -22,7 +21,7 @@ import (
 )
 
 // newAPI gives the GraphQL API what it works with.
-func (h *Hub) newAPI(set *connectors.Set, maker *ids.Maker) http.Handler {
+func (h *Hub) newAPI(set *connectors.Set, maker *ids.Maker) *graph.Handler {
 	return graph.New(graph.Services{
 		DB: h.db, Connectors: set, IDs: maker,
 		Events: h.ledger, Deliveries: h.ledger, Receipts: h.ledger, Redeliverer: h.ledger,

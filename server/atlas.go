@@ -86,17 +86,19 @@ func (a *atlas) Wake() {
 }
 
 // apply brings a change that this node has just committed into force. When the database
-// fails in between, run does it later.
-func (a *atlas) apply(ctx context.Context) {
+// fails in between it says no, and run does it later.
+func (a *atlas) apply(ctx context.Context) bool {
 	if a.worlds == nil {
-		return
+		return true
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	if err := a.refresh(ctx); err != nil {
 		a.log.Warn("read the configuration again", "err", err)
 		a.Wake()
+		return false
 	}
+	return true
 }
 
 // refresh reads what has changed. When it returns, every change that was committed

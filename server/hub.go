@@ -37,6 +37,7 @@ import (
 	"github.com/hookyard/hookyard/ent/ids"
 	"github.com/hookyard/hookyard/ent/secret"
 	"github.com/hookyard/hookyard/ent/store"
+	"github.com/hookyard/hookyard/graph"
 	"github.com/hookyard/hookyard/plugins/host"
 	"github.com/hookyard/hookyard/server/auth"
 	"github.com/hookyard/hookyard/server/dispatch"
@@ -73,7 +74,7 @@ type Hub struct {
 	auth     *auth.Authenticator
 	// Rates of the API: of each viewer, and of each address without a valid credential.
 	rates, strangers *auth.Throttle
-	api              http.Handler
+	api              *graph.Handler
 	metrics          *metrics
 	registry         *prometheus.Registry
 
@@ -136,7 +137,6 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Hub, err error) {
 		Version:      cfg.Version, Open: cfg.open(), Lease: h.ledger.Lease,
 	})
 	h.dispatch.Hold(h.ledger.Held())
-	h.atlas.changed = h.dispatch.Changed
 	h.ingest = ingest.New(ingest.Config{
 		Ledger: h.ledger, Dispatcher: h.dispatch, Atlas: h.atlas, Connectors: set, IDs: maker, Clock: h.clock, Log: h.log,
 		PublicURL: cfg.PublicURL, MaxBody: cfg.MaxBody, Count: h.metrics.received,
@@ -147,7 +147,21 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Hub, err error) {
 	}
 	h.rates, h.strangers = auth.NewThrottle(cfg.APIRate, h.clock), auth.NewThrottle(cfg.StrangerRate, h.clock)
 	h.api = h.newAPI(set, maker)
+	h.atlas.changed = func(org string) {
+		h.dispatch.Changed(org)
+		h.recheck(org)
+	}
 	return h, nil
+}
+
+// recheck looks at the open streams of an organization whose access may have changed.
+func (h *Hub) recheck(org string) {
+	if h.api == nil { // not open yet
+		return
+	}
+	ctx, cancel := context.WithTimeout(h.live, 5*time.Second)
+	defer cancel()
+	h.api.Recheck(ctx, org)
 }
 
 // openData opens the database and the secrets, makes the first organization at the very
@@ -157,7 +171,11 @@ func (h *Hub) openData(ctx context.Context, maker *ids.Maker) (err error) {
 	cfg.IDs = maker
 	h.atlas = newAtlas(nil, h.log)
 	// A change is in force before it is answered: its transaction is over when this is called.
-	cfg.Changed = func(string) { h.atlas.apply(ctx) }
+	cfg.Changed = func(org string) {
+		if !h.atlas.apply(ctx) {
+			h.recheck(org)
+		}
+	}
 	if h.db, err = store.Open(ctx, cfg); err != nil {
 		return err
 	}
