@@ -46,7 +46,7 @@ func templates() []*gen.Template {
 	own := gen.NewTemplate("own").Funcs(entgql.TemplateFuncs)
 	return []*gen.Template{entgql.CollectionTemplate, entgql.EnumTemplate, entgql.NodeTemplate,
 		entgql.PaginationTemplate, entgql.EdgeTemplate, entgql.WhereTemplate,
-		gen.MustParse(own.ParseFiles("template/query.tmpl", "template/tenancy.tmpl", "template/invalid.tmpl", "template/paginate.tmpl"))}
+		gen.MustParse(own.ParseFiles("template/query.tmpl", "template/tenancy.tmpl", "template/audit.tmpl", "template/invalid.tmpl", "template/paginate.tmpl"))}
 }
 
 // describe gives every generated type and field a description, and declares the
@@ -80,6 +80,12 @@ func describe(g *gen.Graph, s *ast.Schema) error {
 			field("rules", "[MappingRule!]!", "The rules, tried in order."),
 			field("default", "ID!", "ID of the application that takes what no rule fits; empty: none."),
 			field("create", "Boolean!", "Whether an application that is not known is created.")),
+		object("AuditChange", "github.com/hookyard/hookyard/ent/parts.AuditChange", "One field as it was before and after a change, or one detail of an action.",
+			field("field", "String!", "The field, as the API has it."),
+			field("before", "JSON", "The value before; null: it had none."),
+			field("after", "JSON", "The value after; null: it has none any more."),
+			field("hidden", "Boolean!", "Whether the value is secret: that it changed is all that is kept."),
+			field("cut", "Boolean!", "Whether a value was too long and is a text with its beginning.")),
 		object("MappingRule", "github.com/hookyard/hookyard/ent/parts.MappingRule", "One rule of a mapping. It fits when the field's value equals one text or matches a pattern.",
 			field("field", "String!", "The sender's name of the field."),
 			field("equals", "String!", "The exact value; empty: see matches."),
@@ -176,6 +182,11 @@ var words = map[string]string{
 	"PAUSED":              "It holds its deliveries until it is resumed.",
 	"DISABLED":            "It records its deliveries as skipped; they can be redelivered later.",
 	"UNVERIFIED":          "As disabled, until its receiver has answered the handshake.",
+	"USER":                "A person of the organization.",
+	"KEY":                 "A program with an API key.",
+	"OPERATOR":            "Whoever runs the hub, on its command line.",
+	"HUB":                 "The hub itself.",
+	"NOBODY":              "Somebody who is not signed in.",
 	"SKIP":                "Skip the delivery and say why.",
 	"ZERO":                "Send zero.",
 }

@@ -32,6 +32,9 @@ func purge(ctx context.Context, db *store.DB, org string) error {
 		return err
 	}
 	slices.Reverse(tables) // each before those that it refers to
+	if _, err := tx.Exec(ctx, store.PermitAudit); err != nil {
+		return fmt.Errorf("purge the audit log: %w", err)
+	}
 	if _, err := tx.Exec(ctx, "DELETE FROM renderings WHERE event IN (SELECT id FROM events WHERE org = $1)", org); err != nil {
 		return fmt.Errorf("purge renderings: %w", err)
 	}
@@ -54,6 +57,9 @@ func purge(ctx context.Context, db *store.DB, org string) error {
 	if _, err := tx.Exec(ctx, "DELETE FROM organizations WHERE id = $1", org); err != nil {
 		return fmt.Errorf("purge the organization: %w", err)
 	}
+	if _, err := tx.Exec(ctx, store.RevokeAudit); err != nil {
+		return fmt.Errorf("purge the audit log: %w", err)
+	}
 	return tx.Commit(ctx)
 }
 
@@ -71,6 +77,9 @@ func purgeSQLite(ctx context.Context, db *sql.DB, org string) (err error) {
 	if err != nil {
 		return err
 	}
+	if _, err := tx.ExecContext(ctx, store.PermitAudit); err != nil {
+		return fmt.Errorf("purge the audit log: %w", err)
+	}
 	statements := []string{"DELETE FROM renderings WHERE event IN (SELECT id FROM events WHERE org = ?)"}
 	for _, t := range owned {
 		statements = append(statements, fmt.Sprintf("DELETE FROM %q WHERE %q = ?", t[0], t[1]))
@@ -79,6 +88,9 @@ func purgeSQLite(ctx context.Context, db *sql.DB, org string) (err error) {
 		if _, err := tx.ExecContext(ctx, s, org); err != nil {
 			return fmt.Errorf("%s: %w", s, err)
 		}
+	}
+	if _, err := tx.ExecContext(ctx, store.RevokeAudit); err != nil {
+		return fmt.Errorf("purge the audit log: %w", err)
 	}
 	return tx.Commit()
 }

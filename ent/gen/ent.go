@@ -15,6 +15,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/apikey"
 	"github.com/hookyard/hookyard/ent/gen/application"
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
+	"github.com/hookyard/hookyard/ent/gen/auditentry"
 	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
@@ -89,6 +90,7 @@ func checkColumn(t, c string) error {
 			apikey.Table:       apikey.ValidColumn,
 			application.Table:  application.ValidColumn,
 			assetgroup.Table:   assetgroup.ValidColumn,
+			auditentry.Table:   auditentry.ValidColumn,
 			customrole.Table:   customrole.ValidColumn,
 			endpoint.Table:     endpoint.ValidColumn,
 			finding.Table:      finding.ValidColumn,

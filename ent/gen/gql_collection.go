@@ -10,6 +10,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/apikey"
 	"github.com/hookyard/hookyard/ent/gen/application"
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
+	"github.com/hookyard/hookyard/ent/gen/auditentry"
 	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
@@ -431,6 +432,130 @@ func newAssetGroupPaginateArgs(rv map[string]any) *assetgroupPaginateArgs {
 	}
 	if v, ok := rv[whereField].(*AssetGroupWhereInput); ok {
 		args.opts = append(args.opts, WithAssetGroupFilter(v.Filter))
+	}
+	return args
+}
+
+// CollectFields tells the query-builder to eagerly load connected nodes by resolver context.
+func (_q *AuditEntryQuery) CollectFields(ctx context.Context, satisfies ...string) (*AuditEntryQuery, error) {
+	fc := graphql.GetFieldContext(ctx)
+	if fc == nil {
+		return _q, nil
+	}
+	if err := _q.collectField(ctx, false, graphql.GetOperationContext(ctx), fc.Field, nil, satisfies...); err != nil {
+		return nil, err
+	}
+	return _q, nil
+}
+
+func (_q *AuditEntryQuery) collectField(ctx context.Context, oneNode bool, opCtx *graphql.OperationContext, collected graphql.CollectedField, path []string, satisfies ...string) error {
+	path = append([]string(nil), path...)
+	var (
+		unknownSeen    bool
+		fieldSeen      = make(map[string]struct{}, len(auditentry.Columns))
+		selectedFields = []string{auditentry.FieldID}
+	)
+	for _, field := range graphql.CollectFields(opCtx, collected.Selections, satisfies) {
+		switch field.Name {
+		case "number":
+			if _, ok := fieldSeen[auditentry.FieldNumber]; !ok {
+				selectedFields = append(selectedFields, auditentry.FieldNumber)
+				fieldSeen[auditentry.FieldNumber] = struct{}{}
+			}
+		case "at":
+			if _, ok := fieldSeen[auditentry.FieldAt]; !ok {
+				selectedFields = append(selectedFields, auditentry.FieldAt)
+				fieldSeen[auditentry.FieldAt] = struct{}{}
+			}
+		case "actorKind":
+			if _, ok := fieldSeen[auditentry.FieldActorKind]; !ok {
+				selectedFields = append(selectedFields, auditentry.FieldActorKind)
+				fieldSeen[auditentry.FieldActorKind] = struct{}{}
+			}
+		case "actorID":
+			if _, ok := fieldSeen[auditentry.FieldActorID]; !ok {
+				selectedFields = append(selectedFields, auditentry.FieldActorID)
+				fieldSeen[auditentry.FieldActorID] = struct{}{}
+			}
+		case "actorName":
+			if _, ok := fieldSeen[auditentry.FieldActorName]; !ok {
+				selectedFields = append(selectedFields, auditentry.FieldActorName)
+				fieldSeen[auditentry.FieldActorName] = struct{}{}
+			}
+		case "origin":
+			if _, ok := fieldSeen[auditentry.FieldOrigin]; !ok {
+				selectedFields = append(selectedFields, auditentry.FieldOrigin)
+				fieldSeen[auditentry.FieldOrigin] = struct{}{}
+			}
+		case "action":
+			if _, ok := fieldSeen[auditentry.FieldAction]; !ok {
+				selectedFields = append(selectedFields, auditentry.FieldAction)
+				fieldSeen[auditentry.FieldAction] = struct{}{}
+			}
+		case "noun":
+			if _, ok := fieldSeen[auditentry.FieldNoun]; !ok {
+				selectedFields = append(selectedFields, auditentry.FieldNoun)
+				fieldSeen[auditentry.FieldNoun] = struct{}{}
+			}
+		case "objectID":
+			if _, ok := fieldSeen[auditentry.FieldObjectID]; !ok {
+				selectedFields = append(selectedFields, auditentry.FieldObjectID)
+				fieldSeen[auditentry.FieldObjectID] = struct{}{}
+			}
+		case "objectName":
+			if _, ok := fieldSeen[auditentry.FieldObjectName]; !ok {
+				selectedFields = append(selectedFields, auditentry.FieldObjectName)
+				fieldSeen[auditentry.FieldObjectName] = struct{}{}
+			}
+		case "assetGroupID":
+			if _, ok := fieldSeen[auditentry.FieldAssetGroupID]; !ok {
+				selectedFields = append(selectedFields, auditentry.FieldAssetGroupID)
+				fieldSeen[auditentry.FieldAssetGroupID] = struct{}{}
+			}
+		case "changes":
+			if _, ok := fieldSeen[auditentry.FieldChanges]; !ok {
+				selectedFields = append(selectedFields, auditentry.FieldChanges)
+				fieldSeen[auditentry.FieldChanges] = struct{}{}
+			}
+		case "erasedAt":
+			if _, ok := fieldSeen[auditentry.FieldErasedAt]; !ok {
+				selectedFields = append(selectedFields, auditentry.FieldErasedAt)
+				fieldSeen[auditentry.FieldErasedAt] = struct{}{}
+			}
+		case "id":
+		case "__typename":
+		default:
+			unknownSeen = true
+		}
+	}
+	if !unknownSeen {
+		_q.Select(selectedFields...)
+	}
+	return nil
+}
+
+type auditentryPaginateArgs struct {
+	first, last   *int
+	after, before *Cursor
+	opts          []AuditEntryPaginateOption
+}
+
+func newAuditEntryPaginateArgs(rv map[string]any) *auditentryPaginateArgs {
+	args := &auditentryPaginateArgs{}
+	if rv == nil {
+		return args
+	}
+	if v := rv[firstField]; v != nil {
+		args.first = v.(*int)
+	}
+	if v := rv[lastField]; v != nil {
+		args.last = v.(*int)
+	}
+	if v := rv[afterField]; v != nil {
+		args.after = v.(*Cursor)
+	}
+	if v := rv[beforeField]; v != nil {
+		args.before = v.(*Cursor)
 	}
 	return args
 }
@@ -1012,6 +1137,11 @@ func (_q *OrganizationQuery) collectField(ctx context.Context, oneNode bool, opC
 			if _, ok := fieldSeen[organization.FieldRetentionPayloadsDays]; !ok {
 				selectedFields = append(selectedFields, organization.FieldRetentionPayloadsDays)
 				fieldSeen[organization.FieldRetentionPayloadsDays] = struct{}{}
+			}
+		case "retentionAuditDays":
+			if _, ok := fieldSeen[organization.FieldRetentionAuditDays]; !ok {
+				selectedFields = append(selectedFields, organization.FieldRetentionAuditDays)
+				fieldSeen[organization.FieldRetentionAuditDays] = struct{}{}
 			}
 		case "allowTargets":
 			if _, ok := fieldSeen[organization.FieldAllowTargets]; !ok {

@@ -2979,6 +2979,16 @@ type OrganizationWhereInput struct {
 	RetentionPayloadsDaysGTE   *int  `json:"retentionPayloadsDaysGTE,omitempty"`
 	RetentionPayloadsDaysLT    *int  `json:"retentionPayloadsDaysLT,omitempty"`
 	RetentionPayloadsDaysLTE   *int  `json:"retentionPayloadsDaysLTE,omitempty"`
+
+	// "retention_audit_days" field predicates.
+	RetentionAuditDays      *int  `json:"retentionAuditDays,omitempty"`
+	RetentionAuditDaysNEQ   *int  `json:"retentionAuditDaysNEQ,omitempty"`
+	RetentionAuditDaysIn    []int `json:"retentionAuditDaysIn,omitempty"`
+	RetentionAuditDaysNotIn []int `json:"retentionAuditDaysNotIn,omitempty"`
+	RetentionAuditDaysGT    *int  `json:"retentionAuditDaysGT,omitempty"`
+	RetentionAuditDaysGTE   *int  `json:"retentionAuditDaysGTE,omitempty"`
+	RetentionAuditDaysLT    *int  `json:"retentionAuditDaysLT,omitempty"`
+	RetentionAuditDaysLTE   *int  `json:"retentionAuditDaysLTE,omitempty"`
 }
 
 // AddPredicates adds custom predicates to the where input to be used during the filtering phase.
@@ -3270,6 +3280,30 @@ func (i *OrganizationWhereInput) P() (predicate.Organization, error) {
 	}
 	if i.RetentionPayloadsDaysLTE != nil {
 		predicates = append(predicates, organization.RetentionPayloadsDaysLTE(*i.RetentionPayloadsDaysLTE))
+	}
+	if i.RetentionAuditDays != nil {
+		predicates = append(predicates, organization.RetentionAuditDaysEQ(*i.RetentionAuditDays))
+	}
+	if i.RetentionAuditDaysNEQ != nil {
+		predicates = append(predicates, organization.RetentionAuditDaysNEQ(*i.RetentionAuditDaysNEQ))
+	}
+	if len(i.RetentionAuditDaysIn) > 0 {
+		predicates = append(predicates, organization.RetentionAuditDaysIn(i.RetentionAuditDaysIn...))
+	}
+	if len(i.RetentionAuditDaysNotIn) > 0 {
+		predicates = append(predicates, organization.RetentionAuditDaysNotIn(i.RetentionAuditDaysNotIn...))
+	}
+	if i.RetentionAuditDaysGT != nil {
+		predicates = append(predicates, organization.RetentionAuditDaysGT(*i.RetentionAuditDaysGT))
+	}
+	if i.RetentionAuditDaysGTE != nil {
+		predicates = append(predicates, organization.RetentionAuditDaysGTE(*i.RetentionAuditDaysGTE))
+	}
+	if i.RetentionAuditDaysLT != nil {
+		predicates = append(predicates, organization.RetentionAuditDaysLT(*i.RetentionAuditDaysLT))
+	}
+	if i.RetentionAuditDaysLTE != nil {
+		predicates = append(predicates, organization.RetentionAuditDaysLTE(*i.RetentionAuditDaysLTE))
 	}
 
 	switch len(predicates) {

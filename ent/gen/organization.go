@@ -34,6 +34,8 @@ type Organization struct {
 	RetentionAttemptsDays int `json:"retention_attempts_days,omitempty"`
 	// For how many days bodies of receipts, events, requests and responses are kept; 0 keeps them for ever.
 	RetentionPayloadsDays int `json:"retention_payloads_days,omitempty"`
+	// For how many days the audit log is kept, at least 30; 0 keeps it for ever.
+	RetentionAuditDays int `json:"retention_audit_days,omitempty"`
 	// Hosts and ports that endpoints of the organization may reach; none: all that the operator's policy opens.
 	AllowTargets []connectors.AllowRule `json:"allow_targets,omitempty"`
 	selectValues sql.SelectValues
@@ -46,7 +48,7 @@ func (*Organization) scanValues(columns []string) ([]any, error) {
 		switch columns[i] {
 		case organization.FieldAllowTargets:
 			values[i] = new([]byte)
-		case organization.FieldRetentionEventsDays, organization.FieldRetentionAttemptsDays, organization.FieldRetentionPayloadsDays:
+		case organization.FieldRetentionEventsDays, organization.FieldRetentionAttemptsDays, organization.FieldRetentionPayloadsDays, organization.FieldRetentionAuditDays:
 			values[i] = new(sql.NullInt64)
 		case organization.FieldID, organization.FieldName:
 			values[i] = new(sql.NullString)
@@ -116,6 +118,12 @@ func (_m *Organization) assignValues(columns []string, values []any) error {
 			} else if value.Valid {
 				_m.RetentionPayloadsDays = int(value.Int64)
 			}
+		case organization.FieldRetentionAuditDays:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field retention_audit_days", values[i])
+			} else if value.Valid {
+				_m.RetentionAuditDays = int(value.Int64)
+			}
 		case organization.FieldAllowTargets:
 			if value, ok := values[i].(*[]byte); !ok {
 				return fmt.Errorf("unexpected type %T for field allow_targets", values[i])
@@ -182,6 +190,9 @@ func (_m *Organization) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("retention_payloads_days=")
 	builder.WriteString(fmt.Sprintf("%v", _m.RetentionPayloadsDays))
+	builder.WriteString(", ")
+	builder.WriteString("retention_audit_days=")
+	builder.WriteString(fmt.Sprintf("%v", _m.RetentionAuditDays))
 	builder.WriteString(", ")
 	builder.WriteString("allow_targets=")
 	builder.WriteString(fmt.Sprintf("%v", _m.AllowTargets))

@@ -111,6 +111,20 @@ func (_c *OrganizationCreate) SetNillableRetentionPayloadsDays(v *int) *Organiza
 	return _c
 }
 
+// SetRetentionAuditDays sets the "retention_audit_days" field.
+func (_c *OrganizationCreate) SetRetentionAuditDays(v int) *OrganizationCreate {
+	_c.mutation.SetRetentionAuditDays(v)
+	return _c
+}
+
+// SetNillableRetentionAuditDays sets the "retention_audit_days" field if the given value is not nil.
+func (_c *OrganizationCreate) SetNillableRetentionAuditDays(v *int) *OrganizationCreate {
+	if v != nil {
+		_c.SetRetentionAuditDays(*v)
+	}
+	return _c
+}
+
 // SetAllowTargets sets the "allow_targets" field.
 func (_c *OrganizationCreate) SetAllowTargets(v []connectors.AllowRule) *OrganizationCreate {
 	_c.mutation.SetAllowTargets(v)
@@ -186,6 +200,10 @@ func (_c *OrganizationCreate) defaults() error {
 		v := organization.DefaultRetentionPayloadsDays
 		_c.mutation.SetRetentionPayloadsDays(v)
 	}
+	if _, ok := _c.mutation.RetentionAuditDays(); !ok {
+		v := organization.DefaultRetentionAuditDays
+		_c.mutation.SetRetentionAuditDays(v)
+	}
 	return nil
 }
 
@@ -227,6 +245,14 @@ func (_c *OrganizationCreate) check() error {
 	if v, ok := _c.mutation.RetentionPayloadsDays(); ok {
 		if err := organization.RetentionPayloadsDaysValidator(v); err != nil {
 			return &ValidationError{Name: "retention_payloads_days", err: fmt.Errorf(`gen: validator failed for field "Organization.retention_payloads_days": %w`, err)}
+		}
+	}
+	if _, ok := _c.mutation.RetentionAuditDays(); !ok {
+		return &ValidationError{Name: "retention_audit_days", err: errors.New(`gen: missing required field "Organization.retention_audit_days"`)}
+	}
+	if v, ok := _c.mutation.RetentionAuditDays(); ok {
+		if err := organization.RetentionAuditDaysValidator(v); err != nil {
+			return &ValidationError{Name: "retention_audit_days", err: fmt.Errorf(`gen: validator failed for field "Organization.retention_audit_days": %w`, err)}
 		}
 	}
 	if v, ok := _c.mutation.ID(); ok {
@@ -296,6 +322,10 @@ func (_c *OrganizationCreate) createSpec() (*Organization, *sqlgraph.CreateSpec)
 	if value, ok := _c.mutation.RetentionPayloadsDays(); ok {
 		_spec.SetField(organization.FieldRetentionPayloadsDays, field.TypeInt, value)
 		_node.RetentionPayloadsDays = value
+	}
+	if value, ok := _c.mutation.RetentionAuditDays(); ok {
+		_spec.SetField(organization.FieldRetentionAuditDays, field.TypeInt, value)
+		_node.RetentionAuditDays = value
 	}
 	if value, ok := _c.mutation.AllowTargets(); ok {
 		_spec.SetField(organization.FieldAllowTargets, field.TypeJSON, value)

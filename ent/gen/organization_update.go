@@ -133,6 +133,27 @@ func (_u *OrganizationUpdate) AddRetentionPayloadsDays(v int) *OrganizationUpdat
 	return _u
 }
 
+// SetRetentionAuditDays sets the "retention_audit_days" field.
+func (_u *OrganizationUpdate) SetRetentionAuditDays(v int) *OrganizationUpdate {
+	_u.mutation.ResetRetentionAuditDays()
+	_u.mutation.SetRetentionAuditDays(v)
+	return _u
+}
+
+// SetNillableRetentionAuditDays sets the "retention_audit_days" field if the given value is not nil.
+func (_u *OrganizationUpdate) SetNillableRetentionAuditDays(v *int) *OrganizationUpdate {
+	if v != nil {
+		_u.SetRetentionAuditDays(*v)
+	}
+	return _u
+}
+
+// AddRetentionAuditDays adds value to the "retention_audit_days" field.
+func (_u *OrganizationUpdate) AddRetentionAuditDays(v int) *OrganizationUpdate {
+	_u.mutation.AddRetentionAuditDays(v)
+	return _u
+}
+
 // SetAllowTargets sets the "allow_targets" field.
 func (_u *OrganizationUpdate) SetAllowTargets(v []connectors.AllowRule) *OrganizationUpdate {
 	_u.mutation.SetAllowTargets(v)
@@ -220,6 +241,11 @@ func (_u *OrganizationUpdate) check() error {
 			return &ValidationError{Name: "retention_payloads_days", err: fmt.Errorf(`gen: validator failed for field "Organization.retention_payloads_days": %w`, err)}
 		}
 	}
+	if v, ok := _u.mutation.RetentionAuditDays(); ok {
+		if err := organization.RetentionAuditDaysValidator(v); err != nil {
+			return &ValidationError{Name: "retention_audit_days", err: fmt.Errorf(`gen: validator failed for field "Organization.retention_audit_days": %w`, err)}
+		}
+	}
 	return nil
 }
 
@@ -264,6 +290,12 @@ func (_u *OrganizationUpdate) sqlSave(ctx context.Context) (_node int, err error
 	}
 	if value, ok := _u.mutation.AddedRetentionPayloadsDays(); ok {
 		_spec.AddField(organization.FieldRetentionPayloadsDays, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.RetentionAuditDays(); ok {
+		_spec.SetField(organization.FieldRetentionAuditDays, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedRetentionAuditDays(); ok {
+		_spec.AddField(organization.FieldRetentionAuditDays, field.TypeInt, value)
 	}
 	if value, ok := _u.mutation.AllowTargets(); ok {
 		_spec.SetField(organization.FieldAllowTargets, field.TypeJSON, value)
@@ -399,6 +431,27 @@ func (_u *OrganizationUpdateOne) AddRetentionPayloadsDays(v int) *OrganizationUp
 	return _u
 }
 
+// SetRetentionAuditDays sets the "retention_audit_days" field.
+func (_u *OrganizationUpdateOne) SetRetentionAuditDays(v int) *OrganizationUpdateOne {
+	_u.mutation.ResetRetentionAuditDays()
+	_u.mutation.SetRetentionAuditDays(v)
+	return _u
+}
+
+// SetNillableRetentionAuditDays sets the "retention_audit_days" field if the given value is not nil.
+func (_u *OrganizationUpdateOne) SetNillableRetentionAuditDays(v *int) *OrganizationUpdateOne {
+	if v != nil {
+		_u.SetRetentionAuditDays(*v)
+	}
+	return _u
+}
+
+// AddRetentionAuditDays adds value to the "retention_audit_days" field.
+func (_u *OrganizationUpdateOne) AddRetentionAuditDays(v int) *OrganizationUpdateOne {
+	_u.mutation.AddRetentionAuditDays(v)
+	return _u
+}
+
 // SetAllowTargets sets the "allow_targets" field.
 func (_u *OrganizationUpdateOne) SetAllowTargets(v []connectors.AllowRule) *OrganizationUpdateOne {
 	_u.mutation.SetAllowTargets(v)
@@ -499,6 +552,11 @@ func (_u *OrganizationUpdateOne) check() error {
 			return &ValidationError{Name: "retention_payloads_days", err: fmt.Errorf(`gen: validator failed for field "Organization.retention_payloads_days": %w`, err)}
 		}
 	}
+	if v, ok := _u.mutation.RetentionAuditDays(); ok {
+		if err := organization.RetentionAuditDaysValidator(v); err != nil {
+			return &ValidationError{Name: "retention_audit_days", err: fmt.Errorf(`gen: validator failed for field "Organization.retention_audit_days": %w`, err)}
+		}
+	}
 	return nil
 }
 
@@ -560,6 +618,12 @@ func (_u *OrganizationUpdateOne) sqlSave(ctx context.Context) (_node *Organizati
 	}
 	if value, ok := _u.mutation.AddedRetentionPayloadsDays(); ok {
 		_spec.AddField(organization.FieldRetentionPayloadsDays, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.RetentionAuditDays(); ok {
+		_spec.SetField(organization.FieldRetentionAuditDays, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedRetentionAuditDays(); ok {
+		_spec.AddField(organization.FieldRetentionAuditDays, field.TypeInt, value)
 	}
 	if value, ok := _u.mutation.AllowTargets(); ok {
 		_spec.SetField(organization.FieldAllowTargets, field.TypeJSON, value)

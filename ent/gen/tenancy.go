@@ -9,6 +9,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/apikey"
 	"github.com/hookyard/hookyard/ent/gen/application"
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
+	"github.com/hookyard/hookyard/ent/gen/auditentry"
 	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
@@ -175,6 +176,24 @@ func (m *AssetGroupMutation) CheckReferences(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// Organizations returns the organizations whose rows the mutation creates, changes
+// or deletes, whoever is asking.
+func (m *AuditEntryMutation) Organizations(ctx context.Context) ([]string, error) {
+	if id, ok := m.OrganizationID(); ok {
+		return []string{id}, nil
+	}
+	q := m.Client().AuditEntry.Query().Where(m.predicates...)
+	if m.op.Is(OpUpdateOne | OpDeleteOne) {
+		if m.id == nil {
+			return nil, errors.New("AuditEntry: the mutation has no ID")
+		}
+		q.Where(auditentry.ID(*m.id))
+	}
+	var ids []string
+	err := q.Unique(true).Select(auditentry.FieldOrganizationID).Scan(viewer.SystemContext(ctx), &ids)
+	return ids, err
 }
 
 // Organizations returns the organizations whose rows the mutation creates, changes

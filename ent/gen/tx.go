@@ -20,6 +20,8 @@ type Tx struct {
 	Application *ApplicationClient
 	// AssetGroup is the client for interacting with the AssetGroup builders.
 	AssetGroup *AssetGroupClient
+	// AuditEntry is the client for interacting with the AuditEntry builders.
+	AuditEntry *AuditEntryClient
 	// CustomRole is the client for interacting with the CustomRole builders.
 	CustomRole *CustomRoleClient
 	// Endpoint is the client for interacting with the Endpoint builders.
@@ -176,6 +178,7 @@ func (tx *Tx) init() {
 	tx.APIKey = NewAPIKeyClient(tx.config)
 	tx.Application = NewApplicationClient(tx.config)
 	tx.AssetGroup = NewAssetGroupClient(tx.config)
+	tx.AuditEntry = NewAuditEntryClient(tx.config)
 	tx.CustomRole = NewCustomRoleClient(tx.config)
 	tx.Endpoint = NewEndpointClient(tx.config)
 	tx.Finding = NewFindingClient(tx.config)

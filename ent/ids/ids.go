@@ -39,6 +39,7 @@ const (
 	Delivery     = "dlv"
 	Attempt      = "att"
 	Node         = "nod"
+	AuditEntry   = "aud"
 )
 
 // PrefixOf is the prefix of a noun as ent names its type ("APIKey"), "" for any other.
@@ -72,6 +73,8 @@ func PrefixOf(noun string) string {
 		return Ticket
 	case "Report":
 		return Report
+	case "AuditEntry":
+		return AuditEntry
 	}
 	return ""
 }

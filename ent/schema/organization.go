@@ -1,6 +1,8 @@
 package schema
 
 import (
+	"errors"
+
 	"entgo.io/contrib/entgql"
 	"entgo.io/ent"
 	"entgo.io/ent/schema"
@@ -26,9 +28,18 @@ func (Organization) Fields() []ent.Field {
 		days("retention_events_days", "events and their deliveries", 90),
 		days("retention_attempts_days", "attempts, the delivery log,", 30),
 		days("retention_payloads_days", "bodies of receipts, events, requests and responses", 30),
+		field.Int("retention_audit_days").Default(400).Validate(auditDays).Comment("For how many days the audit log is kept, at least 30; 0 keeps it for ever."),
 		field.JSON("allow_targets", []connectors.AllowRule{}).Optional().Annotations(entgql.Type("[AllowRule!]")).
 			Comment("Hosts and ports that endpoints of the organization may reach; none: all that the operator's policy opens."),
 	}
+}
+
+// auditDays keeps the log long enough that nobody covers their tracks with it.
+func auditDays(n int) error {
+	if n != 0 && n < 30 {
+		return errors.New("the audit log is kept for at least 30 days, or for ever with 0")
+	}
+	return nil
 }
 
 func (Organization) Annotations() []schema.Annotation {

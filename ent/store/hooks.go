@@ -3,11 +3,13 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"entgo.io/ent"
 
 	"github.com/hookyard/hookyard/ent/gen"
 	"github.com/hookyard/hookyard/ent/ids"
+	"github.com/hookyard/hookyard/ent/parts"
 )
 
 // Channel is where PostgreSQL notifies of a new revision; the payload is the
@@ -18,6 +20,7 @@ const Channel = "hookyard_config"
 func (db *DB) hook() {
 	c := db.Client
 	c.Use(db.identify)
+	c.Use(db.audit)
 	c.Organization.Use(db.revise)
 	c.AssetGroup.Use(db.revise)
 	c.Application.Use(db.revise)
@@ -54,7 +57,7 @@ func (db *DB) revise(next ent.Mutator) ent.Mutator {
 			Tx() (*gen.Tx, error)
 			Organizations(context.Context) ([]string, error)
 		})
-		if !ok || trace(m) {
+		if !ok || traced(m) {
 			return next.Mutate(ctx, m)
 		}
 		tx, err := c.Tx()
@@ -62,10 +65,14 @@ func (db *DB) revise(next ent.Mutator) ent.Mutator {
 			return nil, fmt.Errorf("change a %s: only in a transaction (store.DB.WithTx): %w", m.Type(), err)
 		}
 		var orgs []string
-		if !m.Op().Is(ent.OpCreate) { // afterwards the row may be gone
-			if orgs, err = c.Organizations(ctx); err != nil {
-				return nil, err
+		if rows, ok := ctx.Value(touched{}).([]parts.AuditRow); ok { // afterwards the row may be gone
+			for _, r := range rows {
+				orgs = append(orgs, r.Organization)
 			}
+			slices.Sort(orgs)
+			orgs = slices.Compact(orgs)
+		} else if orgs, err = c.Organizations(ctx); err != nil {
+			return nil, err
 		}
 		v, err := next.Mutate(ctx, m)
 		if err != nil {
@@ -83,17 +90,6 @@ func (db *DB) revise(next ent.Mutator) ent.Mutator {
 		}
 		return v, nil
 	})
-}
-
-// trace says that a mutation only notes that a key was used.
-func trace(m ent.Mutation) bool {
-	for _, f := range m.Fields() {
-		if f != "last_used_at" && f != "updated_at" {
-			return false
-		}
-	}
-	return m.Op().Is(ent.OpUpdate|ent.OpUpdateOne) && len(m.Fields()) > 0 &&
-		len(m.AddedEdges())+len(m.RemovedEdges())+len(m.ClearedEdges())+len(m.ClearedFields()) == 0
 }
 
 func (db *DB) raise(ctx context.Context, tx *gen.Tx, org string) error {

@@ -8,6 +8,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/apikey"
 	"github.com/hookyard/hookyard/ent/gen/application"
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
+	"github.com/hookyard/hookyard/ent/gen/auditentry"
 	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
@@ -52,6 +53,8 @@ func WithNodeType() gen.NodeOption {
 			return ticket.Table, nil
 		case ids.Report:
 			return report.Table, nil
+		case ids.AuditEntry:
+			return auditentry.Table, nil
 		}
 		return "", fmt.Errorf("%q: %w", id, &gen.NotFoundError{})
 	})

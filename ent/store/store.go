@@ -8,7 +8,7 @@
 // durability is what it has to be (SQLite: WAL with synchronous=FULL, asserted).
 // On SQLite there is one writer, whose turns ent and the ledger take alike, and a
 // pool of readers that never wait for it. Every change of configuration raises the
-// revision of its organization in the same transaction.
+// revision of its organization, and is in its audit log, in the same transaction.
 package store
 
 import (
@@ -37,6 +37,8 @@ type Config struct {
 	// Changed is told, after the commit, which organization's configuration this
 	// process has changed. The change is answered when it returns. May be nil.
 	Changed func(organization string)
+	// Audited is told, after the commit, which organization's audit log has grown. May be nil.
+	Audited func(organization string)
 	// Existing opens only what is there, at exactly this binary's schema: for tools that
 	// look at the data of a running hub, which must not upgrade it.
 	Existing bool
@@ -63,18 +65,22 @@ type DB struct {
 
 	ids     *ids.Maker
 	changed func(string)
+	audited func(string)
 	close   func() error
 }
 
 // Open opens the database and brings its schema up to date. A schema newer than this
 // binary gives a *NewerSchemaError.
 func Open(ctx context.Context, cfg Config) (*DB, error) {
-	db := &DB{ids: cfg.IDs, changed: cfg.Changed}
+	db := &DB{ids: cfg.IDs, changed: cfg.Changed, audited: cfg.Audited}
 	if db.ids == nil {
 		db.ids = ids.NewMaker(time.Now)
 	}
 	if db.changed == nil {
 		db.changed = func(string) {}
+	}
+	if db.audited == nil {
+		db.audited = func(string) {}
 	}
 	open := db.openSQLite
 	if cfg.DatabaseURL != "" {
@@ -115,10 +121,14 @@ func (db *DB) within(ctx context.Context, opts *sql.TxOptions, fn func(context.C
 			err = errors.Join(err, tx.Rollback())
 		}
 	}()
+	entries := &pending{}
 	if opts == nil {
-		ctx = context.WithValue(ctx, inTx{}, true)
+		ctx = context.WithValue(ctx, inTx{}, entries)
 	}
 	if err := fn(ctx, tx); err != nil {
+		return err
+	}
+	if err := entries.write(ctx, db, tx); err != nil {
 		return err
 	}
 	done = true
@@ -205,7 +215,8 @@ type driver struct {
 	write, read *entsql.Driver
 }
 
-// inTx marks the context of a function that WithTx runs.
+// inTx marks the context of a function that WithTx runs; its value is the *pending of
+// the transaction.
 type inTx struct{}
 
 var errNested = errors.New("store: a write beside the transaction in which it happens; use the client of the transaction")

@@ -109,6 +109,8 @@ type Viewer struct {
 	AllGroups    bool     // complete access to all asset groups
 	Groups       []string // otherwise these
 	system       bool
+	operator     bool
+	behalf       *Viewer // whoever made the hub ask; nil: it does so by itself
 }
 
 // Can says whether v has the permission.
@@ -200,7 +202,9 @@ func FromContext(ctx context.Context) *Viewer {
 }
 
 // SystemContext returns a context in which the hub itself is asking, for all
-// organizations. Only the hub's own start-up and background work may use it.
+// organizations. Only the hub's own start-up and background work may use it, and what
+// it does for a viewer that the viewer's own rights do not reach; the audit log still
+// says who that was.
 func SystemContext(ctx context.Context) context.Context {
-	return NewContext(ctx, &Viewer{Name: "hookyard", system: true})
+	return NewContext(ctx, &Viewer{Name: "hookyard", system: true, behalf: FromContext(ctx).Actor()})
 }

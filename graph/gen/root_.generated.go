@@ -153,6 +153,31 @@ type ComplexityRoot struct {
 		Total     func(childComplexity int) int
 	}
 
+	AuditChange struct {
+		After  func(childComplexity int) int
+		Before func(childComplexity int) int
+		Cut    func(childComplexity int) int
+		Field  func(childComplexity int) int
+		Hidden func(childComplexity int) int
+	}
+
+	AuditEntry struct {
+		Action       func(childComplexity int) int
+		ActorID      func(childComplexity int) int
+		ActorKind    func(childComplexity int) int
+		ActorName    func(childComplexity int) int
+		AssetGroupID func(childComplexity int) int
+		At           func(childComplexity int) int
+		Changes      func(childComplexity int) int
+		ErasedAt     func(childComplexity int) int
+		ID           func(childComplexity int) int
+		Noun         func(childComplexity int) int
+		Number       func(childComplexity int) int
+		ObjectID     func(childComplexity int) int
+		ObjectName   func(childComplexity int) int
+		Origin       func(childComplexity int) int
+	}
+
 	Body struct {
 		Base64 func(childComplexity int) int
 		Size   func(childComplexity int) int
@@ -479,6 +504,7 @@ type ComplexityRoot struct {
 		ID                    func(childComplexity int) int
 		Name                  func(childComplexity int) int
 		RetentionAttemptsDays func(childComplexity int) int
+		RetentionAuditDays    func(childComplexity int) int
 		RetentionEventsDays   func(childComplexity int) int
 		RetentionPayloadsDays func(childComplexity int) int
 		SuspendedAt           func(childComplexity int) int
@@ -1274,6 +1300,122 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.AttemptTiming.Total(childComplexity), true
+
+	case "AuditChange.after":
+		if e.ComplexityRoot.AuditChange.After == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditChange.After(childComplexity), true
+	case "AuditChange.before":
+		if e.ComplexityRoot.AuditChange.Before == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditChange.Before(childComplexity), true
+	case "AuditChange.cut":
+		if e.ComplexityRoot.AuditChange.Cut == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditChange.Cut(childComplexity), true
+	case "AuditChange.field":
+		if e.ComplexityRoot.AuditChange.Field == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditChange.Field(childComplexity), true
+	case "AuditChange.hidden":
+		if e.ComplexityRoot.AuditChange.Hidden == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditChange.Hidden(childComplexity), true
+
+	case "AuditEntry.action":
+		if e.ComplexityRoot.AuditEntry.Action == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditEntry.Action(childComplexity), true
+	case "AuditEntry.actorId":
+		if e.ComplexityRoot.AuditEntry.ActorID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditEntry.ActorID(childComplexity), true
+	case "AuditEntry.actorKind":
+		if e.ComplexityRoot.AuditEntry.ActorKind == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditEntry.ActorKind(childComplexity), true
+	case "AuditEntry.actorName":
+		if e.ComplexityRoot.AuditEntry.ActorName == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditEntry.ActorName(childComplexity), true
+	case "AuditEntry.assetGroupId":
+		if e.ComplexityRoot.AuditEntry.AssetGroupID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditEntry.AssetGroupID(childComplexity), true
+	case "AuditEntry.at":
+		if e.ComplexityRoot.AuditEntry.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditEntry.At(childComplexity), true
+	case "AuditEntry.changes":
+		if e.ComplexityRoot.AuditEntry.Changes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditEntry.Changes(childComplexity), true
+	case "AuditEntry.erasedAt":
+		if e.ComplexityRoot.AuditEntry.ErasedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditEntry.ErasedAt(childComplexity), true
+	case "AuditEntry.id":
+		if e.ComplexityRoot.AuditEntry.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditEntry.ID(childComplexity), true
+	case "AuditEntry.noun":
+		if e.ComplexityRoot.AuditEntry.Noun == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditEntry.Noun(childComplexity), true
+	case "AuditEntry.number":
+		if e.ComplexityRoot.AuditEntry.Number == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditEntry.Number(childComplexity), true
+	case "AuditEntry.objectId":
+		if e.ComplexityRoot.AuditEntry.ObjectID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditEntry.ObjectID(childComplexity), true
+	case "AuditEntry.objectName":
+		if e.ComplexityRoot.AuditEntry.ObjectName == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditEntry.ObjectName(childComplexity), true
+	case "AuditEntry.origin":
+		if e.ComplexityRoot.AuditEntry.Origin == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditEntry.Origin(childComplexity), true
 
 	case "Body.base64":
 		if e.ComplexityRoot.Body.Base64 == nil {
@@ -2725,6 +2867,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Organization.RetentionAttemptsDays(childComplexity), true
+	case "Organization.retentionAuditDays":
+		if e.ComplexityRoot.Organization.RetentionAuditDays == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Organization.RetentionAuditDays(childComplexity), true
 	case "Organization.retentionEventsDays":
 		if e.ComplexityRoot.Organization.RetentionEventsDays == nil {
 			break
@@ -6242,6 +6390,117 @@ input AssetGroupWhereInput {
   nameContainsFold: String
 }
 """
+One field as it was before and after a change, or one detail of an action.
+"""
+type AuditChange @goModel(model: "github.com/hookyard/hookyard/ent/parts.AuditChange") {
+  """
+  The field, as the API has it.
+  """
+  field: String!
+  """
+  The value before; null: it had none.
+  """
+  before: JSON
+  """
+  The value after; null: it has none any more.
+  """
+  after: JSON
+  """
+  Whether the value is secret: that it changed is all that is kept.
+  """
+  hidden: Boolean!
+  """
+  Whether a value was too long and is a text with its beginning.
+  """
+  cut: Boolean!
+}
+"""
+One line of the audit log: who did what, when and from where.
+"""
+type AuditEntry implements Node {
+  """
+  The global ID.
+  """
+  id: ID!
+  """
+  Its place in the organization's log: the numbers have no gaps.
+  """
+  number: Int!
+  """
+  When it was done.
+  """
+  at: Time!
+  """
+  What kind of actor did it.
+  """
+  actorKind: AuditEntryActorKind!
+  """
+  ID of the user or the key; empty: it was neither.
+  """
+  actorId: String!
+  """
+  Name of the actor at the time.
+  """
+  actorName: String!
+  """
+  Where it was done from: an address, or "command line"; empty: not known.
+  """
+  origin: String!
+  """
+  What was done: "CREATE", "UPDATE", "DELETE", "REDELIVER", "SIGN_IN", …
+  """
+  action: String!
+  """
+  What it was done to: "Webhook", "User", …
+  """
+  noun: String!
+  """
+  ID of what it was done to; empty: to nothing with an ID.
+  """
+  objectId: String!
+  """
+  Name, at the time, of what it was done to.
+  """
+  objectName: String!
+  """
+  The asset group that it was done in. Null: it concerns the organization.
+  """
+  assetGroupId: String
+  """
+  What has changed, field by field, or the details of an action.
+  """
+  changes: [AuditChange!]
+  """
+  Since when a person is no longer named in it. Null: nothing was erased.
+  """
+  erasedAt: Time
+}
+"""
+AuditEntryActorKind is enum for the field actor_kind
+"""
+enum AuditEntryActorKind @goModel(model: "github.com/hookyard/hookyard/ent/gen/auditentry.ActorKind") {
+  """
+  A person of the organization.
+  """
+  USER
+  """
+  A program with an API key.
+  """
+  KEY
+  """
+  Whoever runs the hub, on its command line.
+  """
+  OPERATOR
+  """
+  The hub itself.
+  """
+  HUB
+  """
+  Somebody who is not signed in.
+  """
+  NOBODY
+}
+"""
 Define a Relay Cursor type:
 https://relay.dev/graphql/connections.htm#sec-Cursor
 """
@@ -8183,6 +8442,10 @@ type Organization implements Node {
   """
   retentionPayloadsDays: Int!
   """
+  For how many days the audit log is kept, at least 30; 0 keeps it for ever.
+  """
+  retentionAuditDays: Int!
+  """
   Hosts and ports that endpoints of the organization may reach; none: all that the operator's policy opens.
   """
   allowTargets: [AllowRule!]
@@ -8547,6 +8810,38 @@ input OrganizationWhereInput {
   Whether retentionPayloadsDays is this or less.
   """
   retentionPayloadsDaysLTE: Int
+  """
+  Whether retentionAuditDays is exactly this.
+  """
+  retentionAuditDays: Int
+  """
+  Whether retentionAuditDays is anything but this.
+  """
+  retentionAuditDaysNEQ: Int
+  """
+  Whether retentionAuditDays is one of these.
+  """
+  retentionAuditDaysIn: [Int!]
+  """
+  Whether retentionAuditDays is none of these.
+  """
+  retentionAuditDaysNotIn: [Int!]
+  """
+  Whether retentionAuditDays is greater.
+  """
+  retentionAuditDaysGT: Int
+  """
+  Whether retentionAuditDays is this or greater.
+  """
+  retentionAuditDaysGTE: Int
+  """
+  Whether retentionAuditDays is less.
+  """
+  retentionAuditDaysLT: Int
+  """
+  Whether retentionAuditDays is this or less.
+  """
+  retentionAuditDaysLTE: Int
 }
 """
 Information about pagination in a connection.
@@ -14041,6 +14336,22 @@ func (ec *executionContext) childFields_AttemptTiming(ctx context.Context, field
 	return nil, fmt.Errorf("no field named %q was found under type AttemptTiming", field.Name)
 }
 
+func (ec *executionContext) childFields_AuditChange(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "field":
+		return ec.fieldContext_AuditChange_field(ctx, field)
+	case "before":
+		return ec.fieldContext_AuditChange_before(ctx, field)
+	case "after":
+		return ec.fieldContext_AuditChange_after(ctx, field)
+	case "hidden":
+		return ec.fieldContext_AuditChange_hidden(ctx, field)
+	case "cut":
+		return ec.fieldContext_AuditChange_cut(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type AuditChange", field.Name)
+}
+
 func (ec *executionContext) childFields_Body(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "size":
@@ -14621,6 +14932,8 @@ func (ec *executionContext) childFields_Organization(ctx context.Context, field 
 		return ec.fieldContext_Organization_retentionAttemptsDays(ctx, field)
 	case "retentionPayloadsDays":
 		return ec.fieldContext_Organization_retentionPayloadsDays(ctx, field)
+	case "retentionAuditDays":
+		return ec.fieldContext_Organization_retentionAuditDays(ctx, field)
 	case "allowTargets":
 		return ec.fieldContext_Organization_allowTargets(ctx, field)
 	}

@@ -45,6 +45,18 @@ func (f AssetGroupFunc) Mutate(ctx context.Context, m gen.Mutation) (gen.Value, 
 	return nil, fmt.Errorf("unexpected mutation type %T. expect *gen.AssetGroupMutation", m)
 }
 
+// The AuditEntryFunc type is an adapter to allow the use of ordinary
+// function as AuditEntry mutator.
+type AuditEntryFunc func(context.Context, *gen.AuditEntryMutation) (gen.Value, error)
+
+// Mutate calls f(ctx, m).
+func (f AuditEntryFunc) Mutate(ctx context.Context, m gen.Mutation) (gen.Value, error) {
+	if mv, ok := m.(*gen.AuditEntryMutation); ok {
+		return f(ctx, mv)
+	}
+	return nil, fmt.Errorf("unexpected mutation type %T. expect *gen.AuditEntryMutation", m)
+}
+
 // The CustomRoleFunc type is an adapter to allow the use of ordinary
 // function as CustomRole mutator.
 type CustomRoleFunc func(context.Context, *gen.CustomRoleMutation) (gen.Value, error)

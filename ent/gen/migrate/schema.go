@@ -110,6 +110,52 @@ var (
 			},
 		},
 	}
+	// AuditEntriesColumns holds the columns for the "audit_entries" table.
+	AuditEntriesColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString, Size: 64},
+		{Name: "organization_id", Type: field.TypeString},
+		{Name: "number", Type: field.TypeInt64},
+		{Name: "at", Type: field.TypeTime},
+		{Name: "actor_kind", Type: field.TypeEnum, Enums: []string{"USER", "KEY", "OPERATOR", "HUB", "NOBODY"}},
+		{Name: "actor_id", Type: field.TypeString, Default: ""},
+		{Name: "actor_name", Type: field.TypeString, Default: ""},
+		{Name: "origin", Type: field.TypeString, Default: ""},
+		{Name: "action", Type: field.TypeString, Default: ""},
+		{Name: "noun", Type: field.TypeString, Default: ""},
+		{Name: "object_id", Type: field.TypeString, Default: ""},
+		{Name: "object_name", Type: field.TypeString, Default: ""},
+		{Name: "asset_group_id", Type: field.TypeString, Nullable: true},
+		{Name: "changes", Type: field.TypeJSON, Nullable: true},
+		{Name: "erased_at", Type: field.TypeTime, Nullable: true},
+	}
+	// AuditEntriesTable holds the schema information for the "audit_entries" table.
+	AuditEntriesTable = &schema.Table{
+		Name:       "audit_entries",
+		Columns:    AuditEntriesColumns,
+		PrimaryKey: []*schema.Column{AuditEntriesColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "auditentry_organization_id_number",
+				Unique:  true,
+				Columns: []*schema.Column{AuditEntriesColumns[1], AuditEntriesColumns[2]},
+			},
+			{
+				Name:    "auditentry_organization_id_object_id_number",
+				Unique:  false,
+				Columns: []*schema.Column{AuditEntriesColumns[1], AuditEntriesColumns[10], AuditEntriesColumns[2]},
+			},
+			{
+				Name:    "auditentry_organization_id_actor_id_number",
+				Unique:  false,
+				Columns: []*schema.Column{AuditEntriesColumns[1], AuditEntriesColumns[5], AuditEntriesColumns[2]},
+			},
+			{
+				Name:    "auditentry_organization_id_at",
+				Unique:  false,
+				Columns: []*schema.Column{AuditEntriesColumns[1], AuditEntriesColumns[3]},
+			},
+		},
+	}
 	// CustomRolesColumns holds the columns for the "custom_roles" table.
 	CustomRolesColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeString, Size: 64},
@@ -250,6 +296,7 @@ var (
 		{Name: "retention_events_days", Type: field.TypeInt, Default: 90},
 		{Name: "retention_attempts_days", Type: field.TypeInt, Default: 30},
 		{Name: "retention_payloads_days", Type: field.TypeInt, Default: 30},
+		{Name: "retention_audit_days", Type: field.TypeInt, Default: 400},
 		{Name: "allow_targets", Type: field.TypeJSON, Nullable: true},
 	}
 	// OrganizationsTable holds the schema information for the "organizations" table.
@@ -744,6 +791,7 @@ var (
 		APIKeysTable,
 		ApplicationsTable,
 		AssetGroupsTable,
+		AuditEntriesTable,
 		CustomRolesTable,
 		EndpointsTable,
 		FindingsTable,

@@ -28,6 +28,8 @@ const (
 	FieldRetentionAttemptsDays = "retention_attempts_days"
 	// FieldRetentionPayloadsDays holds the string denoting the retention_payloads_days field in the database.
 	FieldRetentionPayloadsDays = "retention_payloads_days"
+	// FieldRetentionAuditDays holds the string denoting the retention_audit_days field in the database.
+	FieldRetentionAuditDays = "retention_audit_days"
 	// FieldAllowTargets holds the string denoting the allow_targets field in the database.
 	FieldAllowTargets = "allow_targets"
 	// Table holds the table name of the organization in the database.
@@ -44,6 +46,7 @@ var Columns = []string{
 	FieldRetentionEventsDays,
 	FieldRetentionAttemptsDays,
 	FieldRetentionPayloadsDays,
+	FieldRetentionAuditDays,
 	FieldAllowTargets,
 }
 
@@ -85,6 +88,10 @@ var (
 	DefaultRetentionPayloadsDays int
 	// RetentionPayloadsDaysValidator is a validator for the "retention_payloads_days" field. It is called by the builders before save.
 	RetentionPayloadsDaysValidator func(int) error
+	// DefaultRetentionAuditDays holds the default value on creation for the "retention_audit_days" field.
+	DefaultRetentionAuditDays int
+	// RetentionAuditDaysValidator is a validator for the "retention_audit_days" field. It is called by the builders before save.
+	RetentionAuditDaysValidator func(int) error
 	// IDValidator is a validator for the "id" field. It is called by the builders before save.
 	IDValidator func(string) error
 )
@@ -130,4 +137,9 @@ func ByRetentionAttemptsDays(opts ...sql.OrderTermOption) OrderOption {
 // ByRetentionPayloadsDays orders the results by the retention_payloads_days field.
 func ByRetentionPayloadsDays(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldRetentionPayloadsDays, opts...).ToFunc()
+}
+
+// ByRetentionAuditDays orders the results by the retention_audit_days field.
+func ByRetentionAuditDays(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldRetentionAuditDays, opts...).ToFunc()
 }

@@ -99,6 +99,11 @@ func RetentionPayloadsDays(v int) predicate.Organization {
 	return predicate.Organization(sql.FieldEQ(FieldRetentionPayloadsDays, v))
 }
 
+// RetentionAuditDays applies equality check predicate on the "retention_audit_days" field. It's identical to RetentionAuditDaysEQ.
+func RetentionAuditDays(v int) predicate.Organization {
+	return predicate.Organization(sql.FieldEQ(FieldRetentionAuditDays, v))
+}
+
 // CreatedAtEQ applies the EQ predicate on the "created_at" field.
 func CreatedAtEQ(v time.Time) predicate.Organization {
 	return predicate.Organization(sql.FieldEQ(FieldCreatedAt, v))
@@ -412,6 +417,46 @@ func RetentionPayloadsDaysLT(v int) predicate.Organization {
 // RetentionPayloadsDaysLTE applies the LTE predicate on the "retention_payloads_days" field.
 func RetentionPayloadsDaysLTE(v int) predicate.Organization {
 	return predicate.Organization(sql.FieldLTE(FieldRetentionPayloadsDays, v))
+}
+
+// RetentionAuditDaysEQ applies the EQ predicate on the "retention_audit_days" field.
+func RetentionAuditDaysEQ(v int) predicate.Organization {
+	return predicate.Organization(sql.FieldEQ(FieldRetentionAuditDays, v))
+}
+
+// RetentionAuditDaysNEQ applies the NEQ predicate on the "retention_audit_days" field.
+func RetentionAuditDaysNEQ(v int) predicate.Organization {
+	return predicate.Organization(sql.FieldNEQ(FieldRetentionAuditDays, v))
+}
+
+// RetentionAuditDaysIn applies the In predicate on the "retention_audit_days" field.
+func RetentionAuditDaysIn(vs ...int) predicate.Organization {
+	return predicate.Organization(sql.FieldIn(FieldRetentionAuditDays, vs...))
+}
+
+// RetentionAuditDaysNotIn applies the NotIn predicate on the "retention_audit_days" field.
+func RetentionAuditDaysNotIn(vs ...int) predicate.Organization {
+	return predicate.Organization(sql.FieldNotIn(FieldRetentionAuditDays, vs...))
+}
+
+// RetentionAuditDaysGT applies the GT predicate on the "retention_audit_days" field.
+func RetentionAuditDaysGT(v int) predicate.Organization {
+	return predicate.Organization(sql.FieldGT(FieldRetentionAuditDays, v))
+}
+
+// RetentionAuditDaysGTE applies the GTE predicate on the "retention_audit_days" field.
+func RetentionAuditDaysGTE(v int) predicate.Organization {
+	return predicate.Organization(sql.FieldGTE(FieldRetentionAuditDays, v))
+}
+
+// RetentionAuditDaysLT applies the LT predicate on the "retention_audit_days" field.
+func RetentionAuditDaysLT(v int) predicate.Organization {
+	return predicate.Organization(sql.FieldLT(FieldRetentionAuditDays, v))
+}
+
+// RetentionAuditDaysLTE applies the LTE predicate on the "retention_audit_days" field.
+func RetentionAuditDaysLTE(v int) predicate.Organization {
+	return predicate.Organization(sql.FieldLTE(FieldRetentionAuditDays, v))
 }
 
 // AllowTargetsIsNil applies the IsNil predicate on the "allow_targets" field.

@@ -15,6 +15,9 @@ type Application func(*sql.Selector)
 // AssetGroup is the predicate function for assetgroup builders.
 type AssetGroup func(*sql.Selector)
 
+// AuditEntry is the predicate function for auditentry builders.
+type AuditEntry func(*sql.Selector)
+
 // CustomRole is the predicate function for customrole builders.
 type CustomRole func(*sql.Selector)
 

@@ -9,6 +9,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/apikey"
 	"github.com/hookyard/hookyard/ent/gen/application"
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
+	"github.com/hookyard/hookyard/ent/gen/auditentry"
 	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
@@ -262,6 +263,77 @@ func init() {
 	// assetgroup.IDValidator is a validator for the "id" field. It is called by the builders before save.
 	assetgroup.IDValidator = func() func(string) error {
 		validators := assetgroupDescID.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(id string) error {
+			for _, fn := range fns {
+				if err := fn(id); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	auditentryMixin := schema.AuditEntry{}.Mixin()
+	auditentry.Policy = privacy.NewPolicies(schema.AuditEntry{})
+	auditentry.Hooks[0] = func(next ent.Mutator) ent.Mutator {
+		return ent.MutateFunc(func(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+			if err := auditentry.Policy.EvalMutation(ctx, m); err != nil {
+				return nil, err
+			}
+			return next.Mutate(ctx, m)
+		})
+	}
+	auditentryMixinHooks1 := auditentryMixin[1].Hooks()
+
+	auditentry.Hooks[1] = auditentryMixinHooks1[0]
+
+	auditentry.Hooks[2] = auditentryMixinHooks1[1]
+	auditentryMixinFields0 := auditentryMixin[0].Fields()
+	_ = auditentryMixinFields0
+	auditentryMixinFields1 := auditentryMixin[1].Fields()
+	_ = auditentryMixinFields1
+	auditentryFields := schema.AuditEntry{}.Fields()
+	_ = auditentryFields
+	// auditentryDescOrganizationID is the schema descriptor for organization_id field.
+	auditentryDescOrganizationID := auditentryMixinFields1[0].Descriptor()
+	// auditentry.OrganizationIDValidator is a validator for the "organization_id" field. It is called by the builders before save.
+	auditentry.OrganizationIDValidator = auditentryDescOrganizationID.Validators[0].(func(string) error)
+	// auditentryDescActorID is the schema descriptor for actor_id field.
+	auditentryDescActorID := auditentryFields[3].Descriptor()
+	// auditentry.DefaultActorID holds the default value on creation for the actor_id field.
+	auditentry.DefaultActorID = auditentryDescActorID.Default.(string)
+	// auditentryDescActorName is the schema descriptor for actor_name field.
+	auditentryDescActorName := auditentryFields[4].Descriptor()
+	// auditentry.DefaultActorName holds the default value on creation for the actor_name field.
+	auditentry.DefaultActorName = auditentryDescActorName.Default.(string)
+	// auditentryDescOrigin is the schema descriptor for origin field.
+	auditentryDescOrigin := auditentryFields[5].Descriptor()
+	// auditentry.DefaultOrigin holds the default value on creation for the origin field.
+	auditentry.DefaultOrigin = auditentryDescOrigin.Default.(string)
+	// auditentryDescAction is the schema descriptor for action field.
+	auditentryDescAction := auditentryFields[6].Descriptor()
+	// auditentry.DefaultAction holds the default value on creation for the action field.
+	auditentry.DefaultAction = auditentryDescAction.Default.(string)
+	// auditentryDescNoun is the schema descriptor for noun field.
+	auditentryDescNoun := auditentryFields[7].Descriptor()
+	// auditentry.DefaultNoun holds the default value on creation for the noun field.
+	auditentry.DefaultNoun = auditentryDescNoun.Default.(string)
+	// auditentryDescObjectID is the schema descriptor for object_id field.
+	auditentryDescObjectID := auditentryFields[8].Descriptor()
+	// auditentry.DefaultObjectID holds the default value on creation for the object_id field.
+	auditentry.DefaultObjectID = auditentryDescObjectID.Default.(string)
+	// auditentryDescObjectName is the schema descriptor for object_name field.
+	auditentryDescObjectName := auditentryFields[9].Descriptor()
+	// auditentry.DefaultObjectName holds the default value on creation for the object_name field.
+	auditentry.DefaultObjectName = auditentryDescObjectName.Default.(string)
+	// auditentryDescID is the schema descriptor for id field.
+	auditentryDescID := auditentryMixinFields0[0].Descriptor()
+	// auditentry.IDValidator is a validator for the "id" field. It is called by the builders before save.
+	auditentry.IDValidator = func() func(string) error {
+		validators := auditentryDescID.Validators
 		fns := [...]func(string) error{
 			validators[0].(func(string) error),
 			validators[1].(func(string) error),
@@ -639,6 +711,12 @@ func init() {
 	organization.DefaultRetentionPayloadsDays = organizationDescRetentionPayloadsDays.Default.(int)
 	// organization.RetentionPayloadsDaysValidator is a validator for the "retention_payloads_days" field. It is called by the builders before save.
 	organization.RetentionPayloadsDaysValidator = organizationDescRetentionPayloadsDays.Validators[0].(func(int) error)
+	// organizationDescRetentionAuditDays is the schema descriptor for retention_audit_days field.
+	organizationDescRetentionAuditDays := organizationFields[5].Descriptor()
+	// organization.DefaultRetentionAuditDays holds the default value on creation for the retention_audit_days field.
+	organization.DefaultRetentionAuditDays = organizationDescRetentionAuditDays.Default.(int)
+	// organization.RetentionAuditDaysValidator is a validator for the "retention_audit_days" field. It is called by the builders before save.
+	organization.RetentionAuditDaysValidator = organizationDescRetentionAuditDays.Validators[0].(func(int) error)
 	// organizationDescID is the schema descriptor for id field.
 	organizationDescID := organizationMixinFields0[0].Descriptor()
 	// organization.IDValidator is a validator for the "id" field. It is called by the builders before save.
