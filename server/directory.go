@@ -12,7 +12,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/apikey"
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
 	"github.com/hookyard/hookyard/ent/gen/organization"
-	"github.com/hookyard/hookyard/ent/gen/user"
+	"github.com/hookyard/hookyard/ent/gen/session"
 	"github.com/hookyard/hookyard/ent/ids"
 	"github.com/hookyard/hookyard/ent/viewer"
 )
@@ -47,8 +47,8 @@ func (d *directory) KeyViewer(ctx context.Context, hash string) (*viewer.Viewer,
 	return v, expires, err
 }
 
-// Viewer finds a user or an API key by ID.
-func (d *directory) Viewer(ctx context.Context, id string) (*viewer.Viewer, error) {
+// Viewer finds a user in one of his sessions, or an API key.
+func (d *directory) Viewer(ctx context.Context, id, in string) (*viewer.Viewer, error) {
 	ctx = viewer.SystemContext(ctx)
 	switch ids.Prefix(id) {
 	case ids.APIKey:
@@ -59,11 +59,17 @@ func (d *directory) Viewer(ctx context.Context, id string) (*viewer.Viewer, erro
 		v, _, err := d.key(ctx, k)
 		return v, err
 	case ids.User:
-		u, err := d.client.User.Query().Where(user.ID(id)).WithCustomRole().WithGroups(groupIDs).Only(ctx)
+		now := d.clock.Now()
+		s, err := d.client.Session.Query().Where(session.ID(in), session.UserID(id), session.ExpiresAtGT(now), session.EndsAtGT(now)).
+			WithUser(func(q *gen.UserQuery) { q.WithCustomRole().WithGroups(groupIDs) }).Only(ctx)
 		if err != nil {
 			return nil, gen.MaskNotFound(err)
 		}
-		return d.active(ctx, userViewer(u))
+		v := userViewer(s.Edges.User)
+		if v != nil {
+			v.Session = s.ID
+		}
+		return d.active(ctx, v)
 	}
 	return nil, nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/hookyard/hookyard/ent/viewer"
+	"github.com/hookyard/hookyard/server/auth"
 	"github.com/hookyard/hookyard/server/ingest"
 )
 
@@ -33,6 +34,10 @@ func (h *Hub) addresses() []address {
 		{pattern: ingest.Prefix, handler: deadline(30*time.Second, h.ingest)},
 		{pattern: "/graphql", handler: while(h.live, h.api), open: true},
 		{pattern: "POST /auth/token", handler: h.early(h.token), open: true},
+		{pattern: "POST /auth/login", handler: h.early(h.doors.Login)},
+		{pattern: "POST /auth/refresh", handler: h.early(h.doors.Refresh)},
+		{pattern: "POST /auth/logout", handler: h.early(h.doors.Logout)},
+		{pattern: "POST /auth/link", handler: h.early(h.doors.Link)},
 		{pattern: "GET /healthz", handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 		})},
@@ -100,10 +105,12 @@ func deadline(d time.Duration, next http.Handler) http.Handler {
 	})
 }
 
-// token gives a bearer of an API key a short-lived token for the same rights.
+// token gives a bearer of an API key a short-lived token for the same rights. A token does
+// not do: it could be renewed for ever.
 func (h *Hub) token(w http.ResponseWriter, r *http.Request) {
-	v, _, err := h.auth.Authenticate(r.Context(), r.Header.Get("Authorization"))
-	if err != nil {
+	credential := r.Header.Get("Authorization")
+	v, _, err := h.auth.Authenticate(r.Context(), credential)
+	if err != nil || !auth.IsKey(credential) {
 		writeJSON(w, http.StatusUnauthorized, map[string]string{"error": "send Authorization: Bearer and a valid API key"})
 		return
 	}

@@ -72,6 +72,9 @@ type Hub struct {
 	ingest   *ingest.Ingest
 	watch    *watch.Watch
 	auth     *auth.Authenticator
+	keys     *auth.Keyring
+	signIn   *auth.SignIn
+	doors    *auth.Doors
 	// Rates of the API: of each viewer, and of each address without a valid credential.
 	rates, strangers *auth.Throttle
 	api              *graph.Handler
@@ -142,7 +145,7 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Hub, err error) {
 		PublicURL: cfg.PublicURL, MaxBody: cfg.MaxBody, Count: h.metrics.received,
 	})
 	h.watch = watch.New(h.ledger, watch.Options{Clock: h.clock, Log: h.log})
-	if h.auth, err = h.openAuth(ctx); err != nil {
+	if err := h.openAuth(ctx); err != nil {
 		return nil, err
 	}
 	h.rates, h.strangers = auth.NewThrottle(cfg.APIRate, h.clock), auth.NewThrottle(cfg.StrangerRate, h.clock)
@@ -246,6 +249,7 @@ func (h *Hub) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return h.dispatch.Run(running) })
 	g.Go(func() error { h.beat(running); return nil })
 	g.Go(func() error { h.retain(running); return nil })
+	g.Go(func() error { h.keepAccess(running); return nil })
 	g.Go(func() error { h.wakeWatchers(running); return nil })
 	g.Go(func() error { h.listenConfiguration(running); return nil })
 	if h.cfg.DebugListen != "" {

@@ -16,6 +16,7 @@ type metrics struct {
 	hub      *Hub
 	requests *prometheus.CounterVec
 	accepted prometheus.Counter
+	signIns  *prometheus.CounterVec
 	group    prometheus.Histogram
 	commit   prometheus.Histogram
 }
@@ -25,13 +26,15 @@ func newMetrics(h *Hub) *metrics {
 		hub: h,
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookyard_inbound_requests_total",
 			Help: "Requests of sources, by the source's kind and what became of them."}, []string{"kind", "outcome"}),
+		signIns: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookyard_sign_ins_total",
+			Help: "What happened at the door, by how it was tried and what became of it."}, []string{"method", "outcome"}),
 		accepted: prometheus.NewCounter(prometheus.CounterOpts{Name: "hookyard_events_accepted_total", Help: "New events that are durable."}),
 		group: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hookyard_ledger_group_size", Help: "Calls committed together.",
 			Buckets: []float64{1, 2, 4, 8, 16, 32, 64, 128, 256}}),
 		commit: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hookyard_ledger_commit_seconds", Help: "Time to write and commit a group.",
 			Buckets: []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .25, 1, 5}}),
 	}
-	h.registry.MustRegister(m.requests, m.accepted, m.group, m.commit, m,
+	h.registry.MustRegister(m.requests, m.accepted, m.signIns, m.group, m.commit, m,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

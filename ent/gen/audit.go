@@ -13,9 +13,11 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
+	"github.com/hookyard/hookyard/ent/gen/onetimelink"
 	"github.com/hookyard/hookyard/ent/gen/organization"
 	"github.com/hookyard/hookyard/ent/gen/report"
 	"github.com/hookyard/hookyard/ent/gen/scan"
+	"github.com/hookyard/hookyard/ent/gen/session"
 	"github.com/hookyard/hookyard/ent/gen/signingkey"
 	"github.com/hookyard/hookyard/ent/gen/source"
 	"github.com/hookyard/hookyard/ent/gen/ticket"
@@ -464,6 +466,54 @@ func (m *FindingMutation) AuditCascade(ctx context.Context, id string) (map[stri
 }
 
 // AuditRow returns the row as the audit log sees it.
+func (x *OneTimeLink) AuditRow() parts.AuditRow {
+	r := parts.AuditRow{ID: x.ID, Organization: x.OrganizationID}
+	r.Fields = []parts.AuditField{
+		{Name: onetimelink.FieldCreatedAt, Value: x.CreatedAt},
+		{Name: onetimelink.FieldUpdatedAt, Value: x.UpdatedAt},
+		{Name: onetimelink.FieldOrganizationID, Value: x.OrganizationID},
+		{Name: onetimelink.FieldUserID, Value: x.UserID},
+		{Name: onetimelink.FieldHash, Value: x.Hash, Secret: true},
+		{Name: onetimelink.FieldExpiresAt, Value: x.ExpiresAt},
+	}
+	return r
+}
+
+// AuditRows returns the rows that the mutation changes or deletes, as they are now,
+// whoever is asking.
+func (m *OneTimeLinkMutation) AuditRows(ctx context.Context) ([]parts.AuditRow, error) {
+	q := m.Client().OneTimeLink.Query().Where(m.predicates...)
+	if m.op.Is(OpUpdateOne | OpDeleteOne) {
+		if m.id == nil {
+			return nil, errors.New("OneTimeLink: the mutation has no ID")
+		}
+		q.Where(onetimelink.ID(*m.id))
+	}
+	return auditRows(q.All(viewer.SystemContext(ctx)))
+}
+
+// AuditRowsOf returns rows by their IDs, whoever is asking.
+func (m *OneTimeLinkMutation) AuditRowsOf(ctx context.Context, ids []string) ([]parts.AuditRow, error) {
+	return auditRows(m.Client().OneTimeLink.Query().Where(onetimelink.IDIn(ids...)).All(viewer.SystemContext(ctx)))
+}
+
+// AuditEdge returns the IDs at the other end of a row's edge, whoever is asking; ok is
+// false for an edge that is a field of the row.
+func (m *OneTimeLinkMutation) AuditEdge(ctx context.Context, id, edge string) (ids []string, ok bool, err error) {
+	return nil, false, nil
+}
+
+// AuditEdges are the edges of a row that are no fields of it and that are its own.
+func (m *OneTimeLinkMutation) AuditEdges() []string {
+	return []string{}
+}
+
+// AuditCascade returns the rows that the database deletes with a row, by noun.
+func (m *OneTimeLinkMutation) AuditCascade(ctx context.Context, id string) (map[string][]parts.AuditRow, error) {
+	return nil, nil
+}
+
+// AuditRow returns the row as the audit log sees it.
 func (x *Organization) AuditRow() parts.AuditRow {
 	r := parts.AuditRow{ID: x.ID, Organization: x.ID, Name: x.Name}
 	r.Fields = []parts.AuditField{
@@ -644,6 +694,62 @@ func (m *ScanMutation) AuditEdges() []string {
 
 // AuditCascade returns the rows that the database deletes with a row, by noun.
 func (m *ScanMutation) AuditCascade(ctx context.Context, id string) (map[string][]parts.AuditRow, error) {
+	return nil, nil
+}
+
+// AuditRow returns the row as the audit log sees it.
+func (x *Session) AuditRow() parts.AuditRow {
+	r := parts.AuditRow{ID: x.ID, Organization: x.OrganizationID}
+	r.Fields = []parts.AuditField{
+		{Name: session.FieldCreatedAt, Value: x.CreatedAt},
+		{Name: session.FieldUpdatedAt, Value: x.UpdatedAt},
+		{Name: session.FieldOrganizationID, Value: x.OrganizationID},
+		{Name: session.FieldUserID, Value: x.UserID},
+		{Name: session.FieldMethod, Value: x.Method},
+		{Name: session.FieldOrigin, Value: x.Origin},
+		{Name: session.FieldUserAgent, Value: x.UserAgent},
+		{Name: session.FieldLastUsedAt, Value: x.LastUsedAt},
+		{Name: session.FieldExpiresAt, Value: x.ExpiresAt},
+		{Name: session.FieldEndsAt, Value: x.EndsAt},
+		{Name: session.FieldFamilyHash, Value: x.FamilyHash, Secret: true},
+		{Name: session.FieldRefreshHash, Value: x.RefreshHash, Secret: true},
+		{Name: session.FieldPreviousHash, Value: x.PreviousHash, Secret: true},
+		{Name: session.FieldChain, Value: x.Chain, Secret: true},
+	}
+	return r
+}
+
+// AuditRows returns the rows that the mutation changes or deletes, as they are now,
+// whoever is asking.
+func (m *SessionMutation) AuditRows(ctx context.Context) ([]parts.AuditRow, error) {
+	q := m.Client().Session.Query().Where(m.predicates...)
+	if m.op.Is(OpUpdateOne | OpDeleteOne) {
+		if m.id == nil {
+			return nil, errors.New("Session: the mutation has no ID")
+		}
+		q.Where(session.ID(*m.id))
+	}
+	return auditRows(q.All(viewer.SystemContext(ctx)))
+}
+
+// AuditRowsOf returns rows by their IDs, whoever is asking.
+func (m *SessionMutation) AuditRowsOf(ctx context.Context, ids []string) ([]parts.AuditRow, error) {
+	return auditRows(m.Client().Session.Query().Where(session.IDIn(ids...)).All(viewer.SystemContext(ctx)))
+}
+
+// AuditEdge returns the IDs at the other end of a row's edge, whoever is asking; ok is
+// false for an edge that is a field of the row.
+func (m *SessionMutation) AuditEdge(ctx context.Context, id, edge string) (ids []string, ok bool, err error) {
+	return nil, false, nil
+}
+
+// AuditEdges are the edges of a row that are no fields of it and that are its own.
+func (m *SessionMutation) AuditEdges() []string {
+	return []string{}
+}
+
+// AuditCascade returns the rows that the database deletes with a row, by noun.
+func (m *SessionMutation) AuditCascade(ctx context.Context, id string) (map[string][]parts.AuditRow, error) {
 	return nil, nil
 }
 
@@ -833,6 +939,11 @@ func (x *User) AuditRow() parts.AuditRow {
 		{Name: user.FieldCustomRoleID, Value: x.CustomRoleID},
 		{Name: user.FieldAllGroups, Value: x.AllGroups},
 		{Name: user.FieldPasswordHash, Value: x.PasswordHash, Secret: true},
+		{Name: user.FieldLastSignInAt, Value: x.LastSignInAt},
+		{Name: user.FieldSecondFactorAt, Value: x.SecondFactorAt},
+		{Name: user.FieldTotpSecret, Value: x.TotpSecret, Secret: true},
+		{Name: user.FieldTotpStep, Value: x.TotpStep},
+		{Name: user.FieldRecoveryHashes, Value: x.RecoveryHashes, Secret: true},
 		{Name: user.FieldDisabledAt, Value: x.DisabledAt},
 	}
 	return r
@@ -880,6 +991,12 @@ func (m *UserMutation) AuditCascade(ctx context.Context, id string) (map[string]
 	var err error
 	ctx = viewer.SystemContext(ctx)
 	if out["APIKey"], err = auditRows(m.Client().APIKey.Query().Where(apikey.OwnerID(id)).All(ctx)); err != nil {
+		return nil, err
+	}
+	if out["OneTimeLink"], err = auditRows(m.Client().OneTimeLink.Query().Where(onetimelink.UserID(id)).All(ctx)); err != nil {
+		return nil, err
+	}
+	if out["Session"], err = auditRows(m.Client().Session.Query().Where(session.UserID(id)).All(ctx)); err != nil {
 		return nil, err
 	}
 	return out, nil

@@ -22,9 +22,11 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
+	"github.com/hookyard/hookyard/ent/gen/onetimelink"
 	"github.com/hookyard/hookyard/ent/gen/organization"
 	"github.com/hookyard/hookyard/ent/gen/report"
 	"github.com/hookyard/hookyard/ent/gen/scan"
+	"github.com/hookyard/hookyard/ent/gen/session"
 	"github.com/hookyard/hookyard/ent/gen/signingkey"
 	"github.com/hookyard/hookyard/ent/gen/source"
 	"github.com/hookyard/hookyard/ent/gen/ticket"
@@ -53,12 +55,16 @@ type Client struct {
 	Endpoint *EndpointClient
 	// Finding is the client for interacting with the Finding builders.
 	Finding *FindingClient
+	// OneTimeLink is the client for interacting with the OneTimeLink builders.
+	OneTimeLink *OneTimeLinkClient
 	// Organization is the client for interacting with the Organization builders.
 	Organization *OrganizationClient
 	// Report is the client for interacting with the Report builders.
 	Report *ReportClient
 	// Scan is the client for interacting with the Scan builders.
 	Scan *ScanClient
+	// Session is the client for interacting with the Session builders.
+	Session *SessionClient
 	// SigningKey is the client for interacting with the SigningKey builders.
 	SigningKey *SigningKeyClient
 	// Source is the client for interacting with the Source builders.
@@ -87,9 +93,11 @@ func (c *Client) init() {
 	c.CustomRole = NewCustomRoleClient(c.config)
 	c.Endpoint = NewEndpointClient(c.config)
 	c.Finding = NewFindingClient(c.config)
+	c.OneTimeLink = NewOneTimeLinkClient(c.config)
 	c.Organization = NewOrganizationClient(c.config)
 	c.Report = NewReportClient(c.config)
 	c.Scan = NewScanClient(c.config)
+	c.Session = NewSessionClient(c.config)
 	c.SigningKey = NewSigningKeyClient(c.config)
 	c.Source = NewSourceClient(c.config)
 	c.Ticket = NewTicketClient(c.config)
@@ -194,9 +202,11 @@ func (c *Client) Tx(ctx context.Context) (*Tx, error) {
 		CustomRole:   NewCustomRoleClient(cfg),
 		Endpoint:     NewEndpointClient(cfg),
 		Finding:      NewFindingClient(cfg),
+		OneTimeLink:  NewOneTimeLinkClient(cfg),
 		Organization: NewOrganizationClient(cfg),
 		Report:       NewReportClient(cfg),
 		Scan:         NewScanClient(cfg),
+		Session:      NewSessionClient(cfg),
 		SigningKey:   NewSigningKeyClient(cfg),
 		Source:       NewSourceClient(cfg),
 		Ticket:       NewTicketClient(cfg),
@@ -228,9 +238,11 @@ func (c *Client) BeginTx(ctx context.Context, opts *sql.TxOptions) (*Tx, error) 
 		CustomRole:   NewCustomRoleClient(cfg),
 		Endpoint:     NewEndpointClient(cfg),
 		Finding:      NewFindingClient(cfg),
+		OneTimeLink:  NewOneTimeLinkClient(cfg),
 		Organization: NewOrganizationClient(cfg),
 		Report:       NewReportClient(cfg),
 		Scan:         NewScanClient(cfg),
+		Session:      NewSessionClient(cfg),
 		SigningKey:   NewSigningKeyClient(cfg),
 		Source:       NewSourceClient(cfg),
 		Ticket:       NewTicketClient(cfg),
@@ -266,8 +278,8 @@ func (c *Client) Close() error {
 func (c *Client) Use(hooks ...Hook) {
 	for _, n := range []interface{ Use(...Hook) }{
 		c.APIKey, c.Application, c.AssetGroup, c.AuditEntry, c.CustomRole, c.Endpoint,
-		c.Finding, c.Organization, c.Report, c.Scan, c.SigningKey, c.Source, c.Ticket,
-		c.User, c.Webhook,
+		c.Finding, c.OneTimeLink, c.Organization, c.Report, c.Scan, c.Session,
+		c.SigningKey, c.Source, c.Ticket, c.User, c.Webhook,
 	} {
 		n.Use(hooks...)
 	}
@@ -278,8 +290,8 @@ func (c *Client) Use(hooks ...Hook) {
 func (c *Client) Intercept(interceptors ...Interceptor) {
 	for _, n := range []interface{ Intercept(...Interceptor) }{
 		c.APIKey, c.Application, c.AssetGroup, c.AuditEntry, c.CustomRole, c.Endpoint,
-		c.Finding, c.Organization, c.Report, c.Scan, c.SigningKey, c.Source, c.Ticket,
-		c.User, c.Webhook,
+		c.Finding, c.OneTimeLink, c.Organization, c.Report, c.Scan, c.Session,
+		c.SigningKey, c.Source, c.Ticket, c.User, c.Webhook,
 	} {
 		n.Intercept(interceptors...)
 	}
@@ -302,12 +314,16 @@ func (c *Client) Mutate(ctx context.Context, m Mutation) (Value, error) {
 		return c.Endpoint.mutate(ctx, m)
 	case *FindingMutation:
 		return c.Finding.mutate(ctx, m)
+	case *OneTimeLinkMutation:
+		return c.OneTimeLink.mutate(ctx, m)
 	case *OrganizationMutation:
 		return c.Organization.mutate(ctx, m)
 	case *ReportMutation:
 		return c.Report.mutate(ctx, m)
 	case *ScanMutation:
 		return c.Scan.mutate(ctx, m)
+	case *SessionMutation:
+		return c.Session.mutate(ctx, m)
 	case *SigningKeyMutation:
 		return c.SigningKey.mutate(ctx, m)
 	case *SourceMutation:
@@ -1517,6 +1533,156 @@ func (c *FindingClient) mutate(ctx context.Context, m *FindingMutation) (Value, 
 	}
 }
 
+// OneTimeLinkClient is a client for the OneTimeLink schema.
+type OneTimeLinkClient struct {
+	config
+}
+
+// NewOneTimeLinkClient returns a client for the OneTimeLink from the given config.
+func NewOneTimeLinkClient(c config) *OneTimeLinkClient {
+	return &OneTimeLinkClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `onetimelink.Hooks(f(g(h())))`.
+func (c *OneTimeLinkClient) Use(hooks ...Hook) {
+	c.hooks.OneTimeLink = append(c.hooks.OneTimeLink, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `onetimelink.Intercept(f(g(h())))`.
+func (c *OneTimeLinkClient) Intercept(interceptors ...Interceptor) {
+	c.inters.OneTimeLink = append(c.inters.OneTimeLink, interceptors...)
+}
+
+// Create returns a builder for creating a OneTimeLink entity.
+func (c *OneTimeLinkClient) Create() *OneTimeLinkCreate {
+	mutation := newOneTimeLinkMutation(c.config, OpCreate)
+	return &OneTimeLinkCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of OneTimeLink entities.
+func (c *OneTimeLinkClient) CreateBulk(builders ...*OneTimeLinkCreate) *OneTimeLinkCreateBulk {
+	return &OneTimeLinkCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *OneTimeLinkClient) MapCreateBulk(slice any, setFunc func(*OneTimeLinkCreate, int)) *OneTimeLinkCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &OneTimeLinkCreateBulk{err: fmt.Errorf("calling to OneTimeLinkClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*OneTimeLinkCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &OneTimeLinkCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for OneTimeLink.
+func (c *OneTimeLinkClient) Update() *OneTimeLinkUpdate {
+	mutation := newOneTimeLinkMutation(c.config, OpUpdate)
+	return &OneTimeLinkUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *OneTimeLinkClient) UpdateOne(_m *OneTimeLink) *OneTimeLinkUpdateOne {
+	mutation := newOneTimeLinkMutation(c.config, OpUpdateOne, withOneTimeLink(_m))
+	return &OneTimeLinkUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *OneTimeLinkClient) UpdateOneID(id string) *OneTimeLinkUpdateOne {
+	mutation := newOneTimeLinkMutation(c.config, OpUpdateOne, withOneTimeLinkID(id))
+	return &OneTimeLinkUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for OneTimeLink.
+func (c *OneTimeLinkClient) Delete() *OneTimeLinkDelete {
+	mutation := newOneTimeLinkMutation(c.config, OpDelete)
+	return &OneTimeLinkDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *OneTimeLinkClient) DeleteOne(_m *OneTimeLink) *OneTimeLinkDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *OneTimeLinkClient) DeleteOneID(id string) *OneTimeLinkDeleteOne {
+	builder := c.Delete().Where(onetimelink.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &OneTimeLinkDeleteOne{builder}
+}
+
+// Query returns a query builder for OneTimeLink.
+func (c *OneTimeLinkClient) Query() *OneTimeLinkQuery {
+	return &OneTimeLinkQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeOneTimeLink},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a OneTimeLink entity by its id.
+func (c *OneTimeLinkClient) Get(ctx context.Context, id string) (*OneTimeLink, error) {
+	return c.Query().Where(onetimelink.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *OneTimeLinkClient) GetX(ctx context.Context, id string) *OneTimeLink {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// QueryUser queries the user edge of a OneTimeLink.
+func (c *OneTimeLinkClient) QueryUser(_m *OneTimeLink) *UserQuery {
+	query := (&UserClient{config: c.config}).Query()
+	query.path = func(context.Context) (fromV *sql.Selector, _ error) {
+		id := _m.ID
+		step := sqlgraph.NewStep(
+			sqlgraph.From(onetimelink.Table, onetimelink.FieldID, id),
+			sqlgraph.To(user.Table, user.FieldID),
+			sqlgraph.Edge(sqlgraph.M2O, false, onetimelink.UserTable, onetimelink.UserColumn),
+		)
+		fromV = sqlgraph.Neighbors(_m.driver.Dialect(), step)
+		return fromV, nil
+	}
+	return query
+}
+
+// Hooks returns the client hooks.
+func (c *OneTimeLinkClient) Hooks() []Hook {
+	hooks := c.hooks.OneTimeLink
+	return append(hooks[:len(hooks):len(hooks)], onetimelink.Hooks[:]...)
+}
+
+// Interceptors returns the client interceptors.
+func (c *OneTimeLinkClient) Interceptors() []Interceptor {
+	return c.inters.OneTimeLink
+}
+
+func (c *OneTimeLinkClient) mutate(ctx context.Context, m *OneTimeLinkMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&OneTimeLinkCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&OneTimeLinkUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&OneTimeLinkUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&OneTimeLinkDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("gen: unknown OneTimeLink mutation op: %q", m.Op())
+	}
+}
+
 // OrganizationClient is a client for the Organization schema.
 type OrganizationClient struct {
 	config
@@ -1980,6 +2146,156 @@ func (c *ScanClient) mutate(ctx context.Context, m *ScanMutation) (Value, error)
 		return (&ScanDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
 	default:
 		return nil, fmt.Errorf("gen: unknown Scan mutation op: %q", m.Op())
+	}
+}
+
+// SessionClient is a client for the Session schema.
+type SessionClient struct {
+	config
+}
+
+// NewSessionClient returns a client for the Session from the given config.
+func NewSessionClient(c config) *SessionClient {
+	return &SessionClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `session.Hooks(f(g(h())))`.
+func (c *SessionClient) Use(hooks ...Hook) {
+	c.hooks.Session = append(c.hooks.Session, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `session.Intercept(f(g(h())))`.
+func (c *SessionClient) Intercept(interceptors ...Interceptor) {
+	c.inters.Session = append(c.inters.Session, interceptors...)
+}
+
+// Create returns a builder for creating a Session entity.
+func (c *SessionClient) Create() *SessionCreate {
+	mutation := newSessionMutation(c.config, OpCreate)
+	return &SessionCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of Session entities.
+func (c *SessionClient) CreateBulk(builders ...*SessionCreate) *SessionCreateBulk {
+	return &SessionCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *SessionClient) MapCreateBulk(slice any, setFunc func(*SessionCreate, int)) *SessionCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &SessionCreateBulk{err: fmt.Errorf("calling to SessionClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*SessionCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &SessionCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for Session.
+func (c *SessionClient) Update() *SessionUpdate {
+	mutation := newSessionMutation(c.config, OpUpdate)
+	return &SessionUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *SessionClient) UpdateOne(_m *Session) *SessionUpdateOne {
+	mutation := newSessionMutation(c.config, OpUpdateOne, withSession(_m))
+	return &SessionUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *SessionClient) UpdateOneID(id string) *SessionUpdateOne {
+	mutation := newSessionMutation(c.config, OpUpdateOne, withSessionID(id))
+	return &SessionUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for Session.
+func (c *SessionClient) Delete() *SessionDelete {
+	mutation := newSessionMutation(c.config, OpDelete)
+	return &SessionDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *SessionClient) DeleteOne(_m *Session) *SessionDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *SessionClient) DeleteOneID(id string) *SessionDeleteOne {
+	builder := c.Delete().Where(session.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &SessionDeleteOne{builder}
+}
+
+// Query returns a query builder for Session.
+func (c *SessionClient) Query() *SessionQuery {
+	return &SessionQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeSession},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a Session entity by its id.
+func (c *SessionClient) Get(ctx context.Context, id string) (*Session, error) {
+	return c.Query().Where(session.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *SessionClient) GetX(ctx context.Context, id string) *Session {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// QueryUser queries the user edge of a Session.
+func (c *SessionClient) QueryUser(_m *Session) *UserQuery {
+	query := (&UserClient{config: c.config}).Query()
+	query.path = func(context.Context) (fromV *sql.Selector, _ error) {
+		id := _m.ID
+		step := sqlgraph.NewStep(
+			sqlgraph.From(session.Table, session.FieldID, id),
+			sqlgraph.To(user.Table, user.FieldID),
+			sqlgraph.Edge(sqlgraph.M2O, false, session.UserTable, session.UserColumn),
+		)
+		fromV = sqlgraph.Neighbors(_m.driver.Dialect(), step)
+		return fromV, nil
+	}
+	return query
+}
+
+// Hooks returns the client hooks.
+func (c *SessionClient) Hooks() []Hook {
+	hooks := c.hooks.Session
+	return append(hooks[:len(hooks):len(hooks)], session.Hooks[:]...)
+}
+
+// Interceptors returns the client interceptors.
+func (c *SessionClient) Interceptors() []Interceptor {
+	return c.inters.Session
+}
+
+func (c *SessionClient) mutate(ctx context.Context, m *SessionMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&SessionCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&SessionUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&SessionUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&SessionDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("gen: unknown Session mutation op: %q", m.Op())
 	}
 }
 
@@ -2849,13 +3165,13 @@ func (c *WebhookClient) mutate(ctx context.Context, m *WebhookMutation) (Value, 
 type (
 	hooks struct {
 		APIKey, Application, AssetGroup, AuditEntry, CustomRole, Endpoint, Finding,
-		Organization, Report, Scan, SigningKey, Source, Ticket, User,
-		Webhook []ent.Hook
+		OneTimeLink, Organization, Report, Scan, Session, SigningKey, Source, Ticket,
+		User, Webhook []ent.Hook
 	}
 	inters struct {
 		APIKey, Application, AssetGroup, AuditEntry, CustomRole, Endpoint, Finding,
-		Organization, Report, Scan, SigningKey, Source, Ticket, User,
-		Webhook []ent.Interceptor
+		OneTimeLink, Organization, Report, Scan, Session, SigningKey, Source, Ticket,
+		User, Webhook []ent.Interceptor
 	}
 )
 

@@ -19,9 +19,11 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
+	"github.com/hookyard/hookyard/ent/gen/onetimelink"
 	"github.com/hookyard/hookyard/ent/gen/organization"
 	"github.com/hookyard/hookyard/ent/gen/report"
 	"github.com/hookyard/hookyard/ent/gen/scan"
+	"github.com/hookyard/hookyard/ent/gen/session"
 	"github.com/hookyard/hookyard/ent/gen/signingkey"
 	"github.com/hookyard/hookyard/ent/gen/source"
 	"github.com/hookyard/hookyard/ent/gen/ticket"
@@ -94,9 +96,11 @@ func checkColumn(t, c string) error {
 			customrole.Table:   customrole.ValidColumn,
 			endpoint.Table:     endpoint.ValidColumn,
 			finding.Table:      finding.ValidColumn,
+			onetimelink.Table:  onetimelink.ValidColumn,
 			organization.Table: organization.ValidColumn,
 			report.Table:       report.ValidColumn,
 			scan.Table:         scan.ValidColumn,
+			session.Table:      session.ValidColumn,
 			signingkey.Table:   signingkey.ValidColumn,
 			source.Table:       source.ValidColumn,
 			ticket.Table:       ticket.ValidColumn,

@@ -112,6 +112,14 @@ func (_m *Scan) AssetGroup(ctx context.Context) (*AssetGroup, error) {
 	return result, MaskNotFound(err)
 }
 
+func (_m *Session) User(ctx context.Context) (*User, error) {
+	result, err := _m.Edges.UserOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryUser().Only(ctx)
+	}
+	return result, err
+}
+
 func (_m *Source) AssetGroup(ctx context.Context) (*AssetGroup, error) {
 	result, err := _m.Edges.AssetGroupOrErr()
 	if IsNotLoaded(err) {

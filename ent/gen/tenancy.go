@@ -13,9 +13,11 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
+	"github.com/hookyard/hookyard/ent/gen/onetimelink"
 	"github.com/hookyard/hookyard/ent/gen/organization"
 	"github.com/hookyard/hookyard/ent/gen/report"
 	"github.com/hookyard/hookyard/ent/gen/scan"
+	"github.com/hookyard/hookyard/ent/gen/session"
 	"github.com/hookyard/hookyard/ent/gen/signingkey"
 	"github.com/hookyard/hookyard/ent/gen/source"
 	"github.com/hookyard/hookyard/ent/gen/ticket"
@@ -306,6 +308,45 @@ func (m *FindingMutation) CheckReferences(ctx context.Context) error {
 
 // Organizations returns the organizations whose rows the mutation creates, changes
 // or deletes, whoever is asking.
+func (m *OneTimeLinkMutation) Organizations(ctx context.Context) ([]string, error) {
+	if id, ok := m.OrganizationID(); ok {
+		return []string{id}, nil
+	}
+	q := m.Client().OneTimeLink.Query().Where(m.predicates...)
+	if m.op.Is(OpUpdateOne | OpDeleteOne) {
+		if m.id == nil {
+			return nil, errors.New("OneTimeLink: the mutation has no ID")
+		}
+		q.Where(onetimelink.ID(*m.id))
+	}
+	var ids []string
+	err := q.Unique(true).Select(onetimelink.FieldOrganizationID).Scan(viewer.SystemContext(ctx), &ids)
+	return ids, err
+}
+
+// CheckReferences implements rule.Referrer.
+func (m *OneTimeLinkMutation) CheckReferences(ctx context.Context) error {
+	if len(m.AddedEdges()) == 0 {
+		return nil
+	}
+	org, ok := m.OrganizationID()
+	if !ok {
+		var err error
+		if org, err = m.OldOrganizationID(ctx); err != nil {
+			return err
+		}
+	}
+	if ids := m.UserIDs(); len(ids) > 0 {
+		n, err := m.Client().User.Query().Where(user.IDIn(ids...), user.OrganizationID(org)).Count(ctx)
+		if err := rule.CheckReference("user", ids, n, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Organizations returns the organizations whose rows the mutation creates, changes
+// or deletes, whoever is asking.
 func (m *OrganizationMutation) Organizations(ctx context.Context) ([]string, error) {
 	if id, ok := m.ID(); ok {
 		return []string{id}, nil
@@ -406,6 +447,45 @@ func (m *ScanMutation) CheckReferences(ctx context.Context) error {
 	if ids := m.AssetGroupIDs(); len(ids) > 0 {
 		n, err := m.Client().AssetGroup.Query().Where(assetgroup.IDIn(ids...), assetgroup.OrganizationID(org)).Count(ctx)
 		if err := rule.CheckReference("asset_group", ids, n, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Organizations returns the organizations whose rows the mutation creates, changes
+// or deletes, whoever is asking.
+func (m *SessionMutation) Organizations(ctx context.Context) ([]string, error) {
+	if id, ok := m.OrganizationID(); ok {
+		return []string{id}, nil
+	}
+	q := m.Client().Session.Query().Where(m.predicates...)
+	if m.op.Is(OpUpdateOne | OpDeleteOne) {
+		if m.id == nil {
+			return nil, errors.New("Session: the mutation has no ID")
+		}
+		q.Where(session.ID(*m.id))
+	}
+	var ids []string
+	err := q.Unique(true).Select(session.FieldOrganizationID).Scan(viewer.SystemContext(ctx), &ids)
+	return ids, err
+}
+
+// CheckReferences implements rule.Referrer.
+func (m *SessionMutation) CheckReferences(ctx context.Context) error {
+	if len(m.AddedEdges()) == 0 {
+		return nil
+	}
+	org, ok := m.OrganizationID()
+	if !ok {
+		var err error
+		if org, err = m.OldOrganizationID(ctx); err != nil {
+			return err
+		}
+	}
+	if ids := m.UserIDs(); len(ids) > 0 {
+		n, err := m.Client().User.Query().Where(user.IDIn(ids...), user.OrganizationID(org)).Count(ctx)
+		if err := rule.CheckReference("user", ids, n, err); err != nil {
 			return err
 		}
 	}

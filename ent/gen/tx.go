@@ -28,12 +28,16 @@ type Tx struct {
 	Endpoint *EndpointClient
 	// Finding is the client for interacting with the Finding builders.
 	Finding *FindingClient
+	// OneTimeLink is the client for interacting with the OneTimeLink builders.
+	OneTimeLink *OneTimeLinkClient
 	// Organization is the client for interacting with the Organization builders.
 	Organization *OrganizationClient
 	// Report is the client for interacting with the Report builders.
 	Report *ReportClient
 	// Scan is the client for interacting with the Scan builders.
 	Scan *ScanClient
+	// Session is the client for interacting with the Session builders.
+	Session *SessionClient
 	// SigningKey is the client for interacting with the SigningKey builders.
 	SigningKey *SigningKeyClient
 	// Source is the client for interacting with the Source builders.
@@ -182,9 +186,11 @@ func (tx *Tx) init() {
 	tx.CustomRole = NewCustomRoleClient(tx.config)
 	tx.Endpoint = NewEndpointClient(tx.config)
 	tx.Finding = NewFindingClient(tx.config)
+	tx.OneTimeLink = NewOneTimeLinkClient(tx.config)
 	tx.Organization = NewOrganizationClient(tx.config)
 	tx.Report = NewReportClient(tx.config)
 	tx.Scan = NewScanClient(tx.config)
+	tx.Session = NewSessionClient(tx.config)
 	tx.SigningKey = NewSigningKeyClient(tx.config)
 	tx.Source = NewSourceClient(tx.config)
 	tx.Ticket = NewTicketClient(tx.config)

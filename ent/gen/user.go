@@ -38,6 +38,16 @@ type User struct {
 	AllGroups bool `json:"all_groups,omitempty"`
 	// Hash of the password; empty: none.
 	PasswordHash string `json:"-"`
+	// When the user last signed in. Null: never.
+	LastSignInAt *time.Time `json:"last_sign_in_at,omitempty"`
+	// Since when signing in takes a second factor. Null: it does not.
+	SecondFactorAt *time.Time `json:"second_factor_at,omitempty"`
+	// Secret of the second factor, encrypted by ent/secret.
+	TotpSecret []byte `json:"-"`
+	// Time step of the last code of the second factor that was taken.
+	TotpStep int64 `json:"totp_step,omitempty"`
+	// Hex SHA-256 of the recovery codes that are left, joined by commas.
+	RecoveryHashes string `json:"-"`
 	// Since when the user may not sign in. Null: the user may.
 	DisabledAt *time.Time `json:"disabled_at,omitempty"`
 	// Edges holds the relations/edges for other nodes in the graph.
@@ -86,11 +96,15 @@ func (*User) scanValues(columns []string) ([]any, error) {
 	values := make([]any, len(columns))
 	for i := range columns {
 		switch columns[i] {
+		case user.FieldTotpSecret:
+			values[i] = new([]byte)
 		case user.FieldAllGroups:
 			values[i] = new(sql.NullBool)
-		case user.FieldID, user.FieldOrganizationID, user.FieldEmail, user.FieldName, user.FieldRole, user.FieldCustomRoleID, user.FieldPasswordHash:
+		case user.FieldTotpStep:
+			values[i] = new(sql.NullInt64)
+		case user.FieldID, user.FieldOrganizationID, user.FieldEmail, user.FieldName, user.FieldRole, user.FieldCustomRoleID, user.FieldPasswordHash, user.FieldRecoveryHashes:
 			values[i] = new(sql.NullString)
-		case user.FieldCreatedAt, user.FieldUpdatedAt, user.FieldDisabledAt:
+		case user.FieldCreatedAt, user.FieldUpdatedAt, user.FieldLastSignInAt, user.FieldSecondFactorAt, user.FieldDisabledAt:
 			values[i] = new(sql.NullTime)
 		default:
 			values[i] = new(sql.UnknownType)
@@ -167,6 +181,38 @@ func (_m *User) assignValues(columns []string, values []any) error {
 				return fmt.Errorf("unexpected type %T for field password_hash", values[i])
 			} else if value.Valid {
 				_m.PasswordHash = value.String
+			}
+		case user.FieldLastSignInAt:
+			if value, ok := values[i].(*sql.NullTime); !ok {
+				return fmt.Errorf("unexpected type %T for field last_sign_in_at", values[i])
+			} else if value.Valid {
+				_m.LastSignInAt = new(time.Time)
+				*_m.LastSignInAt = value.Time
+			}
+		case user.FieldSecondFactorAt:
+			if value, ok := values[i].(*sql.NullTime); !ok {
+				return fmt.Errorf("unexpected type %T for field second_factor_at", values[i])
+			} else if value.Valid {
+				_m.SecondFactorAt = new(time.Time)
+				*_m.SecondFactorAt = value.Time
+			}
+		case user.FieldTotpSecret:
+			if value, ok := values[i].(*[]byte); !ok {
+				return fmt.Errorf("unexpected type %T for field totp_secret", values[i])
+			} else if value != nil {
+				_m.TotpSecret = *value
+			}
+		case user.FieldTotpStep:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field totp_step", values[i])
+			} else if value.Valid {
+				_m.TotpStep = value.Int64
+			}
+		case user.FieldRecoveryHashes:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field recovery_hashes", values[i])
+			} else if value.Valid {
+				_m.RecoveryHashes = value.String
 			}
 		case user.FieldDisabledAt:
 			if value, ok := values[i].(*sql.NullTime); !ok {
@@ -248,6 +294,23 @@ func (_m *User) String() string {
 	builder.WriteString(fmt.Sprintf("%v", _m.AllGroups))
 	builder.WriteString(", ")
 	builder.WriteString("password_hash=<sensitive>")
+	builder.WriteString(", ")
+	if v := _m.LastSignInAt; v != nil {
+		builder.WriteString("last_sign_in_at=")
+		builder.WriteString(v.Format(time.ANSIC))
+	}
+	builder.WriteString(", ")
+	if v := _m.SecondFactorAt; v != nil {
+		builder.WriteString("second_factor_at=")
+		builder.WriteString(v.Format(time.ANSIC))
+	}
+	builder.WriteString(", ")
+	builder.WriteString("totp_secret=<sensitive>")
+	builder.WriteString(", ")
+	builder.WriteString("totp_step=")
+	builder.WriteString(fmt.Sprintf("%v", _m.TotpStep))
+	builder.WriteString(", ")
+	builder.WriteString("recovery_hashes=<sensitive>")
 	builder.WriteString(", ")
 	if v := _m.DisabledAt; v != nil {
 		builder.WriteString("disabled_at=")

@@ -125,6 +125,68 @@ func (_c *UserCreate) SetNillablePasswordHash(v *string) *UserCreate {
 	return _c
 }
 
+// SetLastSignInAt sets the "last_sign_in_at" field.
+func (_c *UserCreate) SetLastSignInAt(v time.Time) *UserCreate {
+	_c.mutation.SetLastSignInAt(v)
+	return _c
+}
+
+// SetNillableLastSignInAt sets the "last_sign_in_at" field if the given value is not nil.
+func (_c *UserCreate) SetNillableLastSignInAt(v *time.Time) *UserCreate {
+	if v != nil {
+		_c.SetLastSignInAt(*v)
+	}
+	return _c
+}
+
+// SetSecondFactorAt sets the "second_factor_at" field.
+func (_c *UserCreate) SetSecondFactorAt(v time.Time) *UserCreate {
+	_c.mutation.SetSecondFactorAt(v)
+	return _c
+}
+
+// SetNillableSecondFactorAt sets the "second_factor_at" field if the given value is not nil.
+func (_c *UserCreate) SetNillableSecondFactorAt(v *time.Time) *UserCreate {
+	if v != nil {
+		_c.SetSecondFactorAt(*v)
+	}
+	return _c
+}
+
+// SetTotpSecret sets the "totp_secret" field.
+func (_c *UserCreate) SetTotpSecret(v []byte) *UserCreate {
+	_c.mutation.SetTotpSecret(v)
+	return _c
+}
+
+// SetTotpStep sets the "totp_step" field.
+func (_c *UserCreate) SetTotpStep(v int64) *UserCreate {
+	_c.mutation.SetTotpStep(v)
+	return _c
+}
+
+// SetNillableTotpStep sets the "totp_step" field if the given value is not nil.
+func (_c *UserCreate) SetNillableTotpStep(v *int64) *UserCreate {
+	if v != nil {
+		_c.SetTotpStep(*v)
+	}
+	return _c
+}
+
+// SetRecoveryHashes sets the "recovery_hashes" field.
+func (_c *UserCreate) SetRecoveryHashes(v string) *UserCreate {
+	_c.mutation.SetRecoveryHashes(v)
+	return _c
+}
+
+// SetNillableRecoveryHashes sets the "recovery_hashes" field if the given value is not nil.
+func (_c *UserCreate) SetNillableRecoveryHashes(v *string) *UserCreate {
+	if v != nil {
+		_c.SetRecoveryHashes(*v)
+	}
+	return _c
+}
+
 // SetDisabledAt sets the "disabled_at" field.
 func (_c *UserCreate) SetDisabledAt(v time.Time) *UserCreate {
 	_c.mutation.SetDisabledAt(v)
@@ -224,6 +286,10 @@ func (_c *UserCreate) defaults() error {
 		v := user.DefaultAllGroups
 		_c.mutation.SetAllGroups(v)
 	}
+	if _, ok := _c.mutation.TotpStep(); !ok {
+		v := user.DefaultTotpStep
+		_c.mutation.SetTotpStep(v)
+	}
 	return nil
 }
 
@@ -269,6 +335,9 @@ func (_c *UserCreate) check() error {
 	}
 	if _, ok := _c.mutation.AllGroups(); !ok {
 		return &ValidationError{Name: "all_groups", err: errors.New(`gen: missing required field "User.all_groups"`)}
+	}
+	if _, ok := _c.mutation.TotpStep(); !ok {
+		return &ValidationError{Name: "totp_step", err: errors.New(`gen: missing required field "User.totp_step"`)}
 	}
 	if v, ok := _c.mutation.ID(); ok {
 		if err := user.IDValidator(v); err != nil {
@@ -341,6 +410,26 @@ func (_c *UserCreate) createSpec() (*User, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.PasswordHash(); ok {
 		_spec.SetField(user.FieldPasswordHash, field.TypeString, value)
 		_node.PasswordHash = value
+	}
+	if value, ok := _c.mutation.LastSignInAt(); ok {
+		_spec.SetField(user.FieldLastSignInAt, field.TypeTime, value)
+		_node.LastSignInAt = &value
+	}
+	if value, ok := _c.mutation.SecondFactorAt(); ok {
+		_spec.SetField(user.FieldSecondFactorAt, field.TypeTime, value)
+		_node.SecondFactorAt = &value
+	}
+	if value, ok := _c.mutation.TotpSecret(); ok {
+		_spec.SetField(user.FieldTotpSecret, field.TypeBytes, value)
+		_node.TotpSecret = value
+	}
+	if value, ok := _c.mutation.TotpStep(); ok {
+		_spec.SetField(user.FieldTotpStep, field.TypeInt64, value)
+		_node.TotpStep = value
+	}
+	if value, ok := _c.mutation.RecoveryHashes(); ok {
+		_spec.SetField(user.FieldRecoveryHashes, field.TypeString, value)
+		_node.RecoveryHashes = value
 	}
 	if value, ok := _c.mutation.DisabledAt(); ok {
 		_spec.SetField(user.FieldDisabledAt, field.TypeTime, value)

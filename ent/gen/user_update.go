@@ -133,6 +133,99 @@ func (_u *UserUpdate) ClearPasswordHash() *UserUpdate {
 	return _u
 }
 
+// SetLastSignInAt sets the "last_sign_in_at" field.
+func (_u *UserUpdate) SetLastSignInAt(v time.Time) *UserUpdate {
+	_u.mutation.SetLastSignInAt(v)
+	return _u
+}
+
+// SetNillableLastSignInAt sets the "last_sign_in_at" field if the given value is not nil.
+func (_u *UserUpdate) SetNillableLastSignInAt(v *time.Time) *UserUpdate {
+	if v != nil {
+		_u.SetLastSignInAt(*v)
+	}
+	return _u
+}
+
+// ClearLastSignInAt clears the value of the "last_sign_in_at" field.
+func (_u *UserUpdate) ClearLastSignInAt() *UserUpdate {
+	_u.mutation.ClearLastSignInAt()
+	return _u
+}
+
+// SetSecondFactorAt sets the "second_factor_at" field.
+func (_u *UserUpdate) SetSecondFactorAt(v time.Time) *UserUpdate {
+	_u.mutation.SetSecondFactorAt(v)
+	return _u
+}
+
+// SetNillableSecondFactorAt sets the "second_factor_at" field if the given value is not nil.
+func (_u *UserUpdate) SetNillableSecondFactorAt(v *time.Time) *UserUpdate {
+	if v != nil {
+		_u.SetSecondFactorAt(*v)
+	}
+	return _u
+}
+
+// ClearSecondFactorAt clears the value of the "second_factor_at" field.
+func (_u *UserUpdate) ClearSecondFactorAt() *UserUpdate {
+	_u.mutation.ClearSecondFactorAt()
+	return _u
+}
+
+// SetTotpSecret sets the "totp_secret" field.
+func (_u *UserUpdate) SetTotpSecret(v []byte) *UserUpdate {
+	_u.mutation.SetTotpSecret(v)
+	return _u
+}
+
+// ClearTotpSecret clears the value of the "totp_secret" field.
+func (_u *UserUpdate) ClearTotpSecret() *UserUpdate {
+	_u.mutation.ClearTotpSecret()
+	return _u
+}
+
+// SetTotpStep sets the "totp_step" field.
+func (_u *UserUpdate) SetTotpStep(v int64) *UserUpdate {
+	_u.mutation.ResetTotpStep()
+	_u.mutation.SetTotpStep(v)
+	return _u
+}
+
+// SetNillableTotpStep sets the "totp_step" field if the given value is not nil.
+func (_u *UserUpdate) SetNillableTotpStep(v *int64) *UserUpdate {
+	if v != nil {
+		_u.SetTotpStep(*v)
+	}
+	return _u
+}
+
+// AddTotpStep adds value to the "totp_step" field.
+func (_u *UserUpdate) AddTotpStep(v int64) *UserUpdate {
+	_u.mutation.AddTotpStep(v)
+	return _u
+}
+
+// SetRecoveryHashes sets the "recovery_hashes" field.
+func (_u *UserUpdate) SetRecoveryHashes(v string) *UserUpdate {
+	_u.mutation.SetRecoveryHashes(v)
+	return _u
+}
+
+// SetNillableRecoveryHashes sets the "recovery_hashes" field if the given value is not nil.
+func (_u *UserUpdate) SetNillableRecoveryHashes(v *string) *UserUpdate {
+	if v != nil {
+		_u.SetRecoveryHashes(*v)
+	}
+	return _u
+}
+
+// ClearRecoveryHashes clears the value of the "recovery_hashes" field.
+func (_u *UserUpdate) ClearRecoveryHashes() *UserUpdate {
+	_u.mutation.ClearRecoveryHashes()
+	return _u
+}
+
 // SetDisabledAt sets the "disabled_at" field.
 func (_u *UserUpdate) SetDisabledAt(v time.Time) *UserUpdate {
 	_u.mutation.SetDisabledAt(v)
@@ -299,6 +392,36 @@ func (_u *UserUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	}
 	if _u.mutation.PasswordHashCleared() {
 		_spec.ClearField(user.FieldPasswordHash, field.TypeString)
+	}
+	if value, ok := _u.mutation.LastSignInAt(); ok {
+		_spec.SetField(user.FieldLastSignInAt, field.TypeTime, value)
+	}
+	if _u.mutation.LastSignInAtCleared() {
+		_spec.ClearField(user.FieldLastSignInAt, field.TypeTime)
+	}
+	if value, ok := _u.mutation.SecondFactorAt(); ok {
+		_spec.SetField(user.FieldSecondFactorAt, field.TypeTime, value)
+	}
+	if _u.mutation.SecondFactorAtCleared() {
+		_spec.ClearField(user.FieldSecondFactorAt, field.TypeTime)
+	}
+	if value, ok := _u.mutation.TotpSecret(); ok {
+		_spec.SetField(user.FieldTotpSecret, field.TypeBytes, value)
+	}
+	if _u.mutation.TotpSecretCleared() {
+		_spec.ClearField(user.FieldTotpSecret, field.TypeBytes)
+	}
+	if value, ok := _u.mutation.TotpStep(); ok {
+		_spec.SetField(user.FieldTotpStep, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedTotpStep(); ok {
+		_spec.AddField(user.FieldTotpStep, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.RecoveryHashes(); ok {
+		_spec.SetField(user.FieldRecoveryHashes, field.TypeString, value)
+	}
+	if _u.mutation.RecoveryHashesCleared() {
+		_spec.ClearField(user.FieldRecoveryHashes, field.TypeString)
 	}
 	if value, ok := _u.mutation.DisabledAt(); ok {
 		_spec.SetField(user.FieldDisabledAt, field.TypeTime, value)
@@ -502,6 +625,99 @@ func (_u *UserUpdateOne) ClearPasswordHash() *UserUpdateOne {
 	return _u
 }
 
+// SetLastSignInAt sets the "last_sign_in_at" field.
+func (_u *UserUpdateOne) SetLastSignInAt(v time.Time) *UserUpdateOne {
+	_u.mutation.SetLastSignInAt(v)
+	return _u
+}
+
+// SetNillableLastSignInAt sets the "last_sign_in_at" field if the given value is not nil.
+func (_u *UserUpdateOne) SetNillableLastSignInAt(v *time.Time) *UserUpdateOne {
+	if v != nil {
+		_u.SetLastSignInAt(*v)
+	}
+	return _u
+}
+
+// ClearLastSignInAt clears the value of the "last_sign_in_at" field.
+func (_u *UserUpdateOne) ClearLastSignInAt() *UserUpdateOne {
+	_u.mutation.ClearLastSignInAt()
+	return _u
+}
+
+// SetSecondFactorAt sets the "second_factor_at" field.
+func (_u *UserUpdateOne) SetSecondFactorAt(v time.Time) *UserUpdateOne {
+	_u.mutation.SetSecondFactorAt(v)
+	return _u
+}
+
+// SetNillableSecondFactorAt sets the "second_factor_at" field if the given value is not nil.
+func (_u *UserUpdateOne) SetNillableSecondFactorAt(v *time.Time) *UserUpdateOne {
+	if v != nil {
+		_u.SetSecondFactorAt(*v)
+	}
+	return _u
+}
+
+// ClearSecondFactorAt clears the value of the "second_factor_at" field.
+func (_u *UserUpdateOne) ClearSecondFactorAt() *UserUpdateOne {
+	_u.mutation.ClearSecondFactorAt()
+	return _u
+}
+
+// SetTotpSecret sets the "totp_secret" field.
+func (_u *UserUpdateOne) SetTotpSecret(v []byte) *UserUpdateOne {
+	_u.mutation.SetTotpSecret(v)
+	return _u
+}
+
+// ClearTotpSecret clears the value of the "totp_secret" field.
+func (_u *UserUpdateOne) ClearTotpSecret() *UserUpdateOne {
+	_u.mutation.ClearTotpSecret()
+	return _u
+}
+
+// SetTotpStep sets the "totp_step" field.
+func (_u *UserUpdateOne) SetTotpStep(v int64) *UserUpdateOne {
+	_u.mutation.ResetTotpStep()
+	_u.mutation.SetTotpStep(v)
+	return _u
+}
+
+// SetNillableTotpStep sets the "totp_step" field if the given value is not nil.
+func (_u *UserUpdateOne) SetNillableTotpStep(v *int64) *UserUpdateOne {
+	if v != nil {
+		_u.SetTotpStep(*v)
+	}
+	return _u
+}
+
+// AddTotpStep adds value to the "totp_step" field.
+func (_u *UserUpdateOne) AddTotpStep(v int64) *UserUpdateOne {
+	_u.mutation.AddTotpStep(v)
+	return _u
+}
+
+// SetRecoveryHashes sets the "recovery_hashes" field.
+func (_u *UserUpdateOne) SetRecoveryHashes(v string) *UserUpdateOne {
+	_u.mutation.SetRecoveryHashes(v)
+	return _u
+}
+
+// SetNillableRecoveryHashes sets the "recovery_hashes" field if the given value is not nil.
+func (_u *UserUpdateOne) SetNillableRecoveryHashes(v *string) *UserUpdateOne {
+	if v != nil {
+		_u.SetRecoveryHashes(*v)
+	}
+	return _u
+}
+
+// ClearRecoveryHashes clears the value of the "recovery_hashes" field.
+func (_u *UserUpdateOne) ClearRecoveryHashes() *UserUpdateOne {
+	_u.mutation.ClearRecoveryHashes()
+	return _u
+}
+
 // SetDisabledAt sets the "disabled_at" field.
 func (_u *UserUpdateOne) SetDisabledAt(v time.Time) *UserUpdateOne {
 	_u.mutation.SetDisabledAt(v)
@@ -698,6 +914,36 @@ func (_u *UserUpdateOne) sqlSave(ctx context.Context) (_node *User, err error) {
 	}
 	if _u.mutation.PasswordHashCleared() {
 		_spec.ClearField(user.FieldPasswordHash, field.TypeString)
+	}
+	if value, ok := _u.mutation.LastSignInAt(); ok {
+		_spec.SetField(user.FieldLastSignInAt, field.TypeTime, value)
+	}
+	if _u.mutation.LastSignInAtCleared() {
+		_spec.ClearField(user.FieldLastSignInAt, field.TypeTime)
+	}
+	if value, ok := _u.mutation.SecondFactorAt(); ok {
+		_spec.SetField(user.FieldSecondFactorAt, field.TypeTime, value)
+	}
+	if _u.mutation.SecondFactorAtCleared() {
+		_spec.ClearField(user.FieldSecondFactorAt, field.TypeTime)
+	}
+	if value, ok := _u.mutation.TotpSecret(); ok {
+		_spec.SetField(user.FieldTotpSecret, field.TypeBytes, value)
+	}
+	if _u.mutation.TotpSecretCleared() {
+		_spec.ClearField(user.FieldTotpSecret, field.TypeBytes)
+	}
+	if value, ok := _u.mutation.TotpStep(); ok {
+		_spec.SetField(user.FieldTotpStep, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedTotpStep(); ok {
+		_spec.AddField(user.FieldTotpStep, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.RecoveryHashes(); ok {
+		_spec.SetField(user.FieldRecoveryHashes, field.TypeString, value)
+	}
+	if _u.mutation.RecoveryHashesCleared() {
+		_spec.ClearField(user.FieldRecoveryHashes, field.TypeString)
 	}
 	if value, ok := _u.mutation.DisabledAt(); ok {
 		_spec.SetField(user.FieldDisabledAt, field.TypeTime, value)

@@ -40,6 +40,8 @@ const (
 	Attempt      = "att"
 	Node         = "nod"
 	AuditEntry   = "aud"
+	Session      = "ses"
+	OneTimeLink  = "lnk"
 )
 
 // PrefixOf is the prefix of a noun as ent names its type ("APIKey"), "" for any other.
@@ -75,6 +77,10 @@ func PrefixOf(noun string) string {
 		return Report
 	case "AuditEntry":
 		return AuditEntry
+	case "Session":
+		return Session
+	case "OneTimeLink":
+		return OneTimeLink
 	}
 	return ""
 }

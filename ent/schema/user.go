@@ -25,6 +25,11 @@ func (User) Fields() []ent.Field {
 		customRoleField(),
 		allGroupsField(),
 		field.String("password_hash").Optional().Sensitive().Annotations(hidden()).Comment("Hash of the password; empty: none."),
+		field.Time("last_sign_in_at").Optional().Nillable().Comment("When the user last signed in. Null: never."),
+		field.Time("second_factor_at").Optional().Nillable().Comment("Since when signing in takes a second factor. Null: it does not."),
+		sealed("totp_secret", "Secret of the second factor, encrypted by ent/secret."),
+		field.Int64("totp_step").Default(0).Annotations(hidden()).Comment("Time step of the last code of the second factor that was taken."),
+		field.String("recovery_hashes").Optional().Sensitive().Annotations(hidden()).Comment("Hex SHA-256 of the recovery codes that are left, joined by commas."),
 		field.Time("disabled_at").Optional().Nillable().Comment("Since when the user may not sign in. Null: the user may."),
 	}
 }

@@ -8,8 +8,11 @@ import (
 	"entgo.io/ent"
 
 	"github.com/hookyard/hookyard/ent/gen"
+	"github.com/hookyard/hookyard/ent/gen/onetimelink"
+	"github.com/hookyard/hookyard/ent/gen/session"
 	"github.com/hookyard/hookyard/ent/ids"
 	"github.com/hookyard/hookyard/ent/parts"
+	"github.com/hookyard/hookyard/ent/viewer"
 )
 
 // Channel is where PostgreSQL notifies of a new revision; the payload is the
@@ -25,8 +28,10 @@ func (db *DB) hook() {
 	c.AssetGroup.Use(db.revise)
 	c.Application.Use(db.revise)
 	c.User.Use(db.revise)
+	c.User.Use(db.signOut)
 	c.APIKey.Use(db.revise)
 	c.CustomRole.Use(db.revise)
+	c.Session.Use(db.revise)
 	c.Source.Use(db.revise)
 	c.Endpoint.Use(db.revise)
 	c.Webhook.Use(db.revise)
@@ -57,7 +62,7 @@ func (db *DB) revise(next ent.Mutator) ent.Mutator {
 			Tx() (*gen.Tx, error)
 			Organizations(context.Context) ([]string, error)
 		})
-		if !ok || traced(m) {
+		if !ok || traced(m) || goesOn(m) {
 			return next.Mutate(ctx, m)
 		}
 		tx, err := c.Tx()
@@ -87,6 +92,40 @@ func (db *DB) revise(next ent.Mutator) ent.Mutator {
 			if err := db.raise(ctx, tx, org); err != nil {
 				return nil, err
 			}
+		}
+		return v, nil
+	})
+}
+
+// goesOn says that a mutation begins a session or goes on with one: nobody may do less
+// than before.
+func goesOn(m ent.Mutation) bool {
+	return m.Type() == gen.TypeSession && !m.Op().Is(ent.OpDelete|ent.OpDeleteOne)
+}
+
+// signOut ends the sessions of a user who is disabled and withdraws the user's links, so
+// that none of them works again when the user is enabled.
+func (db *DB) signOut(next ent.Mutator) ent.Mutator {
+	return ent.MutateFunc(func(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+		v, err := next.Mutate(ctx, m)
+		if _, disabled := m.Field("disabled_at"); err != nil || !disabled {
+			return v, err
+		}
+		users, ok := m.(*gen.UserMutation)
+		if !ok {
+			return v, nil
+		}
+		ctx = viewer.SystemContext(ctx) // whoever may disable a user may do this
+		ids, err := users.IDs(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("look up who was disabled: %w", err)
+		}
+		c := users.Client()
+		if _, err := c.Session.Delete().Where(session.UserIDIn(ids...)).Exec(ctx); err != nil {
+			return nil, fmt.Errorf("end the sessions: %w", err)
+		}
+		if _, err := c.OneTimeLink.Delete().Where(onetimelink.UserIDIn(ids...)).Exec(ctx); err != nil {
+			return nil, fmt.Errorf("withdraw the links: %w", err)
 		}
 		return v, nil
 	})

@@ -15,6 +15,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/organization"
 	"github.com/hookyard/hookyard/ent/gen/report"
 	"github.com/hookyard/hookyard/ent/gen/scan"
+	"github.com/hookyard/hookyard/ent/gen/session"
 	"github.com/hookyard/hookyard/ent/gen/source"
 	"github.com/hookyard/hookyard/ent/gen/ticket"
 	"github.com/hookyard/hookyard/ent/gen/user"
@@ -39,6 +40,8 @@ func WithNodeType() gen.NodeOption {
 			return apikey.Table, nil
 		case ids.CustomRole:
 			return customrole.Table, nil
+		case ids.Session:
+			return session.Table, nil
 		case ids.Source:
 			return source.Table, nil
 		case ids.Endpoint:

@@ -108,6 +108,7 @@ type Viewer struct {
 	Owner        string   // of a key: "usr_…" that it belongs to; "" the organization
 	AllGroups    bool     // complete access to all asset groups
 	Groups       []string // otherwise these
+	Session      string   // "ses_…" of a user who has signed in
 	system       bool
 	operator     bool
 	behalf       *Viewer // whoever made the hub ask; nil: it does so by itself

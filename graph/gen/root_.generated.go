@@ -703,6 +703,30 @@ type ComplexityRoot struct {
 		ID        func(childComplexity int) int
 	}
 
+	Session struct {
+		CreatedAt  func(childComplexity int) int
+		EndsAt     func(childComplexity int) int
+		ExpiresAt  func(childComplexity int) int
+		ID         func(childComplexity int) int
+		LastUsedAt func(childComplexity int) int
+		Method     func(childComplexity int) int
+		Origin     func(childComplexity int) int
+		UpdatedAt  func(childComplexity int) int
+		User       func(childComplexity int) int
+		UserAgent  func(childComplexity int) int
+	}
+
+	SessionConnection struct {
+		Edges      func(childComplexity int) int
+		PageInfo   func(childComplexity int) int
+		TotalCount func(childComplexity int) int
+	}
+
+	SessionEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
+	}
+
 	Source struct {
 		AssetGroup func(childComplexity int) int
 		CreatedAt  func(childComplexity int) int
@@ -795,16 +819,18 @@ type ComplexityRoot struct {
 	}
 
 	User struct {
-		AllGroups  func(childComplexity int) int
-		CreatedAt  func(childComplexity int) int
-		CustomRole func(childComplexity int) int
-		DisabledAt func(childComplexity int) int
-		Email      func(childComplexity int) int
-		Groups     func(childComplexity int) int
-		ID         func(childComplexity int) int
-		Name       func(childComplexity int) int
-		Role       func(childComplexity int) int
-		UpdatedAt  func(childComplexity int) int
+		AllGroups      func(childComplexity int) int
+		CreatedAt      func(childComplexity int) int
+		CustomRole     func(childComplexity int) int
+		DisabledAt     func(childComplexity int) int
+		Email          func(childComplexity int) int
+		Groups         func(childComplexity int) int
+		ID             func(childComplexity int) int
+		LastSignInAt   func(childComplexity int) int
+		Name           func(childComplexity int) int
+		Role           func(childComplexity int) int
+		SecondFactorAt func(childComplexity int) int
+		UpdatedAt      func(childComplexity int) int
 	}
 
 	UserConnection struct {
@@ -3728,6 +3754,99 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.SentEvent.ID(childComplexity), true
 
+	case "Session.createdAt":
+		if e.ComplexityRoot.Session.CreatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Session.CreatedAt(childComplexity), true
+	case "Session.endsAt":
+		if e.ComplexityRoot.Session.EndsAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Session.EndsAt(childComplexity), true
+	case "Session.expiresAt":
+		if e.ComplexityRoot.Session.ExpiresAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Session.ExpiresAt(childComplexity), true
+	case "Session.id":
+		if e.ComplexityRoot.Session.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Session.ID(childComplexity), true
+	case "Session.lastUsedAt":
+		if e.ComplexityRoot.Session.LastUsedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Session.LastUsedAt(childComplexity), true
+	case "Session.method":
+		if e.ComplexityRoot.Session.Method == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Session.Method(childComplexity), true
+	case "Session.origin":
+		if e.ComplexityRoot.Session.Origin == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Session.Origin(childComplexity), true
+	case "Session.updatedAt":
+		if e.ComplexityRoot.Session.UpdatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Session.UpdatedAt(childComplexity), true
+	case "Session.user":
+		if e.ComplexityRoot.Session.User == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Session.User(childComplexity), true
+	case "Session.userAgent":
+		if e.ComplexityRoot.Session.UserAgent == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Session.UserAgent(childComplexity), true
+
+	case "SessionConnection.edges":
+		if e.ComplexityRoot.SessionConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SessionConnection.Edges(childComplexity), true
+	case "SessionConnection.pageInfo":
+		if e.ComplexityRoot.SessionConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SessionConnection.PageInfo(childComplexity), true
+	case "SessionConnection.totalCount":
+		if e.ComplexityRoot.SessionConnection.TotalCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SessionConnection.TotalCount(childComplexity), true
+
+	case "SessionEdge.cursor":
+		if e.ComplexityRoot.SessionEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SessionEdge.Cursor(childComplexity), true
+	case "SessionEdge.node":
+		if e.ComplexityRoot.SessionEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SessionEdge.Node(childComplexity), true
+
 	case "Source.assetGroup":
 		if e.ComplexityRoot.Source.AssetGroup == nil {
 			break
@@ -4071,6 +4190,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.User.ID(childComplexity), true
+	case "User.lastSignInAt":
+		if e.ComplexityRoot.User.LastSignInAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.User.LastSignInAt(childComplexity), true
 	case "User.name":
 		if e.ComplexityRoot.User.Name == nil {
 			break
@@ -4083,6 +4208,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.User.Role(childComplexity), true
+	case "User.secondFactorAt":
+		if e.ComplexityRoot.User.SecondFactorAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.User.SecondFactorAt(childComplexity), true
 	case "User.updatedAt":
 		if e.ComplexityRoot.User.UpdatedAt == nil {
 			break
@@ -4403,6 +4534,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputSecretInput,
 		ec.unmarshalInputSendEventInput,
 		ec.unmarshalInputSendEventsInput,
+		ec.unmarshalInputSessionWhereInput,
 		ec.unmarshalInputSourceOrder,
 		ec.unmarshalInputSourceWhereInput,
 		ec.unmarshalInputTestEndpointInput,
@@ -10718,6 +10850,454 @@ input ScanWhereInput {
   licenceCountNotNil: Boolean
 }
 """
+One sign-in of a user. It goes on until it is ended, or not renewed in time.
+"""
+type Session implements Node {
+  """
+  The global ID.
+  """
+  id: ID!
+  """
+  When it was created.
+  """
+  createdAt: Time!
+  """
+  When it was last changed.
+  """
+  updatedAt: Time!
+  """
+  How the user signed in: "password", or who vouched.
+  """
+  method: String!
+  """
+  The address that the user signed in from.
+  """
+  origin: String!
+  """
+  What the program that signed in calls itself.
+  """
+  userAgent: String!
+  """
+  When it was last renewed.
+  """
+  lastUsedAt: Time!
+  """
+  When it ends unless it is renewed before.
+  """
+  expiresAt: Time!
+  """
+  When it ends in any case.
+  """
+  endsAt: Time!
+  """
+  The user who signed in.
+  """
+  user: User!
+}
+"""
+A connection to a list of items.
+"""
+type SessionConnection {
+  """
+  A list of edges.
+  """
+  edges: [SessionEdge]
+  """
+  Information to aid in pagination.
+  """
+  pageInfo: PageInfo!
+  """
+  Identifies the total count of items in the connection.
+  """
+  totalCount: Int!
+}
+"""
+An edge in a connection.
+"""
+type SessionEdge {
+  """
+  The item at the end of the edge.
+  """
+  node: Session
+  """
+  A cursor for use in pagination.
+  """
+  cursor: Cursor!
+}
+"""
+Which Session objects are wanted: all conditions must hold.
+"""
+input SessionWhereInput {
+  """
+  This must not hold.
+  """
+  not: SessionWhereInput
+  """
+  All of these must hold.
+  """
+  and: [SessionWhereInput!]
+  """
+  One of these must hold.
+  """
+  or: [SessionWhereInput!]
+  """
+  Whether id is exactly this.
+  """
+  id: ID
+  """
+  Whether id is anything but this.
+  """
+  idNEQ: ID
+  """
+  Whether id is one of these.
+  """
+  idIn: [ID!]
+  """
+  Whether id is none of these.
+  """
+  idNotIn: [ID!]
+  """
+  Whether id is greater.
+  """
+  idGT: ID
+  """
+  Whether id is this or greater.
+  """
+  idGTE: ID
+  """
+  Whether id is less.
+  """
+  idLT: ID
+  """
+  Whether id is this or less.
+  """
+  idLTE: ID
+  """
+  Whether id is this, in any case.
+  """
+  idEqualFold: ID
+  """
+  Whether id contains this, in any case.
+  """
+  idContainsFold: ID
+  """
+  Whether createdAt is exactly this.
+  """
+  createdAt: Time
+  """
+  Whether createdAt is anything but this.
+  """
+  createdAtNEQ: Time
+  """
+  Whether createdAt is one of these.
+  """
+  createdAtIn: [Time!]
+  """
+  Whether createdAt is none of these.
+  """
+  createdAtNotIn: [Time!]
+  """
+  Whether createdAt is greater.
+  """
+  createdAtGT: Time
+  """
+  Whether createdAt is this or greater.
+  """
+  createdAtGTE: Time
+  """
+  Whether createdAt is less.
+  """
+  createdAtLT: Time
+  """
+  Whether createdAt is this or less.
+  """
+  createdAtLTE: Time
+  """
+  Whether updatedAt is exactly this.
+  """
+  updatedAt: Time
+  """
+  Whether updatedAt is anything but this.
+  """
+  updatedAtNEQ: Time
+  """
+  Whether updatedAt is one of these.
+  """
+  updatedAtIn: [Time!]
+  """
+  Whether updatedAt is none of these.
+  """
+  updatedAtNotIn: [Time!]
+  """
+  Whether updatedAt is greater.
+  """
+  updatedAtGT: Time
+  """
+  Whether updatedAt is this or greater.
+  """
+  updatedAtGTE: Time
+  """
+  Whether updatedAt is less.
+  """
+  updatedAtLT: Time
+  """
+  Whether updatedAt is this or less.
+  """
+  updatedAtLTE: Time
+  """
+  Whether userId is exactly this.
+  """
+  userId: ID
+  """
+  Whether userId is anything but this.
+  """
+  userIdNEQ: ID
+  """
+  Whether userId is one of these.
+  """
+  userIdIn: [ID!]
+  """
+  Whether userId is none of these.
+  """
+  userIdNotIn: [ID!]
+  """
+  Whether userId is greater.
+  """
+  userIdGT: ID
+  """
+  Whether userId is this or greater.
+  """
+  userIdGTE: ID
+  """
+  Whether userId is less.
+  """
+  userIdLT: ID
+  """
+  Whether userId is this or less.
+  """
+  userIdLTE: ID
+  """
+  Whether userId contains this.
+  """
+  userIdContains: ID
+  """
+  Whether userId begins with this.
+  """
+  userIdHasPrefix: ID
+  """
+  Whether userId ends with this.
+  """
+  userIdHasSuffix: ID
+  """
+  Whether userId is this, in any case.
+  """
+  userIdEqualFold: ID
+  """
+  Whether userId contains this, in any case.
+  """
+  userIdContainsFold: ID
+  """
+  Whether method is exactly this.
+  """
+  method: String
+  """
+  Whether method is anything but this.
+  """
+  methodNEQ: String
+  """
+  Whether method is one of these.
+  """
+  methodIn: [String!]
+  """
+  Whether method is none of these.
+  """
+  methodNotIn: [String!]
+  """
+  Whether method is greater.
+  """
+  methodGT: String
+  """
+  Whether method is this or greater.
+  """
+  methodGTE: String
+  """
+  Whether method is less.
+  """
+  methodLT: String
+  """
+  Whether method is this or less.
+  """
+  methodLTE: String
+  """
+  Whether method contains this.
+  """
+  methodContains: String
+  """
+  Whether method begins with this.
+  """
+  methodHasPrefix: String
+  """
+  Whether method ends with this.
+  """
+  methodHasSuffix: String
+  """
+  Whether method is this, in any case.
+  """
+  methodEqualFold: String
+  """
+  Whether method contains this, in any case.
+  """
+  methodContainsFold: String
+  """
+  Whether origin is exactly this.
+  """
+  origin: String
+  """
+  Whether origin is anything but this.
+  """
+  originNEQ: String
+  """
+  Whether origin is one of these.
+  """
+  originIn: [String!]
+  """
+  Whether origin is none of these.
+  """
+  originNotIn: [String!]
+  """
+  Whether origin is greater.
+  """
+  originGT: String
+  """
+  Whether origin is this or greater.
+  """
+  originGTE: String
+  """
+  Whether origin is less.
+  """
+  originLT: String
+  """
+  Whether origin is this or less.
+  """
+  originLTE: String
+  """
+  Whether origin contains this.
+  """
+  originContains: String
+  """
+  Whether origin begins with this.
+  """
+  originHasPrefix: String
+  """
+  Whether origin ends with this.
+  """
+  originHasSuffix: String
+  """
+  Whether origin is this, in any case.
+  """
+  originEqualFold: String
+  """
+  Whether origin contains this, in any case.
+  """
+  originContainsFold: String
+  """
+  Whether lastUsedAt is exactly this.
+  """
+  lastUsedAt: Time
+  """
+  Whether lastUsedAt is anything but this.
+  """
+  lastUsedAtNEQ: Time
+  """
+  Whether lastUsedAt is one of these.
+  """
+  lastUsedAtIn: [Time!]
+  """
+  Whether lastUsedAt is none of these.
+  """
+  lastUsedAtNotIn: [Time!]
+  """
+  Whether lastUsedAt is greater.
+  """
+  lastUsedAtGT: Time
+  """
+  Whether lastUsedAt is this or greater.
+  """
+  lastUsedAtGTE: Time
+  """
+  Whether lastUsedAt is less.
+  """
+  lastUsedAtLT: Time
+  """
+  Whether lastUsedAt is this or less.
+  """
+  lastUsedAtLTE: Time
+  """
+  Whether expiresAt is exactly this.
+  """
+  expiresAt: Time
+  """
+  Whether expiresAt is anything but this.
+  """
+  expiresAtNEQ: Time
+  """
+  Whether expiresAt is one of these.
+  """
+  expiresAtIn: [Time!]
+  """
+  Whether expiresAt is none of these.
+  """
+  expiresAtNotIn: [Time!]
+  """
+  Whether expiresAt is greater.
+  """
+  expiresAtGT: Time
+  """
+  Whether expiresAt is this or greater.
+  """
+  expiresAtGTE: Time
+  """
+  Whether expiresAt is less.
+  """
+  expiresAtLT: Time
+  """
+  Whether expiresAt is this or less.
+  """
+  expiresAtLTE: Time
+  """
+  Whether endsAt is exactly this.
+  """
+  endsAt: Time
+  """
+  Whether endsAt is anything but this.
+  """
+  endsAtNEQ: Time
+  """
+  Whether endsAt is one of these.
+  """
+  endsAtIn: [Time!]
+  """
+  Whether endsAt is none of these.
+  """
+  endsAtNotIn: [Time!]
+  """
+  Whether endsAt is greater.
+  """
+  endsAtGT: Time
+  """
+  Whether endsAt is this or greater.
+  """
+  endsAtGTE: Time
+  """
+  Whether endsAt is less.
+  """
+  endsAtLT: Time
+  """
+  Whether endsAt is this or less.
+  """
+  endsAtLTE: Time
+}
+"""
 Who sends events in: a vendor system or a program, with its own address and credentials.
 """
 type Source implements Node {
@@ -11898,6 +12478,14 @@ type User implements Node {
   """
   allGroups: Boolean!
   """
+  When the user last signed in. Null: never.
+  """
+  lastSignInAt: Time
+  """
+  Since when signing in takes a second factor. Null: it does not.
+  """
+  secondFactorAt: Time
+  """
   Since when the user may not sign in. Null: the user may.
   """
   disabledAt: Time
@@ -12270,6 +12858,86 @@ input UserWhereInput {
   Whether allGroups is anything but this.
   """
   allGroupsNEQ: Boolean
+  """
+  Whether lastSignInAt is exactly this.
+  """
+  lastSignInAt: Time
+  """
+  Whether lastSignInAt is anything but this.
+  """
+  lastSignInAtNEQ: Time
+  """
+  Whether lastSignInAt is one of these.
+  """
+  lastSignInAtIn: [Time!]
+  """
+  Whether lastSignInAt is none of these.
+  """
+  lastSignInAtNotIn: [Time!]
+  """
+  Whether lastSignInAt is greater.
+  """
+  lastSignInAtGT: Time
+  """
+  Whether lastSignInAt is this or greater.
+  """
+  lastSignInAtGTE: Time
+  """
+  Whether lastSignInAt is less.
+  """
+  lastSignInAtLT: Time
+  """
+  Whether lastSignInAt is this or less.
+  """
+  lastSignInAtLTE: Time
+  """
+  Whether lastSignInAt is null.
+  """
+  lastSignInAtIsNil: Boolean
+  """
+  Whether lastSignInAt is known.
+  """
+  lastSignInAtNotNil: Boolean
+  """
+  Whether secondFactorAt is exactly this.
+  """
+  secondFactorAt: Time
+  """
+  Whether secondFactorAt is anything but this.
+  """
+  secondFactorAtNEQ: Time
+  """
+  Whether secondFactorAt is one of these.
+  """
+  secondFactorAtIn: [Time!]
+  """
+  Whether secondFactorAt is none of these.
+  """
+  secondFactorAtNotIn: [Time!]
+  """
+  Whether secondFactorAt is greater.
+  """
+  secondFactorAtGT: Time
+  """
+  Whether secondFactorAt is this or greater.
+  """
+  secondFactorAtGTE: Time
+  """
+  Whether secondFactorAt is less.
+  """
+  secondFactorAtLT: Time
+  """
+  Whether secondFactorAt is this or less.
+  """
+  secondFactorAtLTE: Time
+  """
+  Whether secondFactorAt is null.
+  """
+  secondFactorAtIsNil: Boolean
+  """
+  Whether secondFactorAt is known.
+  """
+  secondFactorAtNotNil: Boolean
   """
   Whether disabledAt is exactly this.
   """
@@ -15260,6 +15928,42 @@ func (ec *executionContext) childFields_SentEvent(ctx context.Context, field gra
 	return nil, fmt.Errorf("no field named %q was found under type SentEvent", field.Name)
 }
 
+func (ec *executionContext) childFields_Session(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_Session_id(ctx, field)
+	case "createdAt":
+		return ec.fieldContext_Session_createdAt(ctx, field)
+	case "updatedAt":
+		return ec.fieldContext_Session_updatedAt(ctx, field)
+	case "method":
+		return ec.fieldContext_Session_method(ctx, field)
+	case "origin":
+		return ec.fieldContext_Session_origin(ctx, field)
+	case "userAgent":
+		return ec.fieldContext_Session_userAgent(ctx, field)
+	case "lastUsedAt":
+		return ec.fieldContext_Session_lastUsedAt(ctx, field)
+	case "expiresAt":
+		return ec.fieldContext_Session_expiresAt(ctx, field)
+	case "endsAt":
+		return ec.fieldContext_Session_endsAt(ctx, field)
+	case "user":
+		return ec.fieldContext_Session_user(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Session", field.Name)
+}
+
+func (ec *executionContext) childFields_SessionEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "node":
+		return ec.fieldContext_SessionEdge_node(ctx, field)
+	case "cursor":
+		return ec.fieldContext_SessionEdge_cursor(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SessionEdge", field.Name)
+}
+
 func (ec *executionContext) childFields_Source(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "id":
@@ -15450,6 +16154,10 @@ func (ec *executionContext) childFields_User(ctx context.Context, field graphql.
 		return ec.fieldContext_User_role(ctx, field)
 	case "allGroups":
 		return ec.fieldContext_User_allGroups(ctx, field)
+	case "lastSignInAt":
+		return ec.fieldContext_User_lastSignInAt(ctx, field)
+	case "secondFactorAt":
+		return ec.fieldContext_User_secondFactorAt(ctx, field)
 	case "disabledAt":
 		return ec.fieldContext_User_disabledAt(ctx, field)
 	case "customRole":

@@ -1,14 +1,18 @@
-// Package auth says who is asking: a bearer token or an API key becomes a viewer, the
-// same way for HTTP and for websockets.
+// Package auth lets people sign in and says who is asking: a bearer token or an API key
+// becomes a viewer, the same way for HTTP and for websockets.
 //
-// Place: in front of the API. It reads users, keys and signing keys through ent as the
-// hub itself; everything behind it sees only the viewer.
+// Place: in front of the API. Users, keys, sessions and signing keys are behind small
+// interfaces; everything behind this package sees only the viewer.
 //
 // Guarantees:
 //   - No valid credential, no viewer. The reason is never told apart for the caller.
 //   - Tokens are checked for algorithm (EdDSA only), key, issuer, audience and expiry.
-//   - Rights are read from the database at each call, so that a change bites at once.
-//   - Keys are kept as SHA-256 of 160 random bits, never themselves.
+//   - Rights and sessions are read from the database at each call, so that a change, or
+//     the end of a session, bites at once.
+//   - Keys, links and refresh tokens are kept as SHA-256 of 160 random bits or more,
+//     passwords as argon2id, never themselves.
+//   - A refresh token works once; the use of an older one ends its session.
+//   - Whether an address belongs to a user shows neither in an answer nor in its time.
 package auth
 
 import (
@@ -21,6 +25,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -40,22 +45,68 @@ const Audience = "hookyard"
 type Directory interface {
 	// KeyViewer finds an API key by the hex SHA-256 of it, and notes its use.
 	KeyViewer(ctx context.Context, hash string) (v *viewer.Viewer, expires time.Time, err error)
-	// Viewer finds a user or key by ID.
-	Viewer(ctx context.Context, id string) (*viewer.Viewer, error)
+	// Viewer finds a user in one of his sessions, or a key, by their IDs. A user without
+	// a session, and a session that has ended or is somebody else's, is nobody.
+	Viewer(ctx context.Context, id, session string) (*viewer.Viewer, error)
 }
 
 // SigningKey signs tokens; all that are not retired verify them.
 type SigningKey struct {
 	ID      string
 	Private ed25519.PrivateKey
+	Signs   time.Time // from when on it signs; every node knows it by then
+}
+
+// Keyring is the keys as they are now. It is safe for concurrent use.
+type Keyring struct{ keys atomic.Pointer[[]SigningKey] }
+
+// NewKeyring returns a ring of the keys, the newest first.
+func NewKeyring(keys ...SigningKey) *Keyring {
+	r := &Keyring{}
+	r.Replace(keys)
+	return r
+}
+
+// Replace replaces all keys; the newest is first.
+func (r *Keyring) Replace(keys []SigningKey) { r.keys.Store(&keys) }
+
+// signer is the newest key that may sign already; ok is false for an empty ring.
+func (r *Keyring) signer(now time.Time) (k SigningKey, ok bool) {
+	keys := *r.keys.Load()
+	for _, k := range keys {
+		if !k.Signs.After(now) {
+			return k, true
+		}
+	}
+	if len(keys) == 0 {
+		return SigningKey{}, false
+	}
+	return keys[len(keys)-1], true
+}
+
+// find returns the key that a token says it was signed with.
+func (r *Keyring) find(t *jwt.Token) (any, error) {
+	id, _ := t.Header["kid"].(string)
+	for _, k := range *r.keys.Load() {
+		if k.ID == id {
+			return k.Private.Public(), nil
+		}
+	}
+	return nil, ErrUnauthenticated
 }
 
 // Config is what an Authenticator is made of.
 type Config struct {
 	Directory Directory
-	Keys      []SigningKey // current first
+	Keys      *Keyring
 	Issuer    string
 	Clock     clockwork.Clock
+}
+
+// claims are what a token says.
+type claims struct {
+	jwt.RegisteredClaims
+	Session string `json:"sid,omitempty"` // of a user
 }
 
 // Authenticator turns credentials into viewers. It is safe for concurrent use.
@@ -94,22 +145,12 @@ func (a *Authenticator) Authenticate(ctx context.Context, header string) (v *vie
 }
 
 func (a *Authenticator) token(ctx context.Context, raw string) (*viewer.Viewer, time.Time, error) {
-	var claims jwt.RegisteredClaims
-	if _, err := a.parser.ParseWithClaims(raw, &claims, a.key); err != nil {
+	var c claims
+	if _, err := a.parser.ParseWithClaims(raw, &c, a.c.Keys.find); err != nil {
 		return nil, time.Time{}, ErrUnauthenticated
 	}
-	v, err := a.c.Directory.Viewer(ctx, claims.Subject)
-	return v, claims.ExpiresAt.Time, err
-}
-
-func (a *Authenticator) key(t *jwt.Token) (any, error) {
-	id, _ := t.Header["kid"].(string)
-	for _, k := range a.c.Keys {
-		if k.ID == id {
-			return k.Private.Public(), nil
-		}
-	}
-	return nil, ErrUnauthenticated
+	v, err := a.c.Directory.Viewer(ctx, c.Subject, c.Session)
+	return v, c.ExpiresAt.Time, err
 }
 
 // MaxTokenLife is the longest that a token may live.
@@ -125,11 +166,14 @@ func (a *Authenticator) Token(v *viewer.Viewer, life time.Duration) (raw string,
 	}
 	now := a.c.Clock.Now()
 	expires = now.Add(life)
-	t := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.RegisteredClaims{
+	t := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims{Session: v.Session, RegisteredClaims: jwt.RegisteredClaims{
 		Issuer: a.c.Issuer, Subject: v.ID, Audience: jwt.ClaimStrings{Audience},
 		IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(expires),
-	})
-	k := a.c.Keys[0]
+	}})
+	k, ok := a.c.Keys.signer(now)
+	if !ok {
+		return "", time.Time{}, errors.New("auth: sign a token: there is no signing key")
+	}
 	t.Header["kid"] = k.ID
 	raw, err = t.SignedString(k.Private)
 	if err != nil {
@@ -143,10 +187,25 @@ const KeyPrefix = "hky_"
 
 // NewKey makes an API key of 160 random bits. hint is its beginning, which may be shown.
 func NewKey() (key, hint, hash string) {
+	key = KeyPrefix + random()
+	return key, key[:len(KeyPrefix)+6], Hash(key)
+}
+
+// IsKey says whether an Authorization header has an API key rather than a token.
+func IsKey(header string) bool {
+	_, credential, _ := strings.Cut(header, " ")
+	return strings.HasPrefix(strings.TrimSpace(credential), KeyPrefix)
+}
+
+// random is 160 random bits in 32 characters of a-z and 2-7.
+func random() string {
 	var b [20]byte
 	_, _ = rand.Read(b[:]) // never fails
-	key = KeyPrefix + strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b[:]))
-	return key, key[:len(KeyPrefix)+6], Hash(key)
+	return letters(b[:])
+}
+
+func letters(b []byte) string {
+	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b))
 }
 
 // Hash is how a key or a token of a source is kept: the hex SHA-256 of it.

@@ -21,7 +21,7 @@ func (d directory) KeyViewer(_ context.Context, hash string) (*viewer.Viewer, ti
 	return d[hash], time.Time{}, nil
 }
 
-func (d directory) Viewer(_ context.Context, id string) (*viewer.Viewer, error) { return d[id], nil }
+func (d directory) Viewer(_ context.Context, id, _ string) (*viewer.Viewer, error) { return d[id], nil }
 
 func signingKey(t *testing.T, id string) auth.SigningKey {
 	t.Helper()
@@ -39,7 +39,7 @@ func TestAuthenticate(t *testing.T) {
 	key, _, hash := auth.NewKey()
 	current, old, foreign := signingKey(t, "new"), signingKey(t, "old"), signingKey(t, "new")
 	d := directory{"usr_ada": ada, hash: ada}
-	a := auth.New(auth.Config{Directory: d, Keys: []auth.SigningKey{current, old}, Issuer: "https://hub.example", Clock: clock})
+	a := auth.New(auth.Config{Directory: d, Keys: auth.NewKeyring(current, old), Issuer: "https://hub.example", Clock: clock})
 	good, _, err := a.Token(ada, time.Minute)
 	if err != nil {
 		t.Fatal(err)
@@ -102,7 +102,7 @@ func TestAuthenticate(t *testing.T) {
 
 func TestTokenLife(t *testing.T) {
 	clock := clockwork.NewFakeClock()
-	a := auth.New(auth.Config{Keys: []auth.SigningKey{signingKey(t, "k")}, Issuer: "i", Clock: clock})
+	a := auth.New(auth.Config{Keys: auth.NewKeyring(signingKey(t, "k")), Issuer: "i", Clock: clock})
 	if _, _, err := a.Token(nil, time.Minute); err == nil {
 		t.Error("nobody got a token")
 	}
@@ -117,7 +117,7 @@ func FuzzAuthenticate(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	a := auth.New(auth.Config{Directory: directory{}, Keys: []auth.SigningKey{{ID: "k", Private: private}}, Issuer: "i", Clock: clockwork.NewRealClock()})
+	a := auth.New(auth.Config{Directory: directory{}, Keys: auth.NewKeyring(auth.SigningKey{ID: "k", Private: private}), Issuer: "i", Clock: clockwork.NewRealClock()})
 	f.Add("Bearer a.b.c")
 	f.Add("Bearer hky_x")
 	f.Add("Basic YTpi")

@@ -93,6 +93,18 @@ func (f FindingFunc) Mutate(ctx context.Context, m gen.Mutation) (gen.Value, err
 	return nil, fmt.Errorf("unexpected mutation type %T. expect *gen.FindingMutation", m)
 }
 
+// The OneTimeLinkFunc type is an adapter to allow the use of ordinary
+// function as OneTimeLink mutator.
+type OneTimeLinkFunc func(context.Context, *gen.OneTimeLinkMutation) (gen.Value, error)
+
+// Mutate calls f(ctx, m).
+func (f OneTimeLinkFunc) Mutate(ctx context.Context, m gen.Mutation) (gen.Value, error) {
+	if mv, ok := m.(*gen.OneTimeLinkMutation); ok {
+		return f(ctx, mv)
+	}
+	return nil, fmt.Errorf("unexpected mutation type %T. expect *gen.OneTimeLinkMutation", m)
+}
+
 // The OrganizationFunc type is an adapter to allow the use of ordinary
 // function as Organization mutator.
 type OrganizationFunc func(context.Context, *gen.OrganizationMutation) (gen.Value, error)
@@ -127,6 +139,18 @@ func (f ScanFunc) Mutate(ctx context.Context, m gen.Mutation) (gen.Value, error)
 		return f(ctx, mv)
 	}
 	return nil, fmt.Errorf("unexpected mutation type %T. expect *gen.ScanMutation", m)
+}
+
+// The SessionFunc type is an adapter to allow the use of ordinary
+// function as Session mutator.
+type SessionFunc func(context.Context, *gen.SessionMutation) (gen.Value, error)
+
+// Mutate calls f(ctx, m).
+func (f SessionFunc) Mutate(ctx context.Context, m gen.Mutation) (gen.Value, error) {
+	if mv, ok := m.(*gen.SessionMutation); ok {
+		return f(ctx, mv)
+	}
+	return nil, fmt.Errorf("unexpected mutation type %T. expect *gen.SessionMutation", m)
 }
 
 // The SigningKeyFunc type is an adapter to allow the use of ordinary

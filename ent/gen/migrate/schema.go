@@ -286,6 +286,47 @@ var (
 			},
 		},
 	}
+	// OneTimeLinksColumns holds the columns for the "one_time_links" table.
+	OneTimeLinksColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString, Size: 64},
+		{Name: "created_at", Type: field.TypeTime},
+		{Name: "updated_at", Type: field.TypeTime},
+		{Name: "organization_id", Type: field.TypeString},
+		{Name: "hash", Type: field.TypeString, Unique: true},
+		{Name: "expires_at", Type: field.TypeTime},
+		{Name: "user_id", Type: field.TypeString, Size: 64},
+	}
+	// OneTimeLinksTable holds the schema information for the "one_time_links" table.
+	OneTimeLinksTable = &schema.Table{
+		Name:       "one_time_links",
+		Columns:    OneTimeLinksColumns,
+		PrimaryKey: []*schema.Column{OneTimeLinksColumns[0]},
+		ForeignKeys: []*schema.ForeignKey{
+			{
+				Symbol:     "one_time_links_users_user",
+				Columns:    []*schema.Column{OneTimeLinksColumns[6]},
+				RefColumns: []*schema.Column{UsersColumns[0]},
+				OnDelete:   schema.Cascade,
+			},
+		},
+		Indexes: []*schema.Index{
+			{
+				Name:    "onetimelink_organization_id",
+				Unique:  false,
+				Columns: []*schema.Column{OneTimeLinksColumns[3]},
+			},
+			{
+				Name:    "onetimelink_user_id",
+				Unique:  false,
+				Columns: []*schema.Column{OneTimeLinksColumns[6]},
+			},
+			{
+				Name:    "onetimelink_expires_at",
+				Unique:  false,
+				Columns: []*schema.Column{OneTimeLinksColumns[5]},
+			},
+		},
+	}
 	// OrganizationsColumns holds the columns for the "organizations" table.
 	OrganizationsColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeString, Size: 64},
@@ -420,6 +461,55 @@ var (
 			},
 		},
 	}
+	// SessionsColumns holds the columns for the "sessions" table.
+	SessionsColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString, Size: 64},
+		{Name: "created_at", Type: field.TypeTime},
+		{Name: "updated_at", Type: field.TypeTime},
+		{Name: "organization_id", Type: field.TypeString},
+		{Name: "method", Type: field.TypeString},
+		{Name: "origin", Type: field.TypeString, Default: ""},
+		{Name: "user_agent", Type: field.TypeString, Default: ""},
+		{Name: "last_used_at", Type: field.TypeTime},
+		{Name: "expires_at", Type: field.TypeTime},
+		{Name: "ends_at", Type: field.TypeTime},
+		{Name: "family_hash", Type: field.TypeString, Unique: true},
+		{Name: "refresh_hash", Type: field.TypeString},
+		{Name: "previous_hash", Type: field.TypeString, Default: ""},
+		{Name: "chain", Type: field.TypeBytes, Nullable: true},
+		{Name: "user_id", Type: field.TypeString, Size: 64},
+	}
+	// SessionsTable holds the schema information for the "sessions" table.
+	SessionsTable = &schema.Table{
+		Name:       "sessions",
+		Columns:    SessionsColumns,
+		PrimaryKey: []*schema.Column{SessionsColumns[0]},
+		ForeignKeys: []*schema.ForeignKey{
+			{
+				Symbol:     "sessions_users_user",
+				Columns:    []*schema.Column{SessionsColumns[14]},
+				RefColumns: []*schema.Column{UsersColumns[0]},
+				OnDelete:   schema.Cascade,
+			},
+		},
+		Indexes: []*schema.Index{
+			{
+				Name:    "session_organization_id",
+				Unique:  false,
+				Columns: []*schema.Column{SessionsColumns[3]},
+			},
+			{
+				Name:    "session_user_id",
+				Unique:  false,
+				Columns: []*schema.Column{SessionsColumns[14]},
+			},
+			{
+				Name:    "session_expires_at",
+				Unique:  false,
+				Columns: []*schema.Column{SessionsColumns[8]},
+			},
+		},
+	}
 	// SigningKeysColumns holds the columns for the "signing_keys" table.
 	SigningKeysColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeString, Size: 64},
@@ -541,6 +631,11 @@ var (
 		{Name: "role", Type: field.TypeEnum, Enums: []string{"ADMINISTRATOR", "MANAGER", "APPLICATION_MANAGER", "TESTER", "REPORT_VIEWER", "CUSTOM"}},
 		{Name: "all_groups", Type: field.TypeBool, Default: false},
 		{Name: "password_hash", Type: field.TypeString, Nullable: true},
+		{Name: "last_sign_in_at", Type: field.TypeTime, Nullable: true},
+		{Name: "second_factor_at", Type: field.TypeTime, Nullable: true},
+		{Name: "totp_secret", Type: field.TypeBytes, Nullable: true},
+		{Name: "totp_step", Type: field.TypeInt64, Default: 0},
+		{Name: "recovery_hashes", Type: field.TypeString, Nullable: true},
 		{Name: "disabled_at", Type: field.TypeTime, Nullable: true},
 		{Name: "custom_role_id", Type: field.TypeString, Nullable: true, Size: 64},
 	}
@@ -552,7 +647,7 @@ var (
 		ForeignKeys: []*schema.ForeignKey{
 			{
 				Symbol:     "users_custom_roles_custom_role",
-				Columns:    []*schema.Column{UsersColumns[10]},
+				Columns:    []*schema.Column{UsersColumns[15]},
 				RefColumns: []*schema.Column{CustomRolesColumns[0]},
 				OnDelete:   schema.Restrict,
 			},
@@ -795,9 +890,11 @@ var (
 		CustomRolesTable,
 		EndpointsTable,
 		FindingsTable,
+		OneTimeLinksTable,
 		OrganizationsTable,
 		ReportsTable,
 		ScansTable,
+		SessionsTable,
 		SigningKeysTable,
 		SourcesTable,
 		TicketsTable,
@@ -819,10 +916,12 @@ func init() {
 	EndpointsTable.ForeignKeys[0].RefTable = AssetGroupsTable
 	FindingsTable.ForeignKeys[0].RefTable = ApplicationsTable
 	FindingsTable.ForeignKeys[1].RefTable = AssetGroupsTable
+	OneTimeLinksTable.ForeignKeys[0].RefTable = UsersTable
 	ReportsTable.ForeignKeys[0].RefTable = ApplicationsTable
 	ReportsTable.ForeignKeys[1].RefTable = AssetGroupsTable
 	ScansTable.ForeignKeys[0].RefTable = ApplicationsTable
 	ScansTable.ForeignKeys[1].RefTable = AssetGroupsTable
+	SessionsTable.ForeignKeys[0].RefTable = UsersTable
 	SourcesTable.ForeignKeys[0].RefTable = AssetGroupsTable
 	TicketsTable.ForeignKeys[0].RefTable = ApplicationsTable
 	TicketsTable.ForeignKeys[1].RefTable = AssetGroupsTable

@@ -278,6 +278,30 @@ func (f FindingMutationRuleFunc) EvalMutation(ctx context.Context, m gen.Mutatio
 	return Denyf("gen/privacy: unexpected mutation type %T, expect *gen.FindingMutation", m)
 }
 
+// The OneTimeLinkQueryRuleFunc type is an adapter to allow the use of ordinary
+// functions as a query rule.
+type OneTimeLinkQueryRuleFunc func(context.Context, *gen.OneTimeLinkQuery) error
+
+// EvalQuery return f(ctx, q).
+func (f OneTimeLinkQueryRuleFunc) EvalQuery(ctx context.Context, q gen.Query) error {
+	if q, ok := q.(*gen.OneTimeLinkQuery); ok {
+		return f(ctx, q)
+	}
+	return Denyf("gen/privacy: unexpected query type %T, expect *gen.OneTimeLinkQuery", q)
+}
+
+// The OneTimeLinkMutationRuleFunc type is an adapter to allow the use of ordinary
+// functions as a mutation rule.
+type OneTimeLinkMutationRuleFunc func(context.Context, *gen.OneTimeLinkMutation) error
+
+// EvalMutation calls f(ctx, m).
+func (f OneTimeLinkMutationRuleFunc) EvalMutation(ctx context.Context, m gen.Mutation) error {
+	if m, ok := m.(*gen.OneTimeLinkMutation); ok {
+		return f(ctx, m)
+	}
+	return Denyf("gen/privacy: unexpected mutation type %T, expect *gen.OneTimeLinkMutation", m)
+}
+
 // The OrganizationQueryRuleFunc type is an adapter to allow the use of ordinary
 // functions as a query rule.
 type OrganizationQueryRuleFunc func(context.Context, *gen.OrganizationQuery) error
@@ -348,6 +372,30 @@ func (f ScanMutationRuleFunc) EvalMutation(ctx context.Context, m gen.Mutation) 
 		return f(ctx, m)
 	}
 	return Denyf("gen/privacy: unexpected mutation type %T, expect *gen.ScanMutation", m)
+}
+
+// The SessionQueryRuleFunc type is an adapter to allow the use of ordinary
+// functions as a query rule.
+type SessionQueryRuleFunc func(context.Context, *gen.SessionQuery) error
+
+// EvalQuery return f(ctx, q).
+func (f SessionQueryRuleFunc) EvalQuery(ctx context.Context, q gen.Query) error {
+	if q, ok := q.(*gen.SessionQuery); ok {
+		return f(ctx, q)
+	}
+	return Denyf("gen/privacy: unexpected query type %T, expect *gen.SessionQuery", q)
+}
+
+// The SessionMutationRuleFunc type is an adapter to allow the use of ordinary
+// functions as a mutation rule.
+type SessionMutationRuleFunc func(context.Context, *gen.SessionMutation) error
+
+// EvalMutation calls f(ctx, m).
+func (f SessionMutationRuleFunc) EvalMutation(ctx context.Context, m gen.Mutation) error {
+	if m, ok := m.(*gen.SessionMutation); ok {
+		return f(ctx, m)
+	}
+	return Denyf("gen/privacy: unexpected mutation type %T, expect *gen.SessionMutation", m)
 }
 
 // The SigningKeyQueryRuleFunc type is an adapter to allow the use of ordinary

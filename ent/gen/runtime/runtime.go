@@ -13,9 +13,11 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
+	"github.com/hookyard/hookyard/ent/gen/onetimelink"
 	"github.com/hookyard/hookyard/ent/gen/organization"
 	"github.com/hookyard/hookyard/ent/gen/report"
 	"github.com/hookyard/hookyard/ent/gen/scan"
+	"github.com/hookyard/hookyard/ent/gen/session"
 	"github.com/hookyard/hookyard/ent/gen/signingkey"
 	"github.com/hookyard/hookyard/ent/gen/source"
 	"github.com/hookyard/hookyard/ent/gen/ticket"
@@ -649,6 +651,65 @@ func init() {
 			return nil
 		}
 	}()
+	onetimelinkMixin := schema.OneTimeLink{}.Mixin()
+	onetimelink.Policy = privacy.NewPolicies(schema.OneTimeLink{})
+	onetimelink.Hooks[0] = func(next ent.Mutator) ent.Mutator {
+		return ent.MutateFunc(func(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+			if err := onetimelink.Policy.EvalMutation(ctx, m); err != nil {
+				return nil, err
+			}
+			return next.Mutate(ctx, m)
+		})
+	}
+	onetimelinkMixinHooks2 := onetimelinkMixin[2].Hooks()
+
+	onetimelink.Hooks[1] = onetimelinkMixinHooks2[0]
+
+	onetimelink.Hooks[2] = onetimelinkMixinHooks2[1]
+	onetimelinkMixinFields0 := onetimelinkMixin[0].Fields()
+	_ = onetimelinkMixinFields0
+	onetimelinkMixinFields1 := onetimelinkMixin[1].Fields()
+	_ = onetimelinkMixinFields1
+	onetimelinkMixinFields2 := onetimelinkMixin[2].Fields()
+	_ = onetimelinkMixinFields2
+	onetimelinkFields := schema.OneTimeLink{}.Fields()
+	_ = onetimelinkFields
+	// onetimelinkDescCreatedAt is the schema descriptor for created_at field.
+	onetimelinkDescCreatedAt := onetimelinkMixinFields1[0].Descriptor()
+	// onetimelink.DefaultCreatedAt holds the default value on creation for the created_at field.
+	onetimelink.DefaultCreatedAt = onetimelinkDescCreatedAt.Default.(func() time.Time)
+	// onetimelinkDescUpdatedAt is the schema descriptor for updated_at field.
+	onetimelinkDescUpdatedAt := onetimelinkMixinFields1[1].Descriptor()
+	// onetimelink.DefaultUpdatedAt holds the default value on creation for the updated_at field.
+	onetimelink.DefaultUpdatedAt = onetimelinkDescUpdatedAt.Default.(func() time.Time)
+	// onetimelink.UpdateDefaultUpdatedAt holds the default value on update for the updated_at field.
+	onetimelink.UpdateDefaultUpdatedAt = onetimelinkDescUpdatedAt.UpdateDefault.(func() time.Time)
+	// onetimelinkDescOrganizationID is the schema descriptor for organization_id field.
+	onetimelinkDescOrganizationID := onetimelinkMixinFields2[0].Descriptor()
+	// onetimelink.OrganizationIDValidator is a validator for the "organization_id" field. It is called by the builders before save.
+	onetimelink.OrganizationIDValidator = onetimelinkDescOrganizationID.Validators[0].(func(string) error)
+	// onetimelinkDescHash is the schema descriptor for hash field.
+	onetimelinkDescHash := onetimelinkFields[1].Descriptor()
+	// onetimelink.HashValidator is a validator for the "hash" field. It is called by the builders before save.
+	onetimelink.HashValidator = onetimelinkDescHash.Validators[0].(func(string) error)
+	// onetimelinkDescID is the schema descriptor for id field.
+	onetimelinkDescID := onetimelinkMixinFields0[0].Descriptor()
+	// onetimelink.IDValidator is a validator for the "id" field. It is called by the builders before save.
+	onetimelink.IDValidator = func() func(string) error {
+		validators := onetimelinkDescID.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(id string) error {
+			for _, fn := range fns {
+				if err := fn(id); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
 	organizationMixin := schema.Organization{}.Mixin()
 	organization.Policy = privacy.NewPolicies(schema.Organization{})
 	organization.Hooks[0] = func(next ent.Mutator) ent.Mutator {
@@ -892,6 +953,85 @@ func init() {
 	// scan.IDValidator is a validator for the "id" field. It is called by the builders before save.
 	scan.IDValidator = func() func(string) error {
 		validators := scanDescID.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(id string) error {
+			for _, fn := range fns {
+				if err := fn(id); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	sessionMixin := schema.Session{}.Mixin()
+	session.Policy = privacy.NewPolicies(schema.Session{})
+	session.Hooks[0] = func(next ent.Mutator) ent.Mutator {
+		return ent.MutateFunc(func(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+			if err := session.Policy.EvalMutation(ctx, m); err != nil {
+				return nil, err
+			}
+			return next.Mutate(ctx, m)
+		})
+	}
+	sessionMixinHooks2 := sessionMixin[2].Hooks()
+
+	session.Hooks[1] = sessionMixinHooks2[0]
+
+	session.Hooks[2] = sessionMixinHooks2[1]
+	sessionMixinFields0 := sessionMixin[0].Fields()
+	_ = sessionMixinFields0
+	sessionMixinFields1 := sessionMixin[1].Fields()
+	_ = sessionMixinFields1
+	sessionMixinFields2 := sessionMixin[2].Fields()
+	_ = sessionMixinFields2
+	sessionFields := schema.Session{}.Fields()
+	_ = sessionFields
+	// sessionDescCreatedAt is the schema descriptor for created_at field.
+	sessionDescCreatedAt := sessionMixinFields1[0].Descriptor()
+	// session.DefaultCreatedAt holds the default value on creation for the created_at field.
+	session.DefaultCreatedAt = sessionDescCreatedAt.Default.(func() time.Time)
+	// sessionDescUpdatedAt is the schema descriptor for updated_at field.
+	sessionDescUpdatedAt := sessionMixinFields1[1].Descriptor()
+	// session.DefaultUpdatedAt holds the default value on creation for the updated_at field.
+	session.DefaultUpdatedAt = sessionDescUpdatedAt.Default.(func() time.Time)
+	// session.UpdateDefaultUpdatedAt holds the default value on update for the updated_at field.
+	session.UpdateDefaultUpdatedAt = sessionDescUpdatedAt.UpdateDefault.(func() time.Time)
+	// sessionDescOrganizationID is the schema descriptor for organization_id field.
+	sessionDescOrganizationID := sessionMixinFields2[0].Descriptor()
+	// session.OrganizationIDValidator is a validator for the "organization_id" field. It is called by the builders before save.
+	session.OrganizationIDValidator = sessionDescOrganizationID.Validators[0].(func(string) error)
+	// sessionDescMethod is the schema descriptor for method field.
+	sessionDescMethod := sessionFields[1].Descriptor()
+	// session.MethodValidator is a validator for the "method" field. It is called by the builders before save.
+	session.MethodValidator = sessionDescMethod.Validators[0].(func(string) error)
+	// sessionDescOrigin is the schema descriptor for origin field.
+	sessionDescOrigin := sessionFields[2].Descriptor()
+	// session.DefaultOrigin holds the default value on creation for the origin field.
+	session.DefaultOrigin = sessionDescOrigin.Default.(string)
+	// sessionDescUserAgent is the schema descriptor for user_agent field.
+	sessionDescUserAgent := sessionFields[3].Descriptor()
+	// session.DefaultUserAgent holds the default value on creation for the user_agent field.
+	session.DefaultUserAgent = sessionDescUserAgent.Default.(string)
+	// sessionDescFamilyHash is the schema descriptor for family_hash field.
+	sessionDescFamilyHash := sessionFields[7].Descriptor()
+	// session.FamilyHashValidator is a validator for the "family_hash" field. It is called by the builders before save.
+	session.FamilyHashValidator = sessionDescFamilyHash.Validators[0].(func(string) error)
+	// sessionDescRefreshHash is the schema descriptor for refresh_hash field.
+	sessionDescRefreshHash := sessionFields[8].Descriptor()
+	// session.RefreshHashValidator is a validator for the "refresh_hash" field. It is called by the builders before save.
+	session.RefreshHashValidator = sessionDescRefreshHash.Validators[0].(func(string) error)
+	// sessionDescPreviousHash is the schema descriptor for previous_hash field.
+	sessionDescPreviousHash := sessionFields[9].Descriptor()
+	// session.DefaultPreviousHash holds the default value on creation for the previous_hash field.
+	session.DefaultPreviousHash = sessionDescPreviousHash.Default.(string)
+	// sessionDescID is the schema descriptor for id field.
+	sessionDescID := sessionMixinFields0[0].Descriptor()
+	// session.IDValidator is a validator for the "id" field. It is called by the builders before save.
+	session.IDValidator = func() func(string) error {
+		validators := sessionDescID.Validators
 		fns := [...]func(string) error{
 			validators[0].(func(string) error),
 			validators[1].(func(string) error),
@@ -1221,6 +1361,10 @@ func init() {
 	userDescAllGroups := userFields[4].Descriptor()
 	// user.DefaultAllGroups holds the default value on creation for the all_groups field.
 	user.DefaultAllGroups = userDescAllGroups.Default.(bool)
+	// userDescTotpStep is the schema descriptor for totp_step field.
+	userDescTotpStep := userFields[9].Descriptor()
+	// user.DefaultTotpStep holds the default value on creation for the totp_step field.
+	user.DefaultTotpStep = userDescTotpStep.Default.(int64)
 	// userDescID is the schema descriptor for id field.
 	userDescID := userMixinFields0[0].Descriptor()
 	// user.IDValidator is a validator for the "id" field. It is called by the builders before save.

@@ -36,6 +36,16 @@ const (
 	FieldAllGroups = "all_groups"
 	// FieldPasswordHash holds the string denoting the password_hash field in the database.
 	FieldPasswordHash = "password_hash"
+	// FieldLastSignInAt holds the string denoting the last_sign_in_at field in the database.
+	FieldLastSignInAt = "last_sign_in_at"
+	// FieldSecondFactorAt holds the string denoting the second_factor_at field in the database.
+	FieldSecondFactorAt = "second_factor_at"
+	// FieldTotpSecret holds the string denoting the totp_secret field in the database.
+	FieldTotpSecret = "totp_secret"
+	// FieldTotpStep holds the string denoting the totp_step field in the database.
+	FieldTotpStep = "totp_step"
+	// FieldRecoveryHashes holds the string denoting the recovery_hashes field in the database.
+	FieldRecoveryHashes = "recovery_hashes"
 	// FieldDisabledAt holds the string denoting the disabled_at field in the database.
 	FieldDisabledAt = "disabled_at"
 	// EdgeCustomRole holds the string denoting the custom_role edge name in mutations.
@@ -70,6 +80,11 @@ var Columns = []string{
 	FieldCustomRoleID,
 	FieldAllGroups,
 	FieldPasswordHash,
+	FieldLastSignInAt,
+	FieldSecondFactorAt,
+	FieldTotpSecret,
+	FieldTotpStep,
+	FieldRecoveryHashes,
 	FieldDisabledAt,
 }
 
@@ -113,6 +128,8 @@ var (
 	NameValidator func(string) error
 	// DefaultAllGroups holds the default value on creation for the "all_groups" field.
 	DefaultAllGroups bool
+	// DefaultTotpStep holds the default value on creation for the "totp_step" field.
+	DefaultTotpStep int64
 	// IDValidator is a validator for the "id" field. It is called by the builders before save.
 	IDValidator func(string) error
 )
@@ -178,6 +195,26 @@ func ByAllGroups(opts ...sql.OrderTermOption) OrderOption {
 // ByPasswordHash orders the results by the password_hash field.
 func ByPasswordHash(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldPasswordHash, opts...).ToFunc()
+}
+
+// ByLastSignInAt orders the results by the last_sign_in_at field.
+func ByLastSignInAt(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldLastSignInAt, opts...).ToFunc()
+}
+
+// BySecondFactorAt orders the results by the second_factor_at field.
+func BySecondFactorAt(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldSecondFactorAt, opts...).ToFunc()
+}
+
+// ByTotpStep orders the results by the totp_step field.
+func ByTotpStep(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldTotpStep, opts...).ToFunc()
+}
+
+// ByRecoveryHashes orders the results by the recovery_hashes field.
+func ByRecoveryHashes(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldRecoveryHashes, opts...).ToFunc()
 }
 
 // ByDisabledAt orders the results by the disabled_at field.

@@ -106,6 +106,31 @@ func PasswordHash(v string) predicate.User {
 	return predicate.User(sql.FieldEQ(FieldPasswordHash, v))
 }
 
+// LastSignInAt applies equality check predicate on the "last_sign_in_at" field. It's identical to LastSignInAtEQ.
+func LastSignInAt(v time.Time) predicate.User {
+	return predicate.User(sql.FieldEQ(FieldLastSignInAt, v))
+}
+
+// SecondFactorAt applies equality check predicate on the "second_factor_at" field. It's identical to SecondFactorAtEQ.
+func SecondFactorAt(v time.Time) predicate.User {
+	return predicate.User(sql.FieldEQ(FieldSecondFactorAt, v))
+}
+
+// TotpSecret applies equality check predicate on the "totp_secret" field. It's identical to TotpSecretEQ.
+func TotpSecret(v []byte) predicate.User {
+	return predicate.User(sql.FieldEQ(FieldTotpSecret, v))
+}
+
+// TotpStep applies equality check predicate on the "totp_step" field. It's identical to TotpStepEQ.
+func TotpStep(v int64) predicate.User {
+	return predicate.User(sql.FieldEQ(FieldTotpStep, v))
+}
+
+// RecoveryHashes applies equality check predicate on the "recovery_hashes" field. It's identical to RecoveryHashesEQ.
+func RecoveryHashes(v string) predicate.User {
+	return predicate.User(sql.FieldEQ(FieldRecoveryHashes, v))
+}
+
 // DisabledAt applies equality check predicate on the "disabled_at" field. It's identical to DisabledAtEQ.
 func DisabledAt(v time.Time) predicate.User {
 	return predicate.User(sql.FieldEQ(FieldDisabledAt, v))
@@ -574,6 +599,271 @@ func PasswordHashEqualFold(v string) predicate.User {
 // PasswordHashContainsFold applies the ContainsFold predicate on the "password_hash" field.
 func PasswordHashContainsFold(v string) predicate.User {
 	return predicate.User(sql.FieldContainsFold(FieldPasswordHash, v))
+}
+
+// LastSignInAtEQ applies the EQ predicate on the "last_sign_in_at" field.
+func LastSignInAtEQ(v time.Time) predicate.User {
+	return predicate.User(sql.FieldEQ(FieldLastSignInAt, v))
+}
+
+// LastSignInAtNEQ applies the NEQ predicate on the "last_sign_in_at" field.
+func LastSignInAtNEQ(v time.Time) predicate.User {
+	return predicate.User(sql.FieldNEQ(FieldLastSignInAt, v))
+}
+
+// LastSignInAtIn applies the In predicate on the "last_sign_in_at" field.
+func LastSignInAtIn(vs ...time.Time) predicate.User {
+	return predicate.User(sql.FieldIn(FieldLastSignInAt, vs...))
+}
+
+// LastSignInAtNotIn applies the NotIn predicate on the "last_sign_in_at" field.
+func LastSignInAtNotIn(vs ...time.Time) predicate.User {
+	return predicate.User(sql.FieldNotIn(FieldLastSignInAt, vs...))
+}
+
+// LastSignInAtGT applies the GT predicate on the "last_sign_in_at" field.
+func LastSignInAtGT(v time.Time) predicate.User {
+	return predicate.User(sql.FieldGT(FieldLastSignInAt, v))
+}
+
+// LastSignInAtGTE applies the GTE predicate on the "last_sign_in_at" field.
+func LastSignInAtGTE(v time.Time) predicate.User {
+	return predicate.User(sql.FieldGTE(FieldLastSignInAt, v))
+}
+
+// LastSignInAtLT applies the LT predicate on the "last_sign_in_at" field.
+func LastSignInAtLT(v time.Time) predicate.User {
+	return predicate.User(sql.FieldLT(FieldLastSignInAt, v))
+}
+
+// LastSignInAtLTE applies the LTE predicate on the "last_sign_in_at" field.
+func LastSignInAtLTE(v time.Time) predicate.User {
+	return predicate.User(sql.FieldLTE(FieldLastSignInAt, v))
+}
+
+// LastSignInAtIsNil applies the IsNil predicate on the "last_sign_in_at" field.
+func LastSignInAtIsNil() predicate.User {
+	return predicate.User(sql.FieldIsNull(FieldLastSignInAt))
+}
+
+// LastSignInAtNotNil applies the NotNil predicate on the "last_sign_in_at" field.
+func LastSignInAtNotNil() predicate.User {
+	return predicate.User(sql.FieldNotNull(FieldLastSignInAt))
+}
+
+// SecondFactorAtEQ applies the EQ predicate on the "second_factor_at" field.
+func SecondFactorAtEQ(v time.Time) predicate.User {
+	return predicate.User(sql.FieldEQ(FieldSecondFactorAt, v))
+}
+
+// SecondFactorAtNEQ applies the NEQ predicate on the "second_factor_at" field.
+func SecondFactorAtNEQ(v time.Time) predicate.User {
+	return predicate.User(sql.FieldNEQ(FieldSecondFactorAt, v))
+}
+
+// SecondFactorAtIn applies the In predicate on the "second_factor_at" field.
+func SecondFactorAtIn(vs ...time.Time) predicate.User {
+	return predicate.User(sql.FieldIn(FieldSecondFactorAt, vs...))
+}
+
+// SecondFactorAtNotIn applies the NotIn predicate on the "second_factor_at" field.
+func SecondFactorAtNotIn(vs ...time.Time) predicate.User {
+	return predicate.User(sql.FieldNotIn(FieldSecondFactorAt, vs...))
+}
+
+// SecondFactorAtGT applies the GT predicate on the "second_factor_at" field.
+func SecondFactorAtGT(v time.Time) predicate.User {
+	return predicate.User(sql.FieldGT(FieldSecondFactorAt, v))
+}
+
+// SecondFactorAtGTE applies the GTE predicate on the "second_factor_at" field.
+func SecondFactorAtGTE(v time.Time) predicate.User {
+	return predicate.User(sql.FieldGTE(FieldSecondFactorAt, v))
+}
+
+// SecondFactorAtLT applies the LT predicate on the "second_factor_at" field.
+func SecondFactorAtLT(v time.Time) predicate.User {
+	return predicate.User(sql.FieldLT(FieldSecondFactorAt, v))
+}
+
+// SecondFactorAtLTE applies the LTE predicate on the "second_factor_at" field.
+func SecondFactorAtLTE(v time.Time) predicate.User {
+	return predicate.User(sql.FieldLTE(FieldSecondFactorAt, v))
+}
+
+// SecondFactorAtIsNil applies the IsNil predicate on the "second_factor_at" field.
+func SecondFactorAtIsNil() predicate.User {
+	return predicate.User(sql.FieldIsNull(FieldSecondFactorAt))
+}
+
+// SecondFactorAtNotNil applies the NotNil predicate on the "second_factor_at" field.
+func SecondFactorAtNotNil() predicate.User {
+	return predicate.User(sql.FieldNotNull(FieldSecondFactorAt))
+}
+
+// TotpSecretEQ applies the EQ predicate on the "totp_secret" field.
+func TotpSecretEQ(v []byte) predicate.User {
+	return predicate.User(sql.FieldEQ(FieldTotpSecret, v))
+}
+
+// TotpSecretNEQ applies the NEQ predicate on the "totp_secret" field.
+func TotpSecretNEQ(v []byte) predicate.User {
+	return predicate.User(sql.FieldNEQ(FieldTotpSecret, v))
+}
+
+// TotpSecretIn applies the In predicate on the "totp_secret" field.
+func TotpSecretIn(vs ...[]byte) predicate.User {
+	return predicate.User(sql.FieldIn(FieldTotpSecret, vs...))
+}
+
+// TotpSecretNotIn applies the NotIn predicate on the "totp_secret" field.
+func TotpSecretNotIn(vs ...[]byte) predicate.User {
+	return predicate.User(sql.FieldNotIn(FieldTotpSecret, vs...))
+}
+
+// TotpSecretGT applies the GT predicate on the "totp_secret" field.
+func TotpSecretGT(v []byte) predicate.User {
+	return predicate.User(sql.FieldGT(FieldTotpSecret, v))
+}
+
+// TotpSecretGTE applies the GTE predicate on the "totp_secret" field.
+func TotpSecretGTE(v []byte) predicate.User {
+	return predicate.User(sql.FieldGTE(FieldTotpSecret, v))
+}
+
+// TotpSecretLT applies the LT predicate on the "totp_secret" field.
+func TotpSecretLT(v []byte) predicate.User {
+	return predicate.User(sql.FieldLT(FieldTotpSecret, v))
+}
+
+// TotpSecretLTE applies the LTE predicate on the "totp_secret" field.
+func TotpSecretLTE(v []byte) predicate.User {
+	return predicate.User(sql.FieldLTE(FieldTotpSecret, v))
+}
+
+// TotpSecretIsNil applies the IsNil predicate on the "totp_secret" field.
+func TotpSecretIsNil() predicate.User {
+	return predicate.User(sql.FieldIsNull(FieldTotpSecret))
+}
+
+// TotpSecretNotNil applies the NotNil predicate on the "totp_secret" field.
+func TotpSecretNotNil() predicate.User {
+	return predicate.User(sql.FieldNotNull(FieldTotpSecret))
+}
+
+// TotpStepEQ applies the EQ predicate on the "totp_step" field.
+func TotpStepEQ(v int64) predicate.User {
+	return predicate.User(sql.FieldEQ(FieldTotpStep, v))
+}
+
+// TotpStepNEQ applies the NEQ predicate on the "totp_step" field.
+func TotpStepNEQ(v int64) predicate.User {
+	return predicate.User(sql.FieldNEQ(FieldTotpStep, v))
+}
+
+// TotpStepIn applies the In predicate on the "totp_step" field.
+func TotpStepIn(vs ...int64) predicate.User {
+	return predicate.User(sql.FieldIn(FieldTotpStep, vs...))
+}
+
+// TotpStepNotIn applies the NotIn predicate on the "totp_step" field.
+func TotpStepNotIn(vs ...int64) predicate.User {
+	return predicate.User(sql.FieldNotIn(FieldTotpStep, vs...))
+}
+
+// TotpStepGT applies the GT predicate on the "totp_step" field.
+func TotpStepGT(v int64) predicate.User {
+	return predicate.User(sql.FieldGT(FieldTotpStep, v))
+}
+
+// TotpStepGTE applies the GTE predicate on the "totp_step" field.
+func TotpStepGTE(v int64) predicate.User {
+	return predicate.User(sql.FieldGTE(FieldTotpStep, v))
+}
+
+// TotpStepLT applies the LT predicate on the "totp_step" field.
+func TotpStepLT(v int64) predicate.User {
+	return predicate.User(sql.FieldLT(FieldTotpStep, v))
+}
+
+// TotpStepLTE applies the LTE predicate on the "totp_step" field.
+func TotpStepLTE(v int64) predicate.User {
+	return predicate.User(sql.FieldLTE(FieldTotpStep, v))
+}
+
+// RecoveryHashesEQ applies the EQ predicate on the "recovery_hashes" field.
+func RecoveryHashesEQ(v string) predicate.User {
+	return predicate.User(sql.FieldEQ(FieldRecoveryHashes, v))
+}
+
+// RecoveryHashesNEQ applies the NEQ predicate on the "recovery_hashes" field.
+func RecoveryHashesNEQ(v string) predicate.User {
+	return predicate.User(sql.FieldNEQ(FieldRecoveryHashes, v))
+}
+
+// RecoveryHashesIn applies the In predicate on the "recovery_hashes" field.
+func RecoveryHashesIn(vs ...string) predicate.User {
+	return predicate.User(sql.FieldIn(FieldRecoveryHashes, vs...))
+}
+
+// RecoveryHashesNotIn applies the NotIn predicate on the "recovery_hashes" field.
+func RecoveryHashesNotIn(vs ...string) predicate.User {
+	return predicate.User(sql.FieldNotIn(FieldRecoveryHashes, vs...))
+}
+
+// RecoveryHashesGT applies the GT predicate on the "recovery_hashes" field.
+func RecoveryHashesGT(v string) predicate.User {
+	return predicate.User(sql.FieldGT(FieldRecoveryHashes, v))
+}
+
+// RecoveryHashesGTE applies the GTE predicate on the "recovery_hashes" field.
+func RecoveryHashesGTE(v string) predicate.User {
+	return predicate.User(sql.FieldGTE(FieldRecoveryHashes, v))
+}
+
+// RecoveryHashesLT applies the LT predicate on the "recovery_hashes" field.
+func RecoveryHashesLT(v string) predicate.User {
+	return predicate.User(sql.FieldLT(FieldRecoveryHashes, v))
+}
+
+// RecoveryHashesLTE applies the LTE predicate on the "recovery_hashes" field.
+func RecoveryHashesLTE(v string) predicate.User {
+	return predicate.User(sql.FieldLTE(FieldRecoveryHashes, v))
+}
+
+// RecoveryHashesContains applies the Contains predicate on the "recovery_hashes" field.
+func RecoveryHashesContains(v string) predicate.User {
+	return predicate.User(sql.FieldContains(FieldRecoveryHashes, v))
+}
+
+// RecoveryHashesHasPrefix applies the HasPrefix predicate on the "recovery_hashes" field.
+func RecoveryHashesHasPrefix(v string) predicate.User {
+	return predicate.User(sql.FieldHasPrefix(FieldRecoveryHashes, v))
+}
+
+// RecoveryHashesHasSuffix applies the HasSuffix predicate on the "recovery_hashes" field.
+func RecoveryHashesHasSuffix(v string) predicate.User {
+	return predicate.User(sql.FieldHasSuffix(FieldRecoveryHashes, v))
+}
+
+// RecoveryHashesIsNil applies the IsNil predicate on the "recovery_hashes" field.
+func RecoveryHashesIsNil() predicate.User {
+	return predicate.User(sql.FieldIsNull(FieldRecoveryHashes))
+}
+
+// RecoveryHashesNotNil applies the NotNil predicate on the "recovery_hashes" field.
+func RecoveryHashesNotNil() predicate.User {
+	return predicate.User(sql.FieldNotNull(FieldRecoveryHashes))
+}
+
+// RecoveryHashesEqualFold applies the EqualFold predicate on the "recovery_hashes" field.
+func RecoveryHashesEqualFold(v string) predicate.User {
+	return predicate.User(sql.FieldEqualFold(FieldRecoveryHashes, v))
+}
+
+// RecoveryHashesContainsFold applies the ContainsFold predicate on the "recovery_hashes" field.
+func RecoveryHashesContainsFold(v string) predicate.User {
+	return predicate.User(sql.FieldContainsFold(FieldRecoveryHashes, v))
 }
 
 // DisabledAtEQ applies the EQ predicate on the "disabled_at" field.
