@@ -8,11 +8,9 @@ package graph
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"entgo.io/contrib/entgql"
 	"github.com/99designs/gqlgen/graphql"
-	"github.com/hookyard/hookyard/connectors"
 	"github.com/hookyard/hookyard/ent/gen"
 	"github.com/hookyard/hookyard/ent/viewer"
 	graphgen "github.com/hookyard/hookyard/graph/gen"
@@ -58,94 +56,19 @@ func (r *deliveryResolver) Attempts(ctx context.Context, obj *flow.DeliveryView)
 	return r.attempts(ctx, obj.ID)
 }
 
+// Entries is the resolver for the entries field.
+func (r *deliveryLogBatchResolver) Entries(ctx context.Context, obj *func(batch flow.EntryBatch) graphql.ContextMarshaler) ([]*flow.Entry, error) {
+	panic(fmt.Errorf("not implemented: Entries - entries"))
+}
+
 // Cursor is the resolver for the cursor field.
-func (r *deliveryLogBatchResolver) Cursor(ctx context.Context, obj *flow.EntryBatch) (string, error) {
-	return logCursor(viewer.FromContext(ctx).Organization, obj.Cursor), nil
+func (r *deliveryLogBatchResolver) Cursor(ctx context.Context, obj *func(batch flow.EntryBatch) graphql.ContextMarshaler) (string, error) {
+	panic(fmt.Errorf("not implemented: Cursor - cursor"))
 }
 
-// ID is the resolver for the id field.
-func (r *deliveryLogEntryResolver) ID(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (string, error) {
-	panic(fmt.Errorf("not implemented: ID - id"))
-}
-
-// Delivery is the resolver for the deliveryId field.
-func (r *deliveryLogEntryResolver) Delivery(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (string, error) {
-	panic(fmt.Errorf("not implemented: Delivery - deliveryId"))
-}
-
-// Event is the resolver for the eventId field.
-func (r *deliveryLogEntryResolver) Event(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (string, error) {
-	panic(fmt.Errorf("not implemented: Event - eventId"))
-}
-
-// Webhook is the resolver for the webhookId field.
-func (r *deliveryLogEntryResolver) Webhook(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (string, error) {
-	panic(fmt.Errorf("not implemented: Webhook - webhookId"))
-}
-
-// Endpoint is the resolver for the endpointId field.
-func (r *deliveryLogEntryResolver) Endpoint(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (string, error) {
-	panic(fmt.Errorf("not implemented: Endpoint - endpointId"))
-}
-
-// App is the resolver for the applicationId field.
-func (r *deliveryLogEntryResolver) App(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (string, error) {
-	panic(fmt.Errorf("not implemented: App - applicationId"))
-}
-
-// Level is the resolver for the assetGroupId field.
-func (r *deliveryLogEntryResolver) Level(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (string, error) {
-	panic(fmt.Errorf("not implemented: Level - assetGroupId"))
-}
-
-// Type is the resolver for the eventType field.
-func (r *deliveryLogEntryResolver) Type(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (string, error) {
-	panic(fmt.Errorf("not implemented: Type - eventType"))
-}
-
-// Number is the resolver for the number field.
-func (r *deliveryLogEntryResolver) Number(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (int, error) {
-	panic(fmt.Errorf("not implemented: Number - number"))
-}
-
-// State is the resolver for the state field.
-func (r *deliveryLogEntryResolver) State(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (flow.DeliveryState, error) {
-	panic(fmt.Errorf("not implemented: State - state"))
-}
-
-// Outcome is the resolver for the outcome field.
-func (r *deliveryLogEntryResolver) Outcome(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (*connectors.Outcome, error) {
-	panic(fmt.Errorf("not implemented: Outcome - outcome"))
-}
-
-// Fault is the resolver for the fault field.
-func (r *deliveryLogEntryResolver) Fault(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (*connectors.Fault, error) {
-	panic(fmt.Errorf("not implemented: Fault - fault"))
-}
-
-// At is the resolver for the startedAt field.
-func (r *deliveryLogEntryResolver) At(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (*time.Time, error) {
-	panic(fmt.Errorf("not implemented: At - startedAt"))
-}
-
-// Duration is the resolver for the duration field.
-func (r *deliveryLogEntryResolver) Duration(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (time.Duration, error) {
-	panic(fmt.Errorf("not implemented: Duration - duration"))
-}
-
-// Status is the resolver for the httpStatus field.
-func (r *deliveryLogEntryResolver) Status(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (int, error) {
-	panic(fmt.Errorf("not implemented: Status - httpStatus"))
-}
-
-// Error is the resolver for the error field.
-func (r *deliveryLogEntryResolver) Error(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (string, error) {
-	panic(fmt.Errorf("not implemented: Error - error"))
-}
-
-// NextAt is the resolver for the nextAttemptAt field.
-func (r *deliveryLogEntryResolver) NextAt(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (*time.Time, error) {
-	panic(fmt.Errorf("not implemented: NextAt - nextAttemptAt"))
+// Heartbeat is the resolver for the heartbeat field.
+func (r *deliveryLogBatchResolver) Heartbeat(ctx context.Context, obj *func(batch flow.EntryBatch) graphql.ContextMarshaler) (bool, error) {
+	panic(fmt.Errorf("not implemented: Heartbeat - heartbeat"))
 }
 
 // Redeliver is the resolver for the redeliver field.
@@ -212,11 +135,6 @@ func (r *Resolver) DeliveryLogBatch() graphgen.DeliveryLogBatchResolver {
 	return &deliveryLogBatchResolver{r}
 }
 
-// DeliveryLogEntry returns graphgen.DeliveryLogEntryResolver implementation.
-func (r *Resolver) DeliveryLogEntry() graphgen.DeliveryLogEntryResolver {
-	return &deliveryLogEntryResolver{r}
-}
-
 // Subscription returns graphgen.SubscriptionResolver implementation.
 func (r *Resolver) Subscription() graphgen.SubscriptionResolver { return &subscriptionResolver{r} }
 
@@ -224,6 +142,5 @@ type (
 	attemptResolver          struct{ *Resolver }
 	deliveryResolver         struct{ *Resolver }
 	deliveryLogBatchResolver struct{ *Resolver }
-	deliveryLogEntryResolver struct{ *Resolver }
 	subscriptionResolver     struct{ *Resolver }
 )

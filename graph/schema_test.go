@@ -79,7 +79,7 @@ func TestEveryConnectionHasPages(t *testing.T) {
 	}
 }
 
-// The entries of the delivery log are written by hand; see scalar.EntryFields.
+// Batches of the delivery log and their entries are written by hand; see scalar.EntryFields.
 func TestEveryFieldOfAnEntryIsWritten(t *testing.T) {
 	written, d := scalar.EntryFields(), schema().Types["DeliveryLogEntry"]
 	for _, f := range d.Fields {

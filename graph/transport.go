@@ -20,7 +20,6 @@ import (
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/99designs/gqlgen/graphql/handler"
 	"github.com/99designs/gqlgen/graphql/handler/transport"
-	coderws "github.com/coder/websocket"
 	"github.com/jonboulle/clockwork"
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/gqlerror"
@@ -54,6 +53,7 @@ type Options struct {
 	Recheck       time.Duration // between looks at the credential of an open stream: 30 s
 	Log           *slog.Logger
 	Clock         clockwork.Clock
+	Live          context.Context // websockets end with it; nil: they do not end with anything
 }
 
 // Throttle lets a caller do one thing more, or says when it may.
@@ -84,14 +84,13 @@ func New(s Services, o Options) *Handler {
 	if o.Recheck == 0 {
 		o.Recheck = 30 * time.Second
 	}
+	if o.Live == nil {
+		o.Live = context.Background()
+	}
 	h := &Handler{opt: o, present: presenter{log: o.Log, ids: s.IDs}, streams: map[string]int{}, sessions: map[*session]struct{}{}}
 	r := &Resolver{s}
 	exec := handler.New(graphgen.NewExecutableSchema(graphgen.Config{Resolvers: r, Directives: graphgen.DirectiveRoot{Requires: r.requires}}))
-	limit := o.Limits.Body
-	exec.AddTransport(transport.Websocket{
-		Implementation: sockets{h}, InitFunc: h.initSocket, InitTimeout: 10 * time.Second,
-		PingPongInterval: o.Ping, PayloadReadLimit: &limit,
-	})
+	exec.AddTransport(sockets{h, &sync.Pool{New: func() any { return &bytes.Buffer{} }}})
 	exec.AddTransport(transport.SSE{KeepAlivePingInterval: o.Ping}) // before POST, which would take it
 	exec.AddTransport(transport.POST{})
 	exec.SetParserTokenLimit(o.Limits.Tokens)
@@ -113,7 +112,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rc := http.NewResponseController(w)
 	s := &session{h: h, header: r.Header.Get("Authorization")}
 	ctx := context.WithValue(r.Context(), sessionKey{}, s)
-	defer s.end()
 	if strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
 		if !offers(r, Protocol) {
 			h.refuse(w, http.StatusBadRequest, &Error{Code: BadUserInput, Message: "Websockets speak the protocol " + Protocol + " here."})
@@ -123,6 +121,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.exec.ServeHTTP(&writer{ResponseWriter: w, rc: rc, limit: h.opt.Limits.Write}, r.WithContext(ctx))
 		return
 	}
+	defer s.end()
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
 		h.refuse(w, http.StatusMethodNotAllowed, &Error{Code: BadUserInput, Message: "Send a POST with a JSON body: {\"query\": ..., \"variables\": ...}."})
@@ -230,6 +229,18 @@ func take(t Throttle, caller string) *Error {
 	return e
 }
 
+// apart is authenticate on a stack of its own: it goes deep into the database, and a
+// goroutine that lives long would keep what its stack has grown to.
+func (h *Handler) apart(ctx context.Context, header string) (v *viewer.Viewer, expires time.Time, err *Error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		v, expires, err = h.authenticate(ctx, header)
+	}()
+	<-done
+	return v, expires, err
+}
+
 func statusOf(e *Error) int {
 	switch {
 	case e.Code == Unauthenticated:
@@ -291,7 +302,9 @@ func (h *Handler) tellEnding(ctx context.Context, next graphql.OperationHandler)
 		return next(ctx)
 	}
 	e := &ending{}
-	answer := next(scalar.WithEntryPlan(context.WithValue(ctx, endingKey{}, e)))
+	answer := next(scalar.WithBatchPlan(context.WithValue(ctx, endingKey{}, e), func(seq int64) string {
+		return logCursor(viewer.FromContext(ctx).Organization, seq)
+	}))
 	return func(ctx context.Context) *graphql.Response {
 		resp := answer(ctx)
 		err := e.take()
@@ -306,76 +319,6 @@ func (h *Handler) tellEnding(ctx context.Context, next graphql.OperationHandler)
 		}
 		return &graphql.Response{Errors: gqlerror.List{h.present.present(ctx, err)}}
 	}
-}
-
-// sockets accepts websockets for the library.
-type sockets struct{ h *Handler }
-
-// Accept implements transport.WebsocketImplementation.
-func (s sockets) Accept(w http.ResponseWriter, r *http.Request, o transport.WebsocketAcceptOptions) (transport.WebsocketConn, error) {
-	o.Subprotocols = []string{Protocol} // and not its predecessor
-	coder := transport.CoderWebsocketImplementation{AcceptOptions: coderws.AcceptOptions{
-		OriginPatterns: s.h.opt.Origins, CompressionMode: coderws.CompressionDisabled,
-	}}
-	conn, err := coder.Accept(w, r, o)
-	if err != nil {
-		return nil, err
-	}
-	return &socket{conn, r.Context().Value(sessionKey{}).(*session)}, nil
-}
-
-// socket closes with the reason that its session has.
-type socket struct {
-	transport.WebsocketConn
-	session *session
-}
-
-// WriteClose implements transport.WebsocketConn.
-func (s *socket) WriteClose(code int, message string) error {
-	if c, m := s.session.reason(); c != 0 {
-		code, message = c, m
-	}
-	return s.WebsocketConn.WriteClose(code, message)
-}
-
-// SetReadLimit implements transport.WebsocketReadLimiter.
-func (s *socket) SetReadLimit(n int64) {
-	if l, ok := s.WebsocketConn.(transport.WebsocketReadLimiter); ok {
-		l.SetReadLimit(n)
-	}
-}
-
-// SetReadDeadline implements transport.WebsocketReadDeadliner.
-func (s *socket) SetReadDeadline(t time.Time) error {
-	if d, ok := s.WebsocketConn.(transport.WebsocketReadDeadliner); ok {
-		return d.SetReadDeadline(t)
-	}
-	return nil
-}
-
-// initSocket implements transport.WebsocketInitFunc.
-func (h *Handler) initSocket(ctx context.Context, payload transport.InitPayload) (context.Context, *transport.InitPayload, error) {
-	s := ctx.Value(sessionKey{}).(*session)
-	if a := payload.Authorization(); a != "" {
-		s.header = a
-	}
-	looks := h.looked()
-	v, expires, err := h.authenticate(ctx, s.header)
-	if err != nil {
-		s.close(closeRefused, err.Message)
-		return ctx, nil, err
-	}
-	ctx, cancel := context.WithCancelCause(viewer.NewContext(ctx, v))
-	if err := s.begin(ctx, v, cancel, looks); err != nil {
-		cancel(err)
-		s.close(closeRefused, err.Message)
-		return ctx, nil, err
-	}
-	go func() {
-		defer cancel(nil)
-		s.watch(ctx, expires)
-	}()
-	return ctx, nil, nil
 }
 
 // session is one websocket or event stream.
@@ -497,7 +440,7 @@ func (s *session) watch(ctx context.Context, expires time.Time) {
 			return
 		case <-tick.Chan():
 		}
-		now, _, err := s.h.authenticate(ctx, s.header)
+		now, _, err := s.h.apart(ctx, s.header)
 		if ctx.Err() != nil || err != nil && err.Code == Unavailable { // not known; look again later
 			continue
 		}
@@ -571,7 +514,8 @@ func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	_ = c.SetDeadline(time.Time{})
 	limited := &conn{c, w.limit}
-	return limited, bufio.NewReadWriter(rw.Reader, bufio.NewWriter(limited)), nil
+	rw.Writer.Reset(limited)
+	return limited, rw, nil
 }
 
 // conn gives each write a limit.

@@ -204,6 +204,91 @@ func TestDeliveryLogOverWebsocket(t *testing.T) {
 	})
 }
 
+// Batches are written by hand: what a selection can hold must come through.
+func TestBatchIsWrittenAsSelected(t *testing.T) {
+	w := newWorld(t, storetest.Open(t, store.Config{DataDir: t.TempDir()}), Options{}, watch.Options{Tick: time.Millisecond})
+	w.webhookForAll()
+	w.deliver(2)
+	c := w.dial("admin")
+	b, _ := json.Marshal(map[string]any{"query": `subscription ($no: Boolean!, $after: String) { log: deliveryLog(after: $after) { __typename ...rest quiet: heartbeat cursor @skip(if: $no) } }
+		fragment rest on DeliveryLogBatch { entries { kind: __typename s: state number @include(if: $no) outcome @skip(if: $no) } }`,
+		"variables": map[string]any{"no": true, "after": logCursor(w.org, 0)}})
+	c.send(wsMessage{ID: "\"1\"", Type: "subscribe", Payload: b})
+	m, err := c.next()
+	if err != nil || m.ID != "\"1\"" {
+		t.Fatalf("%+v, %v", m, err)
+	}
+	want := `{"data":{"log":{"__typename":"DeliveryLogBatch","entries":[{"kind":"DeliveryLogEntry","s":"SUCCEEDED","number":1},{"kind":"DeliveryLogEntry","s":"SUCCEEDED","number":1}],"quiet":false}}}`
+	if string(m.Payload) != want {
+		t.Errorf("%s, want %s", m.Payload, want)
+	}
+}
+
+func TestSocketsKeepToTheProtocol(t *testing.T) {
+	w := newWorld(t, storetest.Open(t, store.Config{DataDir: t.TempDir()}), Options{Ping: 20 * time.Millisecond}, watch.Options{})
+	follow := wsMessage{ID: "1", Type: "subscribe", Payload: json.RawMessage(`{"query": "subscription { deliveryLog { cursor } }"}`)}
+	for want, send := range map[websocket.StatusCode][]wsMessage{
+		closeSameID:     {follow, follow},
+		closeInitTwice:  {{Type: "connection_init"}},
+		closeBadMessage: {{Type: "connection_ack"}},
+	} {
+		c := w.dial("admin")
+		for _, m := range send {
+			c.send(m)
+		}
+		err := error(nil)
+		for err == nil {
+			_, err = c.next()
+		}
+		if websocket.CloseStatus(err) != want {
+			t.Errorf("%v: %v, want close code %d", send, err, want)
+		}
+	}
+	early, _, err := websocket.Dial(t.Context(), w.server.URL, &websocket.DialOptions{Subprotocols: []string{Protocol}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &client{t, early}
+	c.send(follow)
+	if _, err := c.next(); websocket.CloseStatus(err) != closeNoInit {
+		t.Errorf("subscribe before connection_init: %v, want close code %d", err, closeNoInit)
+	}
+
+	// Queries can be sent over it, too; a document that is wrong is an error without an answer.
+	c = w.dial("admin")
+	for query, want := range map[string]string{"{ held }": "next complete", "{ nonsense }": "error", "{": "error"} {
+		b, _ := json.Marshal(map[string]any{"query": query})
+		c.send(wsMessage{ID: "q", Type: "subscribe", Payload: b})
+		for _, kind := range strings.Fields(want) {
+			if m, err := c.next(); err != nil || m.Type != kind || m.ID != "q" {
+				t.Errorf("%s: %+v %v, want %s", query, m, err, kind)
+			}
+		}
+	}
+
+	// Who does not answer pings is let go.
+	mute, _, err := websocket.Dial(t.Context(), w.server.URL, &websocket.DialOptions{Subprotocols: []string{Protocol}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.CloseNow() //nolint:errcheck // it is closed
+	c = &client{t, mute}
+	c.send(wsMessage{Type: "connection_init", Payload: json.RawMessage(`{"Authorization":"Bearer admin"}`)})
+	pings := 0
+	for {
+		_, b, err := mute.Read(t.Context())
+		if err != nil {
+			break
+		}
+		if strings.Contains(string(b), `"ping"`) {
+			pings++
+		}
+	}
+	if pings != 1 {
+		t.Errorf("let go after %d pings, want 1", pings)
+	}
+}
+
 func TestDeliveryLogFilterAndExpiry(t *testing.T) {
 	w := newWorld(t, storetest.Open(t, store.Config{DataDir: t.TempDir()}), Options{}, watch.Options{Tick: time.Millisecond})
 	w.webhookForAll()

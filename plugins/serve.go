@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/hashicorp/go-hclog"
@@ -23,11 +22,7 @@ import (
 func Serve(c connectors.Connector) {
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	go exitWithHost(os.Stdin)
-	if os.Getenv("GOGC") == "" {
-		// What lives here is small and what passes through is much: collecting at each
-		// doubling of a few MiB would cost more than it keeps.
-		debug.SetGCPercent(400)
-	}
+	PaceHeap(400, 16<<20) // what lives here is small and what passes through is much
 	goplugin.Serve(&goplugin.ServeConfig{
 		HandshakeConfig:  Handshake(),
 		VersionedPlugins: versions(&server{connector: c}),

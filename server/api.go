@@ -10,6 +10,7 @@ import (
 	"github.com/hookyard/hookyard/connectors"
 	"github.com/hookyard/hookyard/ent/ids"
 	"github.com/hookyard/hookyard/ent/rule"
+	"github.com/hookyard/hookyard/ent/secret"
 	"github.com/hookyard/hookyard/ent/viewer"
 	"github.com/hookyard/hookyard/graph"
 	"github.com/hookyard/hookyard/plugins/host"
@@ -28,7 +29,7 @@ func (h *Hub) newAPI(set *connectors.Set, maker *ids.Maker) *graph.Handler {
 		Sender: h.ingest, Reprocessor: reprocessor{h.ledger, h.ingest}, Checker: checker{h.dispatch, h.plugins},
 		Explainer: explainer{h.atlas, h.ledger}, Log: h.watch, Hold: h.ledger, Secrets: h.secrets, Credentials: credentials{h.cfg.PublicURL},
 	}, graph.Options{Auth: h.auth, BadCredential: auth.ErrUnauthenticated, Introspection: h.cfg.Introspection,
-		Rate: h.rates, Strangers: h.strangers, Origins: hosts(append([]string{h.cfg.PublicURL}, h.cfg.CORSOrigins...)), Log: h.log, Clock: h.clock})
+		Rate: h.rates, Strangers: h.strangers, Origins: hosts(append([]string{h.cfg.PublicURL}, h.cfg.CORSOrigins...)), Log: h.log, Clock: h.clock, Live: h.live})
 }
 
 // hosts are the hosts of addresses.
@@ -49,7 +50,7 @@ func (credentials) NewKey() (key, hint, hash string) { return auth.NewKey() }
 // NewAddress makes the address of a source: 130 random bits below the hub's own.
 func (c credentials) NewAddress() (address, hash string) {
 	token := strings.ToLower(rand.Text())
-	return c.publicURL + ingest.Prefix + token, ingest.TokenHash(token)
+	return c.publicURL + ingest.Prefix + token, secret.Hash(token)
 }
 
 // reprocessor reads a receipt again.

@@ -29,10 +29,16 @@ type worlds struct {
 // Revisions returns the revision of every organization.
 func (r worlds) Revisions(ctx context.Context) (map[string]int64, error) { return r.db.Revisions(ctx) }
 
-// World reads one organization.
-func (r worlds) World(ctx context.Context, org string) (*flow.World, error) {
-	ctx = viewer.SystemContext(ctx)
-	c := r.db.Client
+// World reads one organization as it is at one moment.
+func (r worlds) World(ctx context.Context, org string) (w *flow.World, err error) {
+	err = r.db.Snapshot(viewer.SystemContext(ctx), func(ctx context.Context, tx *gen.Tx) error {
+		w, err = r.read(ctx, tx.Client(), org)
+		return err
+	})
+	return w, err
+}
+
+func (r worlds) read(ctx context.Context, c *gen.Client, org string) (*flow.World, error) {
 	o, err := c.Organization.Get(ctx, org)
 	if err != nil {
 		return nil, err

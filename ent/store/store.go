@@ -138,20 +138,10 @@ func (db *DB) within(ctx context.Context, opts *sql.TxOptions, fn func(context.C
 	return nil
 }
 
-// Revision is how often the organization's configuration was changed.
-func (db *DB) Revision(ctx context.Context, organization string) (n int64, err error) {
-	all, err := db.revisions(ctx, "SELECT organization_id, n FROM revisions WHERE organization_id = $1", organization)
-	return all[organization], err
-}
-
 // Revisions are how often the configuration of each organization was changed; one
 // without a change is not in it.
 func (db *DB) Revisions(ctx context.Context) (map[string]int64, error) {
-	return db.revisions(ctx, "SELECT organization_id, n FROM revisions")
-}
-
-func (db *DB) revisions(ctx context.Context, query string, args ...any) (map[string]int64, error) {
-	rows, err := db.Client.QueryContext(ctx, query, args...)
+	rows, err := db.Client.QueryContext(ctx, "SELECT organization_id, n FROM revisions")
 	if err != nil {
 		return nil, fmt.Errorf("read revisions: %w", err)
 	}

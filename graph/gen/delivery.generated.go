@@ -36,26 +36,9 @@ type DeliveryResolver interface {
 	Attempts(ctx context.Context, obj *flow.DeliveryView) ([]*flow.AttemptView, error)
 }
 type DeliveryLogBatchResolver interface {
-	Cursor(ctx context.Context, obj *flow.EntryBatch) (string, error)
-}
-type DeliveryLogEntryResolver interface {
-	ID(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (string, error)
-	Delivery(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (string, error)
-	Event(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (string, error)
-	Webhook(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (string, error)
-	Endpoint(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (string, error)
-	App(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (string, error)
-	Level(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (string, error)
-	Type(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (string, error)
-	Number(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (int, error)
-	State(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (flow.DeliveryState, error)
-	Outcome(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (*connectors.Outcome, error)
-	Fault(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (*connectors.Fault, error)
-	At(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (*time.Time, error)
-	Duration(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (time.Duration, error)
-	Status(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (int, error)
-	Error(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (string, error)
-	NextAt(ctx context.Context, obj *func(e flow.Entry) graphql.ContextMarshaler) (*time.Time, error)
+	Entries(ctx context.Context, obj *func(batch flow.EntryBatch) graphql.ContextMarshaler) ([]*flow.Entry, error)
+	Cursor(ctx context.Context, obj *func(batch flow.EntryBatch) graphql.ContextMarshaler) (string, error)
+	Heartbeat(ctx context.Context, obj *func(batch flow.EntryBatch) graphql.ContextMarshaler) (bool, error)
 }
 type SubscriptionResolver interface {
 	DeliveryLog(ctx context.Context, filter *flow.EntryFilter, after *string) (<-chan *flow.EntryBatch, error)
@@ -1436,7 +1419,7 @@ func (ec *executionContext) fieldContext_DeliveryEdge_cursor(_ context.Context, 
 	return graphql.NewScalarFieldContext("DeliveryEdge", field, false, false, errors.New("field of type Cursor does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogBatch_entries(ctx context.Context, field graphql.CollectedField, obj *flow.EntryBatch) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogBatch_entries(ctx context.Context, field graphql.CollectedField, obj *func(batch flow.EntryBatch) graphql.ContextMarshaler) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1445,11 +1428,11 @@ func (ec *executionContext) _DeliveryLogBatch_entries(ctx context.Context, field
 			return ec.fieldContext_DeliveryLogBatch_entries(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return obj.Entries, nil
+			return ec.Resolvers.DeliveryLogBatch().Entries(ctx, obj)
 		},
 		nil,
-		func(ctx context.Context, selections ast.SelectionSet, v []flow.Entry) graphql.Marshaler {
-			return ec.marshalNDeliveryLogEntry2ᚕgithubᚗcomᚋhookyardᚋhookyardᚋserverᚋflowᚐEntryᚄ(ctx, selections, v)
+		func(ctx context.Context, selections ast.SelectionSet, v []*flow.Entry) graphql.Marshaler {
+			return ec.marshalNDeliveryLogEntry2ᚕᚖgithubᚗcomᚋhookyardᚋhookyardᚋserverᚋflowᚐEntryᚄ(ctx, selections, v)
 		},
 		true,
 		true,
@@ -1459,8 +1442,8 @@ func (ec *executionContext) fieldContext_DeliveryLogBatch_entries(_ context.Cont
 	fc = &graphql.FieldContext{
 		Object:     "DeliveryLogBatch",
 		Field:      field,
-		IsMethod:   false,
-		IsResolver: false,
+		IsMethod:   true,
+		IsResolver: true,
 		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return ec.childFields_DeliveryLogEntry(ctx, field)
 		},
@@ -1468,7 +1451,7 @@ func (ec *executionContext) fieldContext_DeliveryLogBatch_entries(_ context.Cont
 	return fc, nil
 }
 
-func (ec *executionContext) _DeliveryLogBatch_cursor(ctx context.Context, field graphql.CollectedField, obj *flow.EntryBatch) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogBatch_cursor(ctx context.Context, field graphql.CollectedField, obj *func(batch flow.EntryBatch) graphql.ContextMarshaler) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1491,7 +1474,7 @@ func (ec *executionContext) fieldContext_DeliveryLogBatch_cursor(_ context.Conte
 	return graphql.NewScalarFieldContext("DeliveryLogBatch", field, true, true, errors.New("field of type String does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogBatch_heartbeat(ctx context.Context, field graphql.CollectedField, obj *flow.EntryBatch) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogBatch_heartbeat(ctx context.Context, field graphql.CollectedField, obj *func(batch flow.EntryBatch) graphql.ContextMarshaler) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1500,7 +1483,7 @@ func (ec *executionContext) _DeliveryLogBatch_heartbeat(ctx context.Context, fie
 			return ec.fieldContext_DeliveryLogBatch_heartbeat(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return obj.Heartbeat, nil
+			return ec.Resolvers.DeliveryLogBatch().Heartbeat(ctx, obj)
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
@@ -1511,10 +1494,10 @@ func (ec *executionContext) _DeliveryLogBatch_heartbeat(ctx context.Context, fie
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogBatch_heartbeat(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogBatch", field, false, false, errors.New("field of type Boolean does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogBatch", field, true, true, errors.New("field of type Boolean does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_id(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_id(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1523,7 +1506,7 @@ func (ec *executionContext) _DeliveryLogEntry_id(ctx context.Context, field grap
 			return ec.fieldContext_DeliveryLogEntry_id(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return ec.Resolvers.DeliveryLogEntry().ID(ctx, obj)
+			return obj.ID, nil
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
@@ -1534,10 +1517,10 @@ func (ec *executionContext) _DeliveryLogEntry_id(ctx context.Context, field grap
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type ID does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type ID does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_deliveryId(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_deliveryId(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1546,7 +1529,7 @@ func (ec *executionContext) _DeliveryLogEntry_deliveryId(ctx context.Context, fi
 			return ec.fieldContext_DeliveryLogEntry_deliveryId(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return ec.Resolvers.DeliveryLogEntry().Delivery(ctx, obj)
+			return obj.Delivery, nil
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
@@ -1557,10 +1540,10 @@ func (ec *executionContext) _DeliveryLogEntry_deliveryId(ctx context.Context, fi
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_deliveryId(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type ID does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type ID does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_eventId(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_eventId(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1569,7 +1552,7 @@ func (ec *executionContext) _DeliveryLogEntry_eventId(ctx context.Context, field
 			return ec.fieldContext_DeliveryLogEntry_eventId(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return ec.Resolvers.DeliveryLogEntry().Event(ctx, obj)
+			return obj.Event, nil
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
@@ -1580,10 +1563,10 @@ func (ec *executionContext) _DeliveryLogEntry_eventId(ctx context.Context, field
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_eventId(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type ID does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type ID does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_webhookId(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_webhookId(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1592,7 +1575,7 @@ func (ec *executionContext) _DeliveryLogEntry_webhookId(ctx context.Context, fie
 			return ec.fieldContext_DeliveryLogEntry_webhookId(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return ec.Resolvers.DeliveryLogEntry().Webhook(ctx, obj)
+			return obj.Webhook, nil
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
@@ -1603,10 +1586,10 @@ func (ec *executionContext) _DeliveryLogEntry_webhookId(ctx context.Context, fie
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_webhookId(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type ID does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type ID does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_endpointId(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_endpointId(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1615,7 +1598,7 @@ func (ec *executionContext) _DeliveryLogEntry_endpointId(ctx context.Context, fi
 			return ec.fieldContext_DeliveryLogEntry_endpointId(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return ec.Resolvers.DeliveryLogEntry().Endpoint(ctx, obj)
+			return obj.Endpoint, nil
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
@@ -1626,10 +1609,10 @@ func (ec *executionContext) _DeliveryLogEntry_endpointId(ctx context.Context, fi
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_endpointId(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type ID does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type ID does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_applicationId(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_applicationId(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1638,7 +1621,7 @@ func (ec *executionContext) _DeliveryLogEntry_applicationId(ctx context.Context,
 			return ec.fieldContext_DeliveryLogEntry_applicationId(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return ec.Resolvers.DeliveryLogEntry().App(ctx, obj)
+			return obj.App, nil
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
@@ -1649,10 +1632,10 @@ func (ec *executionContext) _DeliveryLogEntry_applicationId(ctx context.Context,
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_applicationId(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type ID does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type ID does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_assetGroupId(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_assetGroupId(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1661,7 +1644,7 @@ func (ec *executionContext) _DeliveryLogEntry_assetGroupId(ctx context.Context, 
 			return ec.fieldContext_DeliveryLogEntry_assetGroupId(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return ec.Resolvers.DeliveryLogEntry().Level(ctx, obj)
+			return obj.Level, nil
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
@@ -1672,10 +1655,10 @@ func (ec *executionContext) _DeliveryLogEntry_assetGroupId(ctx context.Context, 
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_assetGroupId(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type ID does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type ID does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_eventType(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_eventType(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1684,21 +1667,21 @@ func (ec *executionContext) _DeliveryLogEntry_eventType(ctx context.Context, fie
 			return ec.fieldContext_DeliveryLogEntry_eventType(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return ec.Resolvers.DeliveryLogEntry().Type(ctx, obj)
+			return obj.Type, nil
 		},
 		nil,
-		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
-			return ec.marshalNString2string(ctx, selections, v)
+		func(ctx context.Context, selections ast.SelectionSet, v connectors.EventType) graphql.Marshaler {
+			return ec.marshalNString2githubᚗcomᚋhookyardᚋhookyardᚋconnectorsᚐEventType(ctx, selections, v)
 		},
 		true,
 		true,
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_eventType(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type String does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_number(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_number(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1707,7 +1690,7 @@ func (ec *executionContext) _DeliveryLogEntry_number(ctx context.Context, field 
 			return ec.fieldContext_DeliveryLogEntry_number(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return ec.Resolvers.DeliveryLogEntry().Number(ctx, obj)
+			return obj.Number, nil
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
@@ -1718,10 +1701,10 @@ func (ec *executionContext) _DeliveryLogEntry_number(ctx context.Context, field 
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_number(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type Int does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type Int does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_state(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_state(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1730,7 +1713,7 @@ func (ec *executionContext) _DeliveryLogEntry_state(ctx context.Context, field g
 			return ec.fieldContext_DeliveryLogEntry_state(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return ec.Resolvers.DeliveryLogEntry().State(ctx, obj)
+			return obj.State, nil
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v flow.DeliveryState) graphql.Marshaler {
@@ -1741,10 +1724,10 @@ func (ec *executionContext) _DeliveryLogEntry_state(ctx context.Context, field g
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_state(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type DeliveryState does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type DeliveryState does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_outcome(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_outcome(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1753,21 +1736,21 @@ func (ec *executionContext) _DeliveryLogEntry_outcome(ctx context.Context, field
 			return ec.fieldContext_DeliveryLogEntry_outcome(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return ec.Resolvers.DeliveryLogEntry().Outcome(ctx, obj)
+			return obj.Outcome, nil
 		},
 		nil,
-		func(ctx context.Context, selections ast.SelectionSet, v *connectors.Outcome) graphql.Marshaler {
-			return ec.marshalOAttemptOutcome2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋconnectorsᚐOutcome(ctx, selections, v)
+		func(ctx context.Context, selections ast.SelectionSet, v connectors.Outcome) graphql.Marshaler {
+			return ec.marshalOAttemptOutcome2githubᚗcomᚋhookyardᚋhookyardᚋconnectorsᚐOutcome(ctx, selections, v)
 		},
 		true,
 		false,
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_outcome(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type AttemptOutcome does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type AttemptOutcome does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_fault(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_fault(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1776,21 +1759,21 @@ func (ec *executionContext) _DeliveryLogEntry_fault(ctx context.Context, field g
 			return ec.fieldContext_DeliveryLogEntry_fault(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return ec.Resolvers.DeliveryLogEntry().Fault(ctx, obj)
+			return obj.Fault, nil
 		},
 		nil,
-		func(ctx context.Context, selections ast.SelectionSet, v *connectors.Fault) graphql.Marshaler {
-			return ec.marshalOAttemptFault2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋconnectorsᚐFault(ctx, selections, v)
+		func(ctx context.Context, selections ast.SelectionSet, v connectors.Fault) graphql.Marshaler {
+			return ec.marshalOAttemptFault2githubᚗcomᚋhookyardᚋhookyardᚋconnectorsᚐFault(ctx, selections, v)
 		},
 		true,
 		false,
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_fault(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type AttemptFault does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type AttemptFault does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_startedAt(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_startedAt(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1799,21 +1782,21 @@ func (ec *executionContext) _DeliveryLogEntry_startedAt(ctx context.Context, fie
 			return ec.fieldContext_DeliveryLogEntry_startedAt(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return ec.Resolvers.DeliveryLogEntry().At(ctx, obj)
+			return obj.At, nil
 		},
 		nil,
-		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
-			return ec.marshalNTime2ᚖtimeᚐTime(ctx, selections, v)
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalNTime2timeᚐTime(ctx, selections, v)
 		},
 		true,
 		true,
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_startedAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type Time does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type Time does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_duration(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_duration(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1822,7 +1805,7 @@ func (ec *executionContext) _DeliveryLogEntry_duration(ctx context.Context, fiel
 			return ec.fieldContext_DeliveryLogEntry_duration(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return ec.Resolvers.DeliveryLogEntry().Duration(ctx, obj)
+			return obj.Duration, nil
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v time.Duration) graphql.Marshaler {
@@ -1833,10 +1816,10 @@ func (ec *executionContext) _DeliveryLogEntry_duration(ctx context.Context, fiel
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_duration(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type Milliseconds does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type Milliseconds does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_httpStatus(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_httpStatus(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1845,7 +1828,7 @@ func (ec *executionContext) _DeliveryLogEntry_httpStatus(ctx context.Context, fi
 			return ec.fieldContext_DeliveryLogEntry_httpStatus(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return ec.Resolvers.DeliveryLogEntry().Status(ctx, obj)
+			return obj.Status, nil
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
@@ -1856,10 +1839,10 @@ func (ec *executionContext) _DeliveryLogEntry_httpStatus(ctx context.Context, fi
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_httpStatus(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type Int does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type Int does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_error(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_error(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1868,7 +1851,7 @@ func (ec *executionContext) _DeliveryLogEntry_error(ctx context.Context, field g
 			return ec.fieldContext_DeliveryLogEntry_error(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return ec.Resolvers.DeliveryLogEntry().Error(ctx, obj)
+			return obj.Error, nil
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
@@ -1879,10 +1862,10 @@ func (ec *executionContext) _DeliveryLogEntry_error(ctx context.Context, field g
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_error(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type String does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
-func (ec *executionContext) _DeliveryLogEntry_nextAttemptAt(ctx context.Context, field graphql.CollectedField, obj *func(e flow.Entry) graphql.ContextMarshaler) (ret graphql.Marshaler) {
+func (ec *executionContext) _DeliveryLogEntry_nextAttemptAt(ctx context.Context, field graphql.CollectedField, obj *flow.Entry) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
 		ec.OperationContext,
@@ -1891,18 +1874,18 @@ func (ec *executionContext) _DeliveryLogEntry_nextAttemptAt(ctx context.Context,
 			return ec.fieldContext_DeliveryLogEntry_nextAttemptAt(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return ec.Resolvers.DeliveryLogEntry().NextAt(ctx, obj)
+			return obj.NextAt, nil
 		},
 		nil,
-		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
-			return ec.marshalOTime2ᚖtimeᚐTime(ctx, selections, v)
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return ec.marshalOTime2timeᚐTime(ctx, selections, v)
 		},
 		true,
 		false,
 	)
 }
 func (ec *executionContext) fieldContext_DeliveryLogEntry_nextAttemptAt(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, true, true, errors.New("field of type Time does not have child fields"))
+	return graphql.NewScalarFieldContext("DeliveryLogEntry", field, false, false, errors.New("field of type Time does not have child fields"))
 }
 
 func (ec *executionContext) _RedeliverDeliveriesPayload_matched(ctx context.Context, field graphql.CollectedField, obj *RedeliverDeliveriesPayload) (ret graphql.Marshaler) {
@@ -3084,7 +3067,7 @@ func (ec *executionContext) _DeliveryEdge(ctx context.Context, sel ast.Selection
 
 var deliveryLogBatchImplementors = []string{"DeliveryLogBatch"}
 
-func (ec *executionContext) _DeliveryLogBatch(ctx context.Context, sel ast.SelectionSet, obj *flow.EntryBatch) graphql.Marshaler {
+func (ec *executionContext) _DeliveryLogBatch(ctx context.Context, sel ast.SelectionSet, obj *func(batch flow.EntryBatch) graphql.ContextMarshaler) graphql.Marshaler {
 	fields := graphql.CollectFields(ec.OperationContext, sel, deliveryLogBatchImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -3095,10 +3078,43 @@ func (ec *executionContext) _DeliveryLogBatch(ctx context.Context, sel ast.Selec
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("DeliveryLogBatch")
 		case "entries":
-			out.Values[i] = ec._DeliveryLogBatch_entries(ctx, field, obj)
-			if out.Values[i] == graphql.Null {
-				atomic.AddUint32(&out.Invalids, 1)
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._DeliveryLogBatch_entries(ctx, field, obj)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
 			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "cursor":
 			field := field
 
@@ -3138,10 +3154,43 @@ func (ec *executionContext) _DeliveryLogBatch(ctx context.Context, sel ast.Selec
 
 			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "heartbeat":
-			out.Values[i] = ec._DeliveryLogBatch_heartbeat(ctx, field, obj)
-			if out.Values[i] == graphql.Null {
-				atomic.AddUint32(&out.Invalids, 1)
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._DeliveryLogBatch_heartbeat(ctx, field, obj)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
 			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
 		}
@@ -3165,7 +3214,7 @@ func (ec *executionContext) _DeliveryLogBatch(ctx context.Context, sel ast.Selec
 
 var deliveryLogEntryImplementors = []string{"DeliveryLogEntry"}
 
-func (ec *executionContext) _DeliveryLogEntry(ctx context.Context, sel ast.SelectionSet, obj *func(e flow.Entry) graphql.ContextMarshaler) graphql.Marshaler {
+func (ec *executionContext) _DeliveryLogEntry(ctx context.Context, sel ast.SelectionSet, obj *flow.Entry) graphql.Marshaler {
 	fields := graphql.CollectFields(ec.OperationContext, sel, deliveryLogEntryImplementors)
 
 	out := graphql.NewFieldSet(fields)
@@ -3176,651 +3225,90 @@ func (ec *executionContext) _DeliveryLogEntry(ctx context.Context, sel ast.Selec
 		case "__typename":
 			out.Values[i] = graphql.MarshalString("DeliveryLogEntry")
 		case "id":
-			field := field
-
-			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
-				defer func() {
-					if r := recover(); r != nil {
-						ec.Error(ctx, ec.Recover(ctx, r))
-					}
-				}()
-				res = ec._DeliveryLogEntry_id(ctx, field, obj)
-				if res == graphql.Null {
-					atomic.AddUint32(&fs.Invalids, 1)
-				}
-				return res
+			out.Values[i] = ec._DeliveryLogEntry_id(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
 			}
-
-			if field.IsDeferred() {
-				deferredFieldSet.AddField(field)
-				fieldIndex := len(deferredFieldSet.Values) - 1
-				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
-					return innerFunc(ctx, deferredFieldSet)
-				})
-
-				for _, deferrable := range field.Deferrables {
-					view, ok := deferLabelToView[deferrable.Label]
-					if !ok {
-						view = deferredFieldSet.NewView()
-						deferLabelToView[deferrable.Label] = view
-					}
-					view.AddIndices(fieldIndex)
-				}
-
-				// don't run the out.Concurrently() call below
-				out.Values[i] = graphql.Null
-				continue
-			}
-
-			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "deliveryId":
-			field := field
-
-			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
-				defer func() {
-					if r := recover(); r != nil {
-						ec.Error(ctx, ec.Recover(ctx, r))
-					}
-				}()
-				res = ec._DeliveryLogEntry_deliveryId(ctx, field, obj)
-				if res == graphql.Null {
-					atomic.AddUint32(&fs.Invalids, 1)
-				}
-				return res
+			out.Values[i] = ec._DeliveryLogEntry_deliveryId(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
 			}
-
-			if field.IsDeferred() {
-				deferredFieldSet.AddField(field)
-				fieldIndex := len(deferredFieldSet.Values) - 1
-				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
-					return innerFunc(ctx, deferredFieldSet)
-				})
-
-				for _, deferrable := range field.Deferrables {
-					view, ok := deferLabelToView[deferrable.Label]
-					if !ok {
-						view = deferredFieldSet.NewView()
-						deferLabelToView[deferrable.Label] = view
-					}
-					view.AddIndices(fieldIndex)
-				}
-
-				// don't run the out.Concurrently() call below
-				out.Values[i] = graphql.Null
-				continue
-			}
-
-			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "eventId":
-			field := field
-
-			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
-				defer func() {
-					if r := recover(); r != nil {
-						ec.Error(ctx, ec.Recover(ctx, r))
-					}
-				}()
-				res = ec._DeliveryLogEntry_eventId(ctx, field, obj)
-				if res == graphql.Null {
-					atomic.AddUint32(&fs.Invalids, 1)
-				}
-				return res
+			out.Values[i] = ec._DeliveryLogEntry_eventId(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
 			}
-
-			if field.IsDeferred() {
-				deferredFieldSet.AddField(field)
-				fieldIndex := len(deferredFieldSet.Values) - 1
-				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
-					return innerFunc(ctx, deferredFieldSet)
-				})
-
-				for _, deferrable := range field.Deferrables {
-					view, ok := deferLabelToView[deferrable.Label]
-					if !ok {
-						view = deferredFieldSet.NewView()
-						deferLabelToView[deferrable.Label] = view
-					}
-					view.AddIndices(fieldIndex)
-				}
-
-				// don't run the out.Concurrently() call below
-				out.Values[i] = graphql.Null
-				continue
-			}
-
-			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "webhookId":
-			field := field
-
-			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
-				defer func() {
-					if r := recover(); r != nil {
-						ec.Error(ctx, ec.Recover(ctx, r))
-					}
-				}()
-				res = ec._DeliveryLogEntry_webhookId(ctx, field, obj)
-				if res == graphql.Null {
-					atomic.AddUint32(&fs.Invalids, 1)
-				}
-				return res
+			out.Values[i] = ec._DeliveryLogEntry_webhookId(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
 			}
-
-			if field.IsDeferred() {
-				deferredFieldSet.AddField(field)
-				fieldIndex := len(deferredFieldSet.Values) - 1
-				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
-					return innerFunc(ctx, deferredFieldSet)
-				})
-
-				for _, deferrable := range field.Deferrables {
-					view, ok := deferLabelToView[deferrable.Label]
-					if !ok {
-						view = deferredFieldSet.NewView()
-						deferLabelToView[deferrable.Label] = view
-					}
-					view.AddIndices(fieldIndex)
-				}
-
-				// don't run the out.Concurrently() call below
-				out.Values[i] = graphql.Null
-				continue
-			}
-
-			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "endpointId":
-			field := field
-
-			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
-				defer func() {
-					if r := recover(); r != nil {
-						ec.Error(ctx, ec.Recover(ctx, r))
-					}
-				}()
-				res = ec._DeliveryLogEntry_endpointId(ctx, field, obj)
-				if res == graphql.Null {
-					atomic.AddUint32(&fs.Invalids, 1)
-				}
-				return res
+			out.Values[i] = ec._DeliveryLogEntry_endpointId(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
 			}
-
-			if field.IsDeferred() {
-				deferredFieldSet.AddField(field)
-				fieldIndex := len(deferredFieldSet.Values) - 1
-				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
-					return innerFunc(ctx, deferredFieldSet)
-				})
-
-				for _, deferrable := range field.Deferrables {
-					view, ok := deferLabelToView[deferrable.Label]
-					if !ok {
-						view = deferredFieldSet.NewView()
-						deferLabelToView[deferrable.Label] = view
-					}
-					view.AddIndices(fieldIndex)
-				}
-
-				// don't run the out.Concurrently() call below
-				out.Values[i] = graphql.Null
-				continue
-			}
-
-			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "applicationId":
-			field := field
-
-			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
-				defer func() {
-					if r := recover(); r != nil {
-						ec.Error(ctx, ec.Recover(ctx, r))
-					}
-				}()
-				res = ec._DeliveryLogEntry_applicationId(ctx, field, obj)
-				if res == graphql.Null {
-					atomic.AddUint32(&fs.Invalids, 1)
-				}
-				return res
+			out.Values[i] = ec._DeliveryLogEntry_applicationId(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
 			}
-
-			if field.IsDeferred() {
-				deferredFieldSet.AddField(field)
-				fieldIndex := len(deferredFieldSet.Values) - 1
-				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
-					return innerFunc(ctx, deferredFieldSet)
-				})
-
-				for _, deferrable := range field.Deferrables {
-					view, ok := deferLabelToView[deferrable.Label]
-					if !ok {
-						view = deferredFieldSet.NewView()
-						deferLabelToView[deferrable.Label] = view
-					}
-					view.AddIndices(fieldIndex)
-				}
-
-				// don't run the out.Concurrently() call below
-				out.Values[i] = graphql.Null
-				continue
-			}
-
-			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "assetGroupId":
-			field := field
-
-			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
-				defer func() {
-					if r := recover(); r != nil {
-						ec.Error(ctx, ec.Recover(ctx, r))
-					}
-				}()
-				res = ec._DeliveryLogEntry_assetGroupId(ctx, field, obj)
-				if res == graphql.Null {
-					atomic.AddUint32(&fs.Invalids, 1)
-				}
-				return res
+			out.Values[i] = ec._DeliveryLogEntry_assetGroupId(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
 			}
-
-			if field.IsDeferred() {
-				deferredFieldSet.AddField(field)
-				fieldIndex := len(deferredFieldSet.Values) - 1
-				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
-					return innerFunc(ctx, deferredFieldSet)
-				})
-
-				for _, deferrable := range field.Deferrables {
-					view, ok := deferLabelToView[deferrable.Label]
-					if !ok {
-						view = deferredFieldSet.NewView()
-						deferLabelToView[deferrable.Label] = view
-					}
-					view.AddIndices(fieldIndex)
-				}
-
-				// don't run the out.Concurrently() call below
-				out.Values[i] = graphql.Null
-				continue
-			}
-
-			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "eventType":
-			field := field
-
-			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
-				defer func() {
-					if r := recover(); r != nil {
-						ec.Error(ctx, ec.Recover(ctx, r))
-					}
-				}()
-				res = ec._DeliveryLogEntry_eventType(ctx, field, obj)
-				if res == graphql.Null {
-					atomic.AddUint32(&fs.Invalids, 1)
-				}
-				return res
+			out.Values[i] = ec._DeliveryLogEntry_eventType(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
 			}
-
-			if field.IsDeferred() {
-				deferredFieldSet.AddField(field)
-				fieldIndex := len(deferredFieldSet.Values) - 1
-				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
-					return innerFunc(ctx, deferredFieldSet)
-				})
-
-				for _, deferrable := range field.Deferrables {
-					view, ok := deferLabelToView[deferrable.Label]
-					if !ok {
-						view = deferredFieldSet.NewView()
-						deferLabelToView[deferrable.Label] = view
-					}
-					view.AddIndices(fieldIndex)
-				}
-
-				// don't run the out.Concurrently() call below
-				out.Values[i] = graphql.Null
-				continue
-			}
-
-			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "number":
-			field := field
-
-			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
-				defer func() {
-					if r := recover(); r != nil {
-						ec.Error(ctx, ec.Recover(ctx, r))
-					}
-				}()
-				res = ec._DeliveryLogEntry_number(ctx, field, obj)
-				if res == graphql.Null {
-					atomic.AddUint32(&fs.Invalids, 1)
-				}
-				return res
+			out.Values[i] = ec._DeliveryLogEntry_number(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
 			}
-
-			if field.IsDeferred() {
-				deferredFieldSet.AddField(field)
-				fieldIndex := len(deferredFieldSet.Values) - 1
-				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
-					return innerFunc(ctx, deferredFieldSet)
-				})
-
-				for _, deferrable := range field.Deferrables {
-					view, ok := deferLabelToView[deferrable.Label]
-					if !ok {
-						view = deferredFieldSet.NewView()
-						deferLabelToView[deferrable.Label] = view
-					}
-					view.AddIndices(fieldIndex)
-				}
-
-				// don't run the out.Concurrently() call below
-				out.Values[i] = graphql.Null
-				continue
-			}
-
-			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "state":
-			field := field
-
-			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
-				defer func() {
-					if r := recover(); r != nil {
-						ec.Error(ctx, ec.Recover(ctx, r))
-					}
-				}()
-				res = ec._DeliveryLogEntry_state(ctx, field, obj)
-				if res == graphql.Null {
-					atomic.AddUint32(&fs.Invalids, 1)
-				}
-				return res
+			out.Values[i] = ec._DeliveryLogEntry_state(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
 			}
-
-			if field.IsDeferred() {
-				deferredFieldSet.AddField(field)
-				fieldIndex := len(deferredFieldSet.Values) - 1
-				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
-					return innerFunc(ctx, deferredFieldSet)
-				})
-
-				for _, deferrable := range field.Deferrables {
-					view, ok := deferLabelToView[deferrable.Label]
-					if !ok {
-						view = deferredFieldSet.NewView()
-						deferLabelToView[deferrable.Label] = view
-					}
-					view.AddIndices(fieldIndex)
-				}
-
-				// don't run the out.Concurrently() call below
-				out.Values[i] = graphql.Null
-				continue
-			}
-
-			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "outcome":
-			field := field
-
-			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
-				defer func() {
-					if r := recover(); r != nil {
-						ec.Error(ctx, ec.Recover(ctx, r))
-					}
-				}()
-				res = ec._DeliveryLogEntry_outcome(ctx, field, obj)
-				if res == graphql.RequiredNull {
-					atomic.AddUint32(&fs.Invalids, 1)
-				}
-				return res
+			out.Values[i] = ec._DeliveryLogEntry_outcome(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
 			}
-
-			if field.IsDeferred() {
-				deferredFieldSet.AddField(field)
-				fieldIndex := len(deferredFieldSet.Values) - 1
-				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
-					return innerFunc(ctx, deferredFieldSet)
-				})
-
-				for _, deferrable := range field.Deferrables {
-					view, ok := deferLabelToView[deferrable.Label]
-					if !ok {
-						view = deferredFieldSet.NewView()
-						deferLabelToView[deferrable.Label] = view
-					}
-					view.AddIndices(fieldIndex)
-				}
-
-				// don't run the out.Concurrently() call below
-				out.Values[i] = graphql.Null
-				continue
-			}
-
-			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "fault":
-			field := field
-
-			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
-				defer func() {
-					if r := recover(); r != nil {
-						ec.Error(ctx, ec.Recover(ctx, r))
-					}
-				}()
-				res = ec._DeliveryLogEntry_fault(ctx, field, obj)
-				if res == graphql.RequiredNull {
-					atomic.AddUint32(&fs.Invalids, 1)
-				}
-				return res
+			out.Values[i] = ec._DeliveryLogEntry_fault(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
 			}
-
-			if field.IsDeferred() {
-				deferredFieldSet.AddField(field)
-				fieldIndex := len(deferredFieldSet.Values) - 1
-				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
-					return innerFunc(ctx, deferredFieldSet)
-				})
-
-				for _, deferrable := range field.Deferrables {
-					view, ok := deferLabelToView[deferrable.Label]
-					if !ok {
-						view = deferredFieldSet.NewView()
-						deferLabelToView[deferrable.Label] = view
-					}
-					view.AddIndices(fieldIndex)
-				}
-
-				// don't run the out.Concurrently() call below
-				out.Values[i] = graphql.Null
-				continue
-			}
-
-			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "startedAt":
-			field := field
-
-			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
-				defer func() {
-					if r := recover(); r != nil {
-						ec.Error(ctx, ec.Recover(ctx, r))
-					}
-				}()
-				res = ec._DeliveryLogEntry_startedAt(ctx, field, obj)
-				if res == graphql.Null {
-					atomic.AddUint32(&fs.Invalids, 1)
-				}
-				return res
+			out.Values[i] = ec._DeliveryLogEntry_startedAt(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
 			}
-
-			if field.IsDeferred() {
-				deferredFieldSet.AddField(field)
-				fieldIndex := len(deferredFieldSet.Values) - 1
-				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
-					return innerFunc(ctx, deferredFieldSet)
-				})
-
-				for _, deferrable := range field.Deferrables {
-					view, ok := deferLabelToView[deferrable.Label]
-					if !ok {
-						view = deferredFieldSet.NewView()
-						deferLabelToView[deferrable.Label] = view
-					}
-					view.AddIndices(fieldIndex)
-				}
-
-				// don't run the out.Concurrently() call below
-				out.Values[i] = graphql.Null
-				continue
-			}
-
-			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "duration":
-			field := field
-
-			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
-				defer func() {
-					if r := recover(); r != nil {
-						ec.Error(ctx, ec.Recover(ctx, r))
-					}
-				}()
-				res = ec._DeliveryLogEntry_duration(ctx, field, obj)
-				if res == graphql.Null {
-					atomic.AddUint32(&fs.Invalids, 1)
-				}
-				return res
+			out.Values[i] = ec._DeliveryLogEntry_duration(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
 			}
-
-			if field.IsDeferred() {
-				deferredFieldSet.AddField(field)
-				fieldIndex := len(deferredFieldSet.Values) - 1
-				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
-					return innerFunc(ctx, deferredFieldSet)
-				})
-
-				for _, deferrable := range field.Deferrables {
-					view, ok := deferLabelToView[deferrable.Label]
-					if !ok {
-						view = deferredFieldSet.NewView()
-						deferLabelToView[deferrable.Label] = view
-					}
-					view.AddIndices(fieldIndex)
-				}
-
-				// don't run the out.Concurrently() call below
-				out.Values[i] = graphql.Null
-				continue
-			}
-
-			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "httpStatus":
-			field := field
-
-			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
-				defer func() {
-					if r := recover(); r != nil {
-						ec.Error(ctx, ec.Recover(ctx, r))
-					}
-				}()
-				res = ec._DeliveryLogEntry_httpStatus(ctx, field, obj)
-				if res == graphql.Null {
-					atomic.AddUint32(&fs.Invalids, 1)
-				}
-				return res
+			out.Values[i] = ec._DeliveryLogEntry_httpStatus(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
 			}
-
-			if field.IsDeferred() {
-				deferredFieldSet.AddField(field)
-				fieldIndex := len(deferredFieldSet.Values) - 1
-				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
-					return innerFunc(ctx, deferredFieldSet)
-				})
-
-				for _, deferrable := range field.Deferrables {
-					view, ok := deferLabelToView[deferrable.Label]
-					if !ok {
-						view = deferredFieldSet.NewView()
-						deferLabelToView[deferrable.Label] = view
-					}
-					view.AddIndices(fieldIndex)
-				}
-
-				// don't run the out.Concurrently() call below
-				out.Values[i] = graphql.Null
-				continue
-			}
-
-			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "error":
-			field := field
-
-			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
-				defer func() {
-					if r := recover(); r != nil {
-						ec.Error(ctx, ec.Recover(ctx, r))
-					}
-				}()
-				res = ec._DeliveryLogEntry_error(ctx, field, obj)
-				if res == graphql.Null {
-					atomic.AddUint32(&fs.Invalids, 1)
-				}
-				return res
+			out.Values[i] = ec._DeliveryLogEntry_error(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
 			}
-
-			if field.IsDeferred() {
-				deferredFieldSet.AddField(field)
-				fieldIndex := len(deferredFieldSet.Values) - 1
-				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
-					return innerFunc(ctx, deferredFieldSet)
-				})
-
-				for _, deferrable := range field.Deferrables {
-					view, ok := deferLabelToView[deferrable.Label]
-					if !ok {
-						view = deferredFieldSet.NewView()
-						deferLabelToView[deferrable.Label] = view
-					}
-					view.AddIndices(fieldIndex)
-				}
-
-				// don't run the out.Concurrently() call below
-				out.Values[i] = graphql.Null
-				continue
-			}
-
-			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "nextAttemptAt":
-			field := field
-
-			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
-				defer func() {
-					if r := recover(); r != nil {
-						ec.Error(ctx, ec.Recover(ctx, r))
-					}
-				}()
-				res = ec._DeliveryLogEntry_nextAttemptAt(ctx, field, obj)
-				if res == graphql.RequiredNull {
-					atomic.AddUint32(&fs.Invalids, 1)
-				}
-				return res
+			out.Values[i] = ec._DeliveryLogEntry_nextAttemptAt(ctx, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
 			}
-
-			if field.IsDeferred() {
-				deferredFieldSet.AddField(field)
-				fieldIndex := len(deferredFieldSet.Values) - 1
-				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
-					return innerFunc(ctx, deferredFieldSet)
-				})
-
-				for _, deferrable := range field.Deferrables {
-					view, ok := deferLabelToView[deferrable.Label]
-					if !ok {
-						view = deferredFieldSet.NewView()
-						deferLabelToView[deferrable.Label] = view
-					}
-					view.AddIndices(fieldIndex)
-				}
-
-				// don't run the out.Concurrently() call below
-				out.Values[i] = graphql.Null
-				continue
-			}
-
-			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
 		}
@@ -4109,12 +3597,8 @@ func (ec *executionContext) marshalNDeliveryLogBatch2ᚖgithubᚗcomᚋhookyard�
 		}
 		return graphql.Null
 	}
-	return ec._DeliveryLogBatch(ctx, sel, v)
-}
-
-func (ec *executionContext) marshalNDeliveryLogEntry2githubᚗcomᚋhookyardᚋhookyardᚋserverᚋflowᚐEntry(ctx context.Context, sel ast.SelectionSet, v flow.Entry) graphql.Marshaler {
 	_ = sel
-	res := scalar.MarshalEntry(v)
+	res := scalar.MarshalBatch(*v)
 	if res == graphql.Null {
 		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
 			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
@@ -4123,11 +3607,11 @@ func (ec *executionContext) marshalNDeliveryLogEntry2githubᚗcomᚋhookyardᚋh
 	return graphql.WrapContextMarshaler(ctx, res)
 }
 
-func (ec *executionContext) marshalNDeliveryLogEntry2ᚕgithubᚗcomᚋhookyardᚋhookyardᚋserverᚋflowᚐEntryᚄ(ctx context.Context, sel ast.SelectionSet, v []flow.Entry) graphql.Marshaler {
+func (ec *executionContext) marshalNDeliveryLogEntry2ᚕᚖgithubᚗcomᚋhookyardᚋhookyardᚋserverᚋflowᚐEntryᚄ(ctx context.Context, sel ast.SelectionSet, v []*flow.Entry) graphql.Marshaler {
 	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
 		fc := graphql.GetFieldContext(ctx)
 		fc.Result = &v[i]
-		return ec.marshalNDeliveryLogEntry2githubᚗcomᚋhookyardᚋhookyardᚋserverᚋflowᚐEntry(ctx, sel, v[i])
+		return ec.marshalNDeliveryLogEntry2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋserverᚋflowᚐEntry(ctx, sel, v[i])
 	})
 
 	for _, e := range ret {
@@ -4137,6 +3621,16 @@ func (ec *executionContext) marshalNDeliveryLogEntry2ᚕgithubᚗcomᚋhookyard�
 	}
 
 	return ret
+}
+
+func (ec *executionContext) marshalNDeliveryLogEntry2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋserverᚋflowᚐEntry(ctx context.Context, sel ast.SelectionSet, v *flow.Entry) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return ec._DeliveryLogEntry(ctx, sel, v)
 }
 
 func (ec *executionContext) unmarshalNDeliveryState2githubᚗcomᚋhookyardᚋhookyardᚋserverᚋflowᚐDeliveryState(ctx context.Context, v any) (flow.DeliveryState, error) {
@@ -4208,24 +3702,6 @@ func (ec *executionContext) marshalOAttemptFault2githubᚗcomᚋhookyardᚋhooky
 	return res
 }
 
-func (ec *executionContext) unmarshalOAttemptFault2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋconnectorsᚐFault(ctx context.Context, v any) (*connectors.Fault, error) {
-	if v == nil {
-		return nil, nil
-	}
-	res, err := scalar.UnmarshalFault(v)
-	return &res, graphql.ErrorOnPath(ctx, err)
-}
-
-func (ec *executionContext) marshalOAttemptFault2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋconnectorsᚐFault(ctx context.Context, sel ast.SelectionSet, v *connectors.Fault) graphql.Marshaler {
-	if v == nil {
-		return graphql.Null
-	}
-	_ = sel
-	_ = ctx
-	res := scalar.MarshalFault(*v)
-	return res
-}
-
 func (ec *executionContext) unmarshalOAttemptOutcome2githubᚗcomᚋhookyardᚋhookyardᚋconnectorsᚐOutcome(ctx context.Context, v any) (connectors.Outcome, error) {
 	res, err := scalar.UnmarshalOutcome(v)
 	return res, graphql.ErrorOnPath(ctx, err)
@@ -4235,24 +3711,6 @@ func (ec *executionContext) marshalOAttemptOutcome2githubᚗcomᚋhookyardᚋhoo
 	_ = sel
 	_ = ctx
 	res := scalar.MarshalOutcome(v)
-	return res
-}
-
-func (ec *executionContext) unmarshalOAttemptOutcome2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋconnectorsᚐOutcome(ctx context.Context, v any) (*connectors.Outcome, error) {
-	if v == nil {
-		return nil, nil
-	}
-	res, err := scalar.UnmarshalOutcome(v)
-	return &res, graphql.ErrorOnPath(ctx, err)
-}
-
-func (ec *executionContext) marshalOAttemptOutcome2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋconnectorsᚐOutcome(ctx context.Context, sel ast.SelectionSet, v *connectors.Outcome) graphql.Marshaler {
-	if v == nil {
-		return graphql.Null
-	}
-	_ = sel
-	_ = ctx
-	res := scalar.MarshalOutcome(*v)
 	return res
 }
 

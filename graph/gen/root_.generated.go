@@ -28,7 +28,6 @@ type ResolverRoot interface {
 	Attempt() AttemptResolver
 	Delivery() DeliveryResolver
 	DeliveryLogBatch() DeliveryLogBatchResolver
-	DeliveryLogEntry() DeliveryLogEntryResolver
 	Event() EventResolver
 	Mutation() MutationResolver
 	Query() QueryResolver
@@ -5200,17 +5199,17 @@ input DeliveryLogFilter @goModel(model: "github.com/hookyard/hookyard/server/flo
 }
 
 "A piece of the delivery log."
-type DeliveryLogBatch @goModel(model: "github.com/hookyard/hookyard/server/flow.EntryBatch") {
+type DeliveryLogBatch @goModel(model: "github.com/hookyard/hookyard/graph/scalar.Batch") {
   "The entries, in their order."
   entries: [DeliveryLogEntry!]!
   "Hand it back as after, once the entries are handled, to go on from there."
-  cursor: String! @goField(forceResolver: true)
+  cursor: String!
   "Whether nothing has happened: the batch only says that the log is alive, and where it is."
   heartbeat: Boolean!
 }
 
 "One line of the delivery log: an attempt, or a delivery that ended without one."
-type DeliveryLogEntry @goModel(model: "github.com/hookyard/hookyard/graph/scalar.Entry") {
+type DeliveryLogEntry @goModel(model: "github.com/hookyard/hookyard/server/flow.Entry") {
   "ID of the attempt."
   id: ID!
   "ID of the delivery."

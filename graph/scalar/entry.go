@@ -44,54 +44,94 @@ func EntryFields() map[string]func(b []byte, e *flow.Entry) []byte {
 	}
 }
 
-// plan is one subscription's selection of an entry's fields.
+// plan is one subscription's selection of a batch's fields and of an entry's.
 type plan struct {
+	cursor func(seq int64) string
+
 	once  sync.Once
-	steps []step
+	steps []step[flow.EntryBatch]
 }
 
-type step struct {
+type step[V any] struct {
 	before []byte // `{"alias":` or `,"alias":`
-	write  func([]byte, *flow.Entry) []byte
+	write  func([]byte, *V) []byte
 }
 
 type planKey struct{}
 
-// WithEntryPlan gives an operation the place where its plan is kept.
-func WithEntryPlan(ctx context.Context) context.Context {
-	return context.WithValue(ctx, planKey{}, &plan{})
+// WithBatchPlan gives an operation the place where its plan is kept; cursor writes a
+// place in the log.
+func WithBatchPlan(ctx context.Context, cursor func(seq int64) string) context.Context {
+	return context.WithValue(ctx, planKey{}, &plan{cursor: cursor})
 }
 
-// MarshalEntry writes a line of the delivery log.
-func MarshalEntry(e flow.Entry) graphql.ContextMarshaler {
+// MarshalBatch writes a piece of the delivery log.
+func MarshalBatch(batch flow.EntryBatch) graphql.ContextMarshaler {
 	return graphql.ContextWriterFunc(func(ctx context.Context, w io.Writer) error {
 		p, _ := ctx.Value(planKey{}).(*plan)
 		if p == nil {
-			return errors.New("an entry without a plan")
+			return errors.New("a batch without a plan")
 		}
 		p.once.Do(func() { p.make(ctx) })
-		b := make([]byte, 0, 768)
-		for _, s := range p.steps {
-			b = s.write(append(b, s.before...), &e)
-		}
-		_, err := w.Write(append(b, '}'))
+		_, err := w.Write(write(make([]byte, 0, 256+512*len(batch.Entries)), p.steps, &batch))
 		return err
 	})
 }
 
-// make reads the selection of the field that the entry is in.
+func write[V any](b []byte, steps []step[V], v *V) []byte {
+	for _, s := range steps {
+		b = s.write(append(b, s.before...), v)
+	}
+	return append(b, '}')
+}
+
+// make reads the selection of the operation's only field, which the batch is in.
 func (p *plan) make(ctx context.Context) {
-	list := graphql.GetFieldContext(ctx).Parent // the element's context has no field
-	fields, begin := EntryFields(), byte('{')
-	for _, f := range graphql.CollectFields(graphql.GetOperationContext(ctx), list.Field.Selections, []string{"DeliveryLogEntry"}) {
-		p.steps = append(p.steps, step{append(strconv.AppendQuote([]byte{begin}, f.Alias), ':'), fields[f.Name]})
-		begin = ','
+	op := graphql.GetOperationContext(ctx)
+	root := graphql.CollectFields(op, op.Operation.SelectionSet, []string{"Subscription"})[0]
+	for _, f := range graphql.CollectFields(op, root.Selections, []string{"DeliveryLogBatch"}) {
+		p.steps = append(p.steps, step[flow.EntryBatch]{before(len(p.steps), f.Alias), p.field(op, f)})
 	}
 }
 
-// UnmarshalEntry is never called: entries are only written.
-func UnmarshalEntry(any) (flow.Entry, error) {
-	return flow.Entry{}, errors.New("a line of the delivery log cannot be given")
+// field writes a field of a batch.
+func (p *plan) field(op *graphql.OperationContext, f graphql.CollectedField) func([]byte, *flow.EntryBatch) []byte {
+	switch f.Name {
+	case "__typename":
+		return func(b []byte, _ *flow.EntryBatch) []byte { return append(b, `"DeliveryLogBatch"`...) }
+	case "cursor":
+		return func(b []byte, batch *flow.EntryBatch) []byte { return appendText(b, p.cursor(batch.Cursor)) }
+	case "heartbeat":
+		return func(b []byte, batch *flow.EntryBatch) []byte { return strconv.AppendBool(b, batch.Heartbeat) }
+	}
+	var steps []step[flow.Entry]
+	for i, g := range graphql.CollectFields(op, f.Selections, []string{"DeliveryLogEntry"}) {
+		steps = append(steps, step[flow.Entry]{before(i, g.Alias), EntryFields()[g.Name]})
+	}
+	return func(b []byte, batch *flow.EntryBatch) []byte {
+		b = append(b, '[')
+		for i := range batch.Entries {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = write(b, steps, &batch.Entries[i])
+		}
+		return append(b, ']')
+	}
+}
+
+// before is what stands before the value of the nth field.
+func before(n int, alias string) []byte {
+	begin := byte('{')
+	if n > 0 {
+		begin = ','
+	}
+	return append(strconv.AppendQuote([]byte{begin}, alias), ':')
+}
+
+// UnmarshalBatch is never called: batches are only written.
+func UnmarshalBatch(any) (flow.EntryBatch, error) {
+	return flow.EntryBatch{}, errors.New("a piece of the delivery log cannot be given")
 }
 
 // appendText writes a JSON string; IDs and words need no escaping.

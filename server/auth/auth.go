@@ -19,9 +19,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base32"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -31,6 +29,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/jonboulle/clockwork"
 
+	"github.com/hookyard/hookyard/ent/secret"
 	"github.com/hookyard/hookyard/ent/viewer"
 )
 
@@ -208,8 +207,5 @@ func letters(b []byte) string {
 	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b))
 }
 
-// Hash is how a key or a token of a source is kept: the hex SHA-256 of it.
-func Hash(secret string) string {
-	sum := sha256.Sum256([]byte(secret))
-	return hex.EncodeToString(sum[:])
-}
+// Hash is how keys and tokens are kept.
+func Hash(s string) string { return secret.Hash(s) }

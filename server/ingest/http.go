@@ -2,9 +2,7 @@ package ingest
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
@@ -15,17 +13,12 @@ import (
 
 	"github.com/hookyard/hookyard/connectors"
 	"github.com/hookyard/hookyard/ent/ids"
+	"github.com/hookyard/hookyard/ent/secret"
 	"github.com/hookyard/hookyard/server/flow"
 )
 
 // Prefix is the path below which every source has its address: Prefix + token.
 const Prefix = "/in/"
-
-// TokenHash is how a source's token is known: the hex SHA-256 of it.
-func TokenHash(token string) string {
-	sum := sha256.Sum256([]byte(token))
-	return hex.EncodeToString(sum[:])
-}
 
 // ServeHTTP takes one request to a source's address.
 func (in *Ingest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -33,7 +26,7 @@ func (in *Ingest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() { in.c.Count(kind, outcome, events) }()
 
 	token := strings.TrimPrefix(r.URL.Path, Prefix)
-	place, src := in.c.Atlas.Source(TokenHash(token))
+	place, src := in.c.Atlas.Source(secret.Hash(token))
 	if src == nil {
 		refuse(w, &connectors.RefuseError{Status: http.StatusNotFound, Message: "no source has this address; ask the hub's administrator for the current one"})
 		return

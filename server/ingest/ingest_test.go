@@ -18,6 +18,7 @@ import (
 
 	"github.com/hookyard/hookyard/connectors"
 	"github.com/hookyard/hookyard/ent/ids"
+	"github.com/hookyard/hookyard/ent/secret"
 	"github.com/hookyard/hookyard/server/flow"
 	"github.com/hookyard/hookyard/server/ingest"
 )
@@ -171,7 +172,7 @@ type rig struct {
 
 func newRig(t *testing.T, webhooks ...*flow.Webhook) *rig {
 	t.Helper()
-	src := &flow.Source{ID: "src_1", Kind: "plain", Token: ingest.TokenHash("tok"), Enabled: true, Group: "grp_a", Location: time.UTC}
+	src := &flow.Source{ID: "src_1", Kind: "plain", Token: secret.Hash("tok"), Enabled: true, Group: "grp_a", Location: time.UTC}
 	w := &flow.World{
 		Organization: flow.Organization{ID: "org_1", Name: "Acme"},
 		Groups:       map[string]flow.Group{"grp_a": {ID: "grp_a", Name: "A"}},

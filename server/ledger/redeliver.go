@@ -8,23 +8,15 @@ import (
 	"github.com/hookyard/hookyard/server/flow"
 )
 
-// Redeliver makes new deliveries of the same events and renderings to the same
-// webhooks, due now. Only ended deliveries can be repeated, and only while what they
-// sent is kept; others, and those out of sight, are left out of the answer's Matched.
-func (l *Ledger) Redeliver(ctx context.Context, scope rule.Scope, deliveries []string) (flow.Bulk, error) {
-	if len(deliveries) == 0 {
-		return flow.Bulk{}, nil
-	}
-	return l.RedeliverMatching(ctx, scope, flow.DeliveryFilter{IDs: deliveries}, len(deliveries), false)
-}
-
 // sendable holds of an ended delivery d of event e when what it sent is still kept.
 const sendable = `CASE d.rendering WHEN 'hookyard' THEN e.document IS NOT NULL
 	WHEN 'raw' THEN EXISTS (SELECT 1 FROM receipts r WHERE r.org = d.org AND r.id = e.receipt AND r.body IS NOT NULL)
 	ELSE EXISTS (SELECT 1 FROM renderings r WHERE r.org = d.org AND r.event = d.event AND r.key = d.rendering AND r.body IS NOT NULL) END`
 
-// RedeliverMatching is Redeliver of everything that fits, the oldest first, up to
-// limit; a dry run only counts.
+// RedeliverMatching makes new deliveries of the same events and renderings to the same
+// webhooks, due now: of everything that fits, the oldest first, up to limit; a dry run
+// only counts. Only ended deliveries can be repeated, and only while what they sent is
+// kept; others, and those out of sight, are left out of the answer's Matched.
 func (l *Ledger) RedeliverMatching(ctx context.Context, scope rule.Scope, f flow.DeliveryFilter, limit int, dryRun bool) (flow.Bulk, error) {
 	s, err := deliveryFilter(scope, &f, "state")
 	if err != nil {
@@ -98,23 +90,6 @@ func (l *Ledger) CancelDeliveries(ctx context.Context, scope rule.Scope, deliver
 	s.in("id", deliveries)
 	cancelled, err := l.cancel(ctx, s, "cancelled by a person", max(len(deliveries), 1))
 	return flow.Bulk{Matched: len(cancelled), IDs: cancelled}, err
-}
-
-// cancelBatch is how many deliveries one transaction of Cancel ends.
-const cancelBatch = 500
-
-// Cancel ends the open deliveries of a lane that no node holds, for a webhook that is
-// gone, and returns how many.
-func (l *Ledger) Cancel(ctx context.Context, webhook, reason string) (int, error) {
-	for n := 0; ; {
-		s := &selection{}
-		s.and("webhook = ? AND lease_node = ''", webhook)
-		got, err := l.cancel(ctx, s, reason, cancelBatch)
-		n += len(got)
-		if err != nil || len(got) < cancelBatch {
-			return n, err
-		}
-	}
 }
 
 func (l *Ledger) cancel(ctx context.Context, s *selection, reason string, limit int) (cancelled []string, err error) {

@@ -240,8 +240,8 @@ func TestRedeliver(t *testing.T) {
 		if err := b.Release(t.Context(), []string{dues[1].ID}); err != nil {
 			t.Fatal(err)
 		}
-		if n, err := b.Cancel(t.Context(), "whk_1", "the webhook is gone"); err != nil || n != 1 || b.count("open_deliveries") != 0 {
-			t.Errorf("cancelled %d, %v", n, err)
+		if n, err := b.CancelDeliveries(t.Context(), s, []string{dues[1].ID}); err != nil || len(n.IDs) != 1 || b.count("open_deliveries") != 0 {
+			t.Errorf("cancelled %+v, %v", n, err)
 		}
 	})
 }

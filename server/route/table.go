@@ -186,16 +186,6 @@ func (t *Table) Match(f flow.Facts, to []*flow.Webhook) []*flow.Webhook {
 	return to
 }
 
-// NeedsNew says whether Facts.New makes a difference to Match, so that the catalogue
-// has to be asked whether the finding is known.
-func (t *Table) NeedsNew(f flow.Facts) bool {
-	if f.Type != connectors.FindingDiscovered {
-		return false
-	}
-	var room [8]int32
-	return len(t.collect(f, onlyNew, room[:0])) > 0
-}
-
 // collect appends the places of the matching webhooks, some of them perhaps twice.
 func (t *Table) collect(f flow.Facts, filter uint64, found []int32) []int32 {
 	kind, ok := t.types[f.Type]

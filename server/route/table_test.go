@@ -98,17 +98,6 @@ func TestMatchOnceAndInOrder(t *testing.T) {
 	}
 }
 
-func TestNeedsNew(t *testing.T) {
-	kinds := []connectors.EventType{connectors.FindingDiscovered}
-	table := Compile(world(&flow.Webhook{Types: kinds, Global: true}, &flow.Webhook{Types: kinds, Apps: []string{"a1"}, OnlyNew: true}))
-	if !table.NeedsNew(flow.Facts{Type: connectors.FindingDiscovered, Group: "g1", App: "a1"}) {
-		t.Error("a webhook of the application wants only new findings")
-	}
-	if table.NeedsNew(flow.Facts{Type: connectors.FindingDiscovered, Group: "g2", App: "a2"}) {
-		t.Error("no webhook of this application asks")
-	}
-}
-
 // The indexes give what holding every rule against every webhook gives.
 func TestMatchEqualsExplain(t *testing.T) {
 	pick := func(p string) *rapid.Generator[string] {
@@ -152,12 +141,6 @@ func TestMatchEqualsExplain(t *testing.T) {
 			slices.Sort(want)
 			if got := matched(w, f); got != strings.Join(want, " ") {
 				t.Fatalf("%+v: matched %q, want %q", f, got, want)
-			}
-			f.New = false
-			without := matched(w, f)
-			f.New = true
-			if table.NeedsNew(f) == (without == matched(w, f)) {
-				t.Fatalf("%+v: NeedsNew is %v", f, table.NeedsNew(f))
 			}
 		}
 	})

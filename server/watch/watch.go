@@ -47,7 +47,7 @@ type Options struct {
 	Heartbeat time.Duration // between batches without an entry: 15 s
 	SendLimit time.Duration // for a watcher to take a batch: 10 s
 	Ring      int           // entries in memory per watched organization: 4096
-	Batch     int           // entries in one list: 500
+	Batch     int           // entries in one list: 100
 	CatchUp   int           // watchers that read the ledger themselves at a time: 4
 	Clock     clockwork.Clock
 	Log       *slog.Logger
@@ -67,7 +67,7 @@ func (o *Options) defaults() {
 		o.Ring = 4096
 	}
 	if o.Batch == 0 {
-		o.Batch = 500
+		o.Batch = 100
 	}
 	if o.CatchUp == 0 {
 		o.CatchUp = 4

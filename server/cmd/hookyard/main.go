@@ -81,14 +81,15 @@ type serveCmd struct {
 	Administrator       string         `help:"E-mail address of the Administrator made at the first start." default:"admin@localhost" env:"HOOKYARD_ADMINISTRATOR"`
 }
 
-// heapGrowth lets the heap grow to four times what is live, a few tens of MiB, before it is
-// collected: the collector took 8 % of the hub's CPU at Go's default.
-const heapGrowth = 300
+// The hub's heap may grow to four times what is live, and by heapRoom at most, before it
+// is collected: the collector took 8 % of the hub's CPU at Go's default.
+const (
+	heapGrowth = 300
+	heapRoom   = 32 << 20
+)
 
 func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(heapGrowth)
-	}
+	plugins.PaceHeap(heapGrowth, heapRoom)
 	cfg := c.config()
 	cfg.Listen, cfg.PublicURL, cfg.TLSCert, cfg.TLSKey = c.Listen, c.PublicURL, c.TLSCert, c.TLSKey
 	cfg.TrustedProxies, cfg.AllowPrivateTargets, cfg.OpenTargets = c.TrustedProxies, c.AllowPrivateTargets, c.OpenTargets
