@@ -262,6 +262,7 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.got[endpoint][n] = append(s.got[endpoint][n], time.Now())
 	s.body[endpoint], s.head[endpoint] = b, r.Header
 	s.mu.Unlock()
+	_, _ = io.WriteString(w, "thank you")
 	select {
 	case s.changed <- struct{}{}:
 	default:

@@ -1,0 +1,189 @@
+package server_test
+
+import "github.com/hookyard/hookyard/server/servertest/program"
+
+// This file is what the access matrix is made of; matrix_test.go runs it. Whoever adds
+//   - a mutation, a query that is no list, or a subscription: adds a line to operations;
+//   - a type with an ID of its own: adds a line to nouns, with how a row of it is made;
+//   - a field: adds it to testdata/fields.txt, after a thought about who may see it;
+//
+// and runs
+//
+//	go test ./server -run TestAccessMatrix -update
+//
+// and reads what has changed in docs/access-matrix.md.
+
+// The places where a row can be.
+const (
+	inOrg   = "organization" // the organization's own level
+	inA     = "A"            // the asset group A
+	inB     = "B"            // the asset group B
+	inOther = "elsewhere"    // another organization
+	nowhere = "nowhere"      // an ID that nothing has
+)
+
+// noun is something that has rows. The first noun of a type is the one that node, the
+// lists and the edges are asked for.
+type noun struct {
+	name   string // as operations call it: <name>
+	typ    string // in GraphQL
+	places []string
+	hidden string // the permission without which nobody sees it, whatever the place; "" none
+	make   func(w *matrix, place string) (id string)
+}
+
+func levelled() []string { return []string{inOrg, inA, inB, inOther} }
+func grouped() []string  { return []string{inA, inB, inOther} }
+func whole() []string    { return []string{inOrg, inOther} }
+
+// nouns are made in this order.
+func nouns() []noun {
+	made := func(mutation, input string) func(*matrix, string) string {
+		return func(w *matrix, place string) string { return w.create(place, mutation, input) }
+	}
+	application := made("createApplication", `{name: <new>, assetGroupId: <assetGroup>}`)
+	endpoint := made("createEndpoint", `{name: <new>, connector: "webhook", url: <sink>, assetGroupId: <level>}`)
+	global := made("createWebhook", `{name: <new>, assetGroupId: <level>, endpointId: <endpoint>, global: true, format: "cloudevents"}`)
+	scoped := func(w *matrix, place string) string {
+		scopes := `applicationIds: [<application>], sourceIds: [<source>]`
+		if place == inOrg {
+			scopes = `applicationIds: [<application@A>], scopeGroupIds: [<assetGroup@B>], sourceIds: [<source>, <source@A>]`
+		}
+		return w.create(place, "createWebhook", `{name: <new>, assetGroupId: <level>, endpointId: <endpoint>, format: "cloudevents", `+scopes+`}`)
+	}
+	source := made("createSource", `{name: <new>, kind: "cloudevents", assetGroupId: <level>}`)
+	return []noun{
+		{"organization", "Organization", whole(), "", func(w *matrix, place string) string { return w.organization(place) }},
+		{"assetGroup", "AssetGroup", grouped(), "", made("createAssetGroup", `{name: <new>}`)},
+		{"application", "Application", grouped(), "", application},
+		{"looseApplication", "Application", grouped(), "", application},
+		{"endpoint", "Endpoint", levelled(), "", endpoint},
+		{"looseEndpoint", "Endpoint", levelled(), "", endpoint},
+		{"source", "Source", levelled(), "", source},
+		{"looseSource", "Source", levelled(), "", source},
+		{"webhook", "Webhook", levelled(), "", scoped},
+		{"globalWebhook", "Webhook", levelled(), "", global},
+		{"looseWebhook", "Webhook", levelled(), "", made("createWebhook", `{name: <new>, assetGroupId: <level>, endpointId: <endpoint>}`)},
+		{"heldWebhook", "Webhook", levelled(), "", func(w *matrix, place string) string {
+			id := global(w, place)
+			w.must(place, `mutation { pauseWebhook(input: {id: "`+id+`"}) { webhook { id } } }`)
+			return id
+		}},
+		{"user", "User", whole(), "MANAGE_ACCESS", made("createUser", `{email: <newEmail>, name: <new>, role: TESTER}`)},
+		{"apiKey", "APIKey", whole(), "MANAGE_ACCESS", made("createAPIKey", `{name: <new>, role: TESTER}`)},
+		{"looseAPIKey", "APIKey", whole(), "MANAGE_ACCESS", made("createAPIKey", `{name: <new>, role: TESTER}`)},
+
+		{"event", "Event", levelled(), "", func(w *matrix, place string) string { return w.history(place).event }},
+		{"receipt", "Receipt", levelled(), "", func(w *matrix, place string) string { return w.history(place).receipt }},
+		{"scan", "Scan", levelled(), "", func(w *matrix, place string) string { return w.history(place).subjects["scan"] }},
+		{"finding", "Finding", levelled(), "", func(w *matrix, place string) string { return w.history(place).subjects["finding"] }},
+		{"ticket", "Ticket", levelled(), "", func(w *matrix, place string) string { return w.history(place).subjects["ticket"] }},
+		{"report", "Report", levelled(), "", func(w *matrix, place string) string { return w.history(place).subjects["report"] }},
+		{"delivery", "Delivery", levelled(), "", func(w *matrix, place string) string { return w.history(place).delivery }},
+		{"attempt", "Attempt", levelled(), "", func(w *matrix, place string) string { return w.history(place).attempt }},
+		{"openDelivery", "Delivery", levelled(), "", func(w *matrix, place string) string { return w.open(place) }},
+	}
+}
+
+// operation is one way to ask for something. In its text <noun> is the ID of the noun's
+// row at the place in question, <level> the place's asset group or null, <new> a new name.
+type operation struct {
+	field string // "Mutation.updateWebhook"
+	on    string // the noun whose places are gone through; "level": every level; "": once
+	text  string // the input of a mutation, the whole field of anything else
+	renew bool   // what was done is not undone by doing it again: the row is made anew after it
+	undo  string // the mutation that deletes what was created
+}
+
+func operations() []operation {
+	return []operation{
+		{"Query.node", "webhook", `node(id: <webhook>) { id }`, false, ""},
+		{"Query.nodes", "webhook", `nodes(ids: [<webhook>]) { id }`, false, ""},
+		{"Query.viewer", "", `viewer { id name role permissions allGroups groupIds organizationId }`, false, ""},
+		{"Query.organization", "", `organization { id name }`, false, ""},
+		{"Query.held", "", `held`, false, ""},
+		{"Query.connectors", "", `connectors { name }`, false, ""},
+		{"Query.sourceKinds", "", `sourceKinds`, false, ""},
+		{"Query.formats", "", `formats { name eventTypes }`, false, ""},
+		{"Query.eventTypes", "", `eventTypes`, false, ""},
+		{"Query.explain", "webhook", `explain(webhookId: <webhook>, eventId: <event>) { matches reasons { text } deliveries { id } }`, false, ""},
+		{"Query.explain of an event in A", "webhook", `explain(webhookId: <webhook>, eventId: <event@A>) { matches reasons { text } deliveries { id } }`, false, ""},
+
+		{"Mutation.updateOrganization", "", `{}`, false, ""},
+
+		{"Mutation.createAssetGroup", "", `{name: <new>}`, false, "deleteAssetGroup"},
+		{"Mutation.updateAssetGroup", "assetGroup", `{id: <assetGroup>, description: "x"}`, false, ""},
+		{"Mutation.deleteAssetGroup", "assetGroup", `{id: <assetGroup>}`, false, ""}, // it holds something
+
+		{"Mutation.createApplication", "assetGroup", `{name: <new>, assetGroupId: <assetGroup>}`, false, "deleteApplication"},
+		{"Mutation.updateApplication", "application", `{id: <application>, description: "x"}`, false, ""},
+		{"Mutation.updateApplication into A", "looseApplication", `{id: <looseApplication>, assetGroupId: <assetGroup@A>}`, true, ""},
+		{"Mutation.deleteApplication", "looseApplication", `{id: <looseApplication>}`, true, ""},
+
+		{"Mutation.createUser", "", `{email: <newEmail>, role: TESTER}`, false, ""},
+		{"Mutation.createUser as an Administrator", "", `{email: <newEmail>, role: ADMINISTRATOR}`, false, ""},
+		{"Mutation.createUser with a group", "level", `{email: <newEmail>, role: TESTER, groupIds: <levels>}`, false, ""},
+		{"Mutation.createAPIKey", "", `{name: <new>, role: TESTER}`, false, "deleteAPIKey"},
+		{"Mutation.deleteAPIKey", "looseAPIKey", `{id: <looseAPIKey>}`, true, ""},
+
+		{"Mutation.createSource", "level", `{name: <new>, kind: "cloudevents", assetGroupId: <level>}`, false, "deleteSource"},
+		{"Mutation.updateSource", "source", `{id: <source>, timeZone: "Europe/Berlin"}`, false, ""},
+		{"Mutation.rotateSourceToken", "source", `{id: <source>}`, false, ""},
+		{"Mutation.enableSource", "source", `{id: <source>}`, false, ""},
+		{"Mutation.disableSource", "looseSource", `{id: <looseSource>}`, true, ""},
+		{"Mutation.deleteSource", "looseSource", `{id: <looseSource>}`, true, ""},
+		{"Mutation.reprocessReceipts", "receipt", `{filter: {ids: [<receipt>]}, dryRun: true}`, false, ""},
+
+		{"Mutation.createEndpoint", "level", `{name: <new>, connector: "webhook", url: <sink>, assetGroupId: <level>}`, false, "deleteEndpoint"},
+		{"Mutation.updateEndpoint", "endpoint", `{id: <endpoint>, url: <sink>}`, false, ""},
+		{"Mutation.testEndpoint", "endpoint", `{id: <endpoint>}`, false, ""},
+		{"Mutation.deleteEndpoint", "looseEndpoint", `{id: <looseEndpoint>}`, true, ""},
+
+		{"Mutation.createWebhook", "level", `{name: <new>, assetGroupId: <level>, endpointId: <endpoint>}`, false, "deleteWebhook"},
+		{"Mutation.updateWebhook", "webhook", `{id: <webhook>, description: "x"}`, false, ""},
+		{"Mutation.updateWebhook with a scope in A", "looseWebhook", `{id: <looseWebhook>, applicationIds: [<application@A>]}`, true, ""},
+		{"Mutation.pauseWebhook", "looseWebhook", `{id: <looseWebhook>}`, true, ""},
+		{"Mutation.resumeWebhook", "webhook", `{id: <webhook>}`, false, ""},
+		{"Mutation.disableWebhook", "looseWebhook", `{id: <looseWebhook>}`, true, ""},
+		{"Mutation.enableWebhook", "webhook", `{id: <webhook>}`, false, ""},
+		{"Mutation.testWebhook", "webhook", `{id: <webhook>}`, false, ""},
+		{"Mutation.rotateWebhookSecret", "webhook", `{id: <webhook>}`, false, ""},
+		{"Mutation.deleteWebhook", "looseWebhook", `{id: <looseWebhook>}`, true, ""},
+
+		{"Mutation.sendEvent", "application", `{type: "scan.started", applicationId: <application>, scan: {key: <new>, name: "x"}}`, false, ""},
+		{"Mutation.sendEvent for no application", "", `{type: "scan.started", scan: {key: <new>, name: "x"}}`, false, ""},
+		{"Mutation.sendEvents", "application", `{events: [{type: "scan.started", applicationId: <application>, scan: {key: <new>, name: "x"}}]}`, false, ""},
+		{"Mutation.redeliver", "delivery", `{deliveryId: <delivery>}`, false, ""},
+		{"Mutation.redeliverDeliveries", "delivery", `{filter: {ids: [<delivery>], states: [SUCCEEDED]}}`, false, ""},
+		{"Mutation.cancelDeliveries", "openDelivery", `{filter: {ids: [<openDelivery>]}}`, true, ""},
+		{"Mutation.releaseHold", "", ``, false, ""},
+	}
+}
+
+// guarded are fields that are empty for some of those who see the object.
+func guarded() []string {
+	return []string{"Event.document", "Receipt.body", "Attempt.requestBody", "Attempt.responseBody"}
+}
+
+// asked is somebody who asks everything.
+type asked struct {
+	name   string
+	key    program.Input // of an API key; nil for nobody and for the other organization's Administrator
+	groups []string
+}
+
+// everybody are the viewers of the matrix.
+func everybody() []asked {
+	out := []asked{{name: "nobody"}, {name: "Administrator elsewhere"}, {name: "Administrator", key: program.Input{"role": "ADMINISTRATOR"}}}
+	access := []struct {
+		name   string
+		all    bool
+		groups []string
+	}{{"of no group", false, nil}, {"of A", false, []string{inA}}, {"of B", false, []string{inB}}, {"of all", true, nil}}
+	for _, role := range []struct{ name, role string }{{"Manager", "MANAGER"}, {"Application Manager", "APPLICATION_MANAGER"}, {"Tester", "TESTER"}, {"Report Viewer", "REPORT_VIEWER"}} {
+		for _, a := range access {
+			out = append(out, asked{name: role.name + " " + a.name, key: program.Input{"role": role.role, "allGroups": a.all}, groups: a.groups})
+		}
+	}
+	return out
+}
