@@ -27,6 +27,14 @@ type Signer interface {
 	Sign(keys [][]byte, deliveryID string, at time.Time, body []byte) ([]Header, error)
 }
 
+// SingleSigner is the ability of a Signer whose rule has room for one signature only. It
+// is given one key: while a webhook's secret is being replaced, the old one until the time
+// for that is over. Other Signers are given both, and sign with both.
+type SingleSigner interface {
+	Signer
+	SignsOnce()
+}
+
 // Numberer is the ability of a Format to say which stable numbers it needs for an
 // event. The hub assigns them (1..2147483647, the same for the same object for
 // good) and passes them in RenderOptions.Numbers.

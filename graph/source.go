@@ -78,6 +78,7 @@ func (r *Resolver) fillSource(ctx context.Context, tx *gen.Tx, m *gen.SourceMuta
 			return err
 		}
 		m.SetSecrets(sealed)
+		m.ClearOldSecretsUntil()
 	}
 	switch {
 	case f.authorization == nil:

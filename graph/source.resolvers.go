@@ -48,6 +48,15 @@ func (r *mutationResolver) RotateSourceToken(ctx context.Context, input graphgen
 	return &graphgen.RotateSourceTokenPayload{Source: v, Address: shown}, nil
 }
 
+// RotateSourceSecret is the resolver for the rotateSourceSecret field.
+func (r *mutationResolver) RotateSourceSecret(ctx context.Context, input graphgen.RotateSourceSecretInput) (*graphgen.RotateSourceSecretPayload, error) {
+	v, shown, err := r.rotateSourceSecret(ctx, input)
+	if err != nil {
+		return nil, err
+	}
+	return &graphgen.RotateSourceSecretPayload{Source: v, Secret: shown}, nil
+}
+
 // EnableSource is the resolver for the enableSource field.
 func (r *mutationResolver) EnableSource(ctx context.Context, input graphgen.EnableSourceInput) (*graphgen.EnableSourcePayload, error) {
 	v, err := r.setSourceEnabled(ctx, input.ID, true)

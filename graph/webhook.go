@@ -148,21 +148,6 @@ func (r *Resolver) setWebhookState(ctx context.Context, id, verb string, to webh
 	})
 }
 
-func (r *Resolver) rotateWebhookSecret(ctx context.Context, id string) (*gen.Webhook, string, error) {
-	secret, key, err := signingSecret(nil)
-	if err != nil {
-		return nil, "", err
-	}
-	sealed, err := r.Secrets.SealJSON(id, webhook.FieldSigningSecrets, [][]byte{key})
-	if err != nil {
-		return nil, "", err
-	}
-	w, err := change(ctx, r, r.DB.Client.Webhook.Get, func(ctx context.Context, tx *gen.Tx) (string, error) {
-		return id, tx.Webhook.UpdateOneID(id).SetSigningSecrets(sealed).Exec(ctx)
-	})
-	return w, secret, err
-}
-
 // secretPrefix begins a signing secret, as Standard Webhooks has it.
 const secretPrefix = "whsec_"
 

@@ -92,7 +92,7 @@ func (r *mutationResolver) TestWebhook(ctx context.Context, input graphgen.TestW
 
 // RotateWebhookSecret is the resolver for the rotateWebhookSecret field.
 func (r *mutationResolver) RotateWebhookSecret(ctx context.Context, input graphgen.RotateWebhookSecretInput) (*graphgen.RotateWebhookSecretPayload, error) {
-	v, shown, err := r.rotateWebhookSecret(ctx, input.ID)
+	v, shown, err := r.rotateWebhookSecret(ctx, input)
 	if err != nil {
 		return nil, err
 	}

@@ -250,6 +250,7 @@ func (h *Hub) Run(ctx context.Context) (err error) {
 	g.Go(func() error { h.beat(running); return nil })
 	g.Go(func() error { h.retain(running); return nil })
 	g.Go(func() error { h.keepAccess(running); return nil })
+	g.Go(func() error { h.keepSecrets(running); return nil })
 	g.Go(func() error { h.wakeWatchers(running); return nil })
 	g.Go(func() error { h.listenConfiguration(running); return nil })
 	if h.cfg.DebugListen != "" {

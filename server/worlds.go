@@ -144,7 +144,7 @@ func (r worlds) source(s *gen.Source) (*flow.Source, error) {
 	if err := r.open(s.ID, source.FieldSecrets, s.Secrets, &keys); err != nil {
 		return nil, err
 	}
-	out.Secrets = wrap(keys)
+	out.Secrets, out.OldSecrets = wrap(keys), until(s.OldSecretsUntil)
 	var header string
 	if err := r.open(s.ID, source.FieldAuthorization, s.Authorization, &header); err != nil {
 		return nil, err
@@ -214,8 +214,15 @@ func (r worlds) webhook(h *gen.Webhook) (*flow.Webhook, error) {
 	if err := r.open(h.ID, webhook.FieldSigningSecrets, h.SigningSecrets, &keys); err != nil {
 		return nil, err
 	}
-	out.Keys = wrap(keys)
+	out.Keys, out.OldKeys = wrap(keys), until(h.OldSecretUntil)
 	return out, nil
+}
+
+func until(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return *t
 }
 
 func text(s *string) string {

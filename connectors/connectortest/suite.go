@@ -179,6 +179,9 @@ func snapshot(t *testing.T, e *connectors.Event) []byte {
 
 func testSigner(t *testing.T, s connectors.Signer) {
 	body := []byte(`{"a":1}`)
+	if _, once := s.(connectors.SingleSigner); !once {
+		testOverlap(t, s, body)
+	}
 	for _, keys := range [][][]byte{nil, {[]byte("key one")}, {[]byte("key one"), []byte("key two")}} {
 		one, err := s.Sign(keys, "dlv_1", Moment(), body)
 		if err != nil {
@@ -193,6 +196,25 @@ func testSigner(t *testing.T, s connectors.Signer) {
 				if strings.Contains(h.Value, string(key)) {
 					t.Errorf("the header %s holds the key", h.Name)
 				}
+			}
+		}
+	}
+}
+
+// testOverlap holds when receivers that know one of two keys find its signature.
+func testOverlap(t *testing.T, s connectors.Signer, body []byte) {
+	both, err := s.Sign([][]byte{[]byte("key one"), []byte("key two")}, "dlv_1", Moment(), body)
+	if err != nil {
+		t.Errorf("signing with two keys: %v", err)
+	}
+	for _, key := range []string{"key one", "key two"} {
+		alone, err := s.Sign([][]byte{[]byte(key)}, "dlv_1", Moment(), body)
+		if err != nil {
+			t.Errorf("signing: %v", err)
+		}
+		for i, h := range alone {
+			if i >= len(both) || !strings.Contains(both[i].Value, h.Value) {
+				t.Errorf("of two keys, the header %s has not both signatures; a rule with room for one makes a SingleSigner", h.Name)
 			}
 		}
 	}

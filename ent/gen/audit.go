@@ -819,6 +819,7 @@ func (x *Source) AuditRow() parts.AuditRow {
 		{Name: source.FieldTimeZone, Value: x.TimeZone},
 		{Name: source.FieldMapping, Value: x.Mapping},
 		{Name: source.FieldSecrets, Value: x.Secrets, Secret: true},
+		{Name: source.FieldOldSecretsUntil, Value: x.OldSecretsUntil},
 		{Name: source.FieldAuthorization, Value: x.Authorization, Secret: true},
 	}
 	return r
@@ -1026,6 +1027,7 @@ func (x *Webhook) AuditRow() parts.AuditRow {
 		{Name: webhook.FieldState, Value: x.State},
 		{Name: webhook.FieldStateReason, Value: x.StateReason},
 		{Name: webhook.FieldSigningSecrets, Value: x.SigningSecrets, Secret: true},
+		{Name: webhook.FieldOldSecretUntil, Value: x.OldSecretUntil},
 		{Name: webhook.FieldRetryOffsetsSeconds, Value: x.RetryOffsetsSeconds},
 		{Name: webhook.FieldTimeoutSeconds, Value: x.TimeoutSeconds},
 	}

@@ -1819,6 +1819,11 @@ func (_q *SourceQuery) collectField(ctx context.Context, oneNode bool, opCtx *gr
 				selectedFields = append(selectedFields, source.FieldMapping)
 				fieldSeen[source.FieldMapping] = struct{}{}
 			}
+		case "oldSecretsUntil":
+			if _, ok := fieldSeen[source.FieldOldSecretsUntil]; !ok {
+				selectedFields = append(selectedFields, source.FieldOldSecretsUntil)
+				fieldSeen[source.FieldOldSecretsUntil] = struct{}{}
+			}
 		case "id":
 		case "__typename":
 		default:
@@ -2394,6 +2399,11 @@ func (_q *WebhookQuery) collectField(ctx context.Context, oneNode bool, opCtx *g
 			if _, ok := fieldSeen[webhook.FieldStateReason]; !ok {
 				selectedFields = append(selectedFields, webhook.FieldStateReason)
 				fieldSeen[webhook.FieldStateReason] = struct{}{}
+			}
+		case "oldSecretUntil":
+			if _, ok := fieldSeen[webhook.FieldOldSecretUntil]; !ok {
+				selectedFields = append(selectedFields, webhook.FieldOldSecretUntil)
+				fieldSeen[webhook.FieldOldSecretUntil] = struct{}{}
 			}
 		case "retryOffsetsSeconds":
 			if _, ok := fieldSeen[webhook.FieldRetryOffsetsSeconds]; !ok {

@@ -15649,6 +15649,7 @@ type SourceMutation struct {
 	time_zone          *string
 	mapping            *parts.Mapping
 	secrets            *[]byte
+	old_secrets_until  *time.Time
 	authorization      *[]byte
 	clearedFields      map[string]struct{}
 	asset_group        *string
@@ -16187,6 +16188,55 @@ func (m *SourceMutation) ResetSecrets() {
 	delete(m.clearedFields, source.FieldSecrets)
 }
 
+// SetOldSecretsUntil sets the "old_secrets_until" field.
+func (m *SourceMutation) SetOldSecretsUntil(t time.Time) {
+	m.old_secrets_until = &t
+}
+
+// OldSecretsUntil returns the value of the "old_secrets_until" field in the mutation.
+func (m *SourceMutation) OldSecretsUntil() (r time.Time, exists bool) {
+	v := m.old_secrets_until
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOldSecretsUntil returns the old "old_secrets_until" field's value of the Source entity.
+// If the Source object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *SourceMutation) OldOldSecretsUntil(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOldSecretsUntil is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOldSecretsUntil requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOldSecretsUntil: %w", err)
+	}
+	return oldValue.OldSecretsUntil, nil
+}
+
+// ClearOldSecretsUntil clears the value of the "old_secrets_until" field.
+func (m *SourceMutation) ClearOldSecretsUntil() {
+	m.old_secrets_until = nil
+	m.clearedFields[source.FieldOldSecretsUntil] = struct{}{}
+}
+
+// OldSecretsUntilCleared returns if the "old_secrets_until" field was cleared in this mutation.
+func (m *SourceMutation) OldSecretsUntilCleared() bool {
+	_, ok := m.clearedFields[source.FieldOldSecretsUntil]
+	return ok
+}
+
+// ResetOldSecretsUntil resets all changes to the "old_secrets_until" field.
+func (m *SourceMutation) ResetOldSecretsUntil() {
+	m.old_secrets_until = nil
+	delete(m.clearedFields, source.FieldOldSecretsUntil)
+}
+
 // SetAuthorization sets the "authorization" field.
 func (m *SourceMutation) SetAuthorization(b []byte) {
 	m.authorization = &b
@@ -16351,7 +16401,7 @@ func (m *SourceMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *SourceMutation) Fields() []string {
-	fields := make([]string, 0, 12)
+	fields := make([]string, 0, 13)
 	if m.created_at != nil {
 		fields = append(fields, source.FieldCreatedAt)
 	}
@@ -16384,6 +16434,9 @@ func (m *SourceMutation) Fields() []string {
 	}
 	if m.secrets != nil {
 		fields = append(fields, source.FieldSecrets)
+	}
+	if m.old_secrets_until != nil {
+		fields = append(fields, source.FieldOldSecretsUntil)
 	}
 	if m.authorization != nil {
 		fields = append(fields, source.FieldAuthorization)
@@ -16418,6 +16471,8 @@ func (m *SourceMutation) Field(name string) (ent.Value, bool) {
 		return m.Mapping()
 	case source.FieldSecrets:
 		return m.Secrets()
+	case source.FieldOldSecretsUntil:
+		return m.OldSecretsUntil()
 	case source.FieldAuthorization:
 		return m.Authorization()
 	}
@@ -16451,6 +16506,8 @@ func (m *SourceMutation) OldField(ctx context.Context, name string) (ent.Value, 
 		return m.OldMapping(ctx)
 	case source.FieldSecrets:
 		return m.OldSecrets(ctx)
+	case source.FieldOldSecretsUntil:
+		return m.OldOldSecretsUntil(ctx)
 	case source.FieldAuthorization:
 		return m.OldAuthorization(ctx)
 	}
@@ -16539,6 +16596,13 @@ func (m *SourceMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetSecrets(v)
 		return nil
+	case source.FieldOldSecretsUntil:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOldSecretsUntil(v)
+		return nil
 	case source.FieldAuthorization:
 		v, ok := value.([]byte)
 		if !ok {
@@ -16582,6 +16646,9 @@ func (m *SourceMutation) ClearedFields() []string {
 	if m.FieldCleared(source.FieldSecrets) {
 		fields = append(fields, source.FieldSecrets)
 	}
+	if m.FieldCleared(source.FieldOldSecretsUntil) {
+		fields = append(fields, source.FieldOldSecretsUntil)
+	}
 	if m.FieldCleared(source.FieldAuthorization) {
 		fields = append(fields, source.FieldAuthorization)
 	}
@@ -16604,6 +16671,9 @@ func (m *SourceMutation) ClearField(name string) error {
 		return nil
 	case source.FieldSecrets:
 		m.ClearSecrets()
+		return nil
+	case source.FieldOldSecretsUntil:
+		m.ClearOldSecretsUntil()
 		return nil
 	case source.FieldAuthorization:
 		m.ClearAuthorization()
@@ -16648,6 +16718,9 @@ func (m *SourceMutation) ResetField(name string) error {
 		return nil
 	case source.FieldSecrets:
 		m.ResetSecrets()
+		return nil
+	case source.FieldOldSecretsUntil:
+		m.ResetOldSecretsUntil()
 		return nil
 	case source.FieldAuthorization:
 		m.ResetAuthorization()
@@ -19517,6 +19590,7 @@ type WebhookMutation struct {
 	state                       *webhook.State
 	state_reason                *string
 	signing_secrets             *[]byte
+	old_secret_until            *time.Time
 	retry_offsets_seconds       *[]int
 	appendretry_offsets_seconds []int
 	timeout_seconds             *int
@@ -20312,6 +20386,55 @@ func (m *WebhookMutation) ResetSigningSecrets() {
 	delete(m.clearedFields, webhook.FieldSigningSecrets)
 }
 
+// SetOldSecretUntil sets the "old_secret_until" field.
+func (m *WebhookMutation) SetOldSecretUntil(t time.Time) {
+	m.old_secret_until = &t
+}
+
+// OldSecretUntil returns the value of the "old_secret_until" field in the mutation.
+func (m *WebhookMutation) OldSecretUntil() (r time.Time, exists bool) {
+	v := m.old_secret_until
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOldSecretUntil returns the old "old_secret_until" field's value of the Webhook entity.
+// If the Webhook object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *WebhookMutation) OldOldSecretUntil(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOldSecretUntil is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOldSecretUntil requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOldSecretUntil: %w", err)
+	}
+	return oldValue.OldSecretUntil, nil
+}
+
+// ClearOldSecretUntil clears the value of the "old_secret_until" field.
+func (m *WebhookMutation) ClearOldSecretUntil() {
+	m.old_secret_until = nil
+	m.clearedFields[webhook.FieldOldSecretUntil] = struct{}{}
+}
+
+// OldSecretUntilCleared returns if the "old_secret_until" field was cleared in this mutation.
+func (m *WebhookMutation) OldSecretUntilCleared() bool {
+	_, ok := m.clearedFields[webhook.FieldOldSecretUntil]
+	return ok
+}
+
+// ResetOldSecretUntil resets all changes to the "old_secret_until" field.
+func (m *WebhookMutation) ResetOldSecretUntil() {
+	m.old_secret_until = nil
+	delete(m.clearedFields, webhook.FieldOldSecretUntil)
+}
+
 // SetRetryOffsetsSeconds sets the "retry_offsets_seconds" field.
 func (m *WebhookMutation) SetRetryOffsetsSeconds(i []int) {
 	m.retry_offsets_seconds = &i
@@ -20696,7 +20819,7 @@ func (m *WebhookMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *WebhookMutation) Fields() []string {
-	fields := make([]string, 0, 19)
+	fields := make([]string, 0, 20)
 	if m.created_at != nil {
 		fields = append(fields, webhook.FieldCreatedAt)
 	}
@@ -20748,6 +20871,9 @@ func (m *WebhookMutation) Fields() []string {
 	if m.signing_secrets != nil {
 		fields = append(fields, webhook.FieldSigningSecrets)
 	}
+	if m.old_secret_until != nil {
+		fields = append(fields, webhook.FieldOldSecretUntil)
+	}
 	if m.retry_offsets_seconds != nil {
 		fields = append(fields, webhook.FieldRetryOffsetsSeconds)
 	}
@@ -20796,6 +20922,8 @@ func (m *WebhookMutation) Field(name string) (ent.Value, bool) {
 		return m.StateReason()
 	case webhook.FieldSigningSecrets:
 		return m.SigningSecrets()
+	case webhook.FieldOldSecretUntil:
+		return m.OldSecretUntil()
 	case webhook.FieldRetryOffsetsSeconds:
 		return m.RetryOffsetsSeconds()
 	case webhook.FieldTimeoutSeconds:
@@ -20843,6 +20971,8 @@ func (m *WebhookMutation) OldField(ctx context.Context, name string) (ent.Value,
 		return m.OldStateReason(ctx)
 	case webhook.FieldSigningSecrets:
 		return m.OldSigningSecrets(ctx)
+	case webhook.FieldOldSecretUntil:
+		return m.OldOldSecretUntil(ctx)
 	case webhook.FieldRetryOffsetsSeconds:
 		return m.OldRetryOffsetsSeconds(ctx)
 	case webhook.FieldTimeoutSeconds:
@@ -20975,6 +21105,13 @@ func (m *WebhookMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetSigningSecrets(v)
 		return nil
+	case webhook.FieldOldSecretUntil:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOldSecretUntil(v)
+		return nil
 	case webhook.FieldRetryOffsetsSeconds:
 		v, ok := value.([]int)
 		if !ok {
@@ -21043,6 +21180,9 @@ func (m *WebhookMutation) ClearedFields() []string {
 	if m.FieldCleared(webhook.FieldSigningSecrets) {
 		fields = append(fields, webhook.FieldSigningSecrets)
 	}
+	if m.FieldCleared(webhook.FieldOldSecretUntil) {
+		fields = append(fields, webhook.FieldOldSecretUntil)
+	}
 	return fields
 }
 
@@ -21065,6 +21205,9 @@ func (m *WebhookMutation) ClearField(name string) error {
 		return nil
 	case webhook.FieldSigningSecrets:
 		m.ClearSigningSecrets()
+		return nil
+	case webhook.FieldOldSecretUntil:
+		m.ClearOldSecretUntil()
 		return nil
 	}
 	return fmt.Errorf("unknown Webhook nullable field %s", name)
@@ -21124,6 +21267,9 @@ func (m *WebhookMutation) ResetField(name string) error {
 		return nil
 	case webhook.FieldSigningSecrets:
 		m.ResetSigningSecrets()
+		return nil
+	case webhook.FieldOldSecretUntil:
+		m.ResetOldSecretUntil()
 		return nil
 	case webhook.FieldRetryOffsetsSeconds:
 		m.ResetRetryOffsetsSeconds()

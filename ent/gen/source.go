@@ -43,6 +43,8 @@ type Source struct {
 	Mapping parts.Mapping `json:"mapping,omitempty"`
 	// Signing secrets, the current one first: a sealed JSON array of base64.
 	Secrets []byte `json:"-"`
+	// Until when other signing secrets than the current one are accepted. Null: all of them are, for good.
+	OldSecretsUntil *time.Time `json:"old_secrets_until,omitempty"`
 	// The exact Authorization header that it must send, sealed; null: none.
 	Authorization []byte `json:"-"`
 	// Edges holds the relations/edges for other nodes in the graph.
@@ -97,7 +99,7 @@ func (*Source) scanValues(columns []string) ([]any, error) {
 			values[i] = new(sql.NullBool)
 		case source.FieldID, source.FieldOrganizationID, source.FieldName, source.FieldKind, source.FieldAssetGroupID, source.FieldTokenHash, source.FieldTimeZone:
 			values[i] = new(sql.NullString)
-		case source.FieldCreatedAt, source.FieldUpdatedAt:
+		case source.FieldCreatedAt, source.FieldUpdatedAt, source.FieldOldSecretsUntil:
 			values[i] = new(sql.NullTime)
 		default:
 			values[i] = new(sql.UnknownType)
@@ -189,6 +191,13 @@ func (_m *Source) assignValues(columns []string, values []any) error {
 			} else if value != nil {
 				_m.Secrets = *value
 			}
+		case source.FieldOldSecretsUntil:
+			if value, ok := values[i].(*sql.NullTime); !ok {
+				return fmt.Errorf("unexpected type %T for field old_secrets_until", values[i])
+			} else if value.Valid {
+				_m.OldSecretsUntil = new(time.Time)
+				*_m.OldSecretsUntil = value.Time
+			}
 		case source.FieldAuthorization:
 			if value, ok := values[i].(*[]byte); !ok {
 				return fmt.Errorf("unexpected type %T for field authorization", values[i])
@@ -273,6 +282,11 @@ func (_m *Source) String() string {
 	builder.WriteString(fmt.Sprintf("%v", _m.Mapping))
 	builder.WriteString(", ")
 	builder.WriteString("secrets=<sensitive>")
+	builder.WriteString(", ")
+	if v := _m.OldSecretsUntil; v != nil {
+		builder.WriteString("old_secrets_until=")
+		builder.WriteString(v.Format(time.ANSIC))
+	}
 	builder.WriteString(", ")
 	builder.WriteString("authorization=<sensitive>")
 	builder.WriteByte(')')

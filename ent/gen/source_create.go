@@ -137,6 +137,20 @@ func (_c *SourceCreate) SetSecrets(v []byte) *SourceCreate {
 	return _c
 }
 
+// SetOldSecretsUntil sets the "old_secrets_until" field.
+func (_c *SourceCreate) SetOldSecretsUntil(v time.Time) *SourceCreate {
+	_c.mutation.SetOldSecretsUntil(v)
+	return _c
+}
+
+// SetNillableOldSecretsUntil sets the "old_secrets_until" field if the given value is not nil.
+func (_c *SourceCreate) SetNillableOldSecretsUntil(v *time.Time) *SourceCreate {
+	if v != nil {
+		_c.SetOldSecretsUntil(*v)
+	}
+	return _c
+}
+
 // SetAuthorization sets the "authorization" field.
 func (_c *SourceCreate) SetAuthorization(v []byte) *SourceCreate {
 	_c.mutation.SetAuthorization(v)
@@ -368,6 +382,10 @@ func (_c *SourceCreate) createSpec() (*Source, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.Secrets(); ok {
 		_spec.SetField(source.FieldSecrets, field.TypeBytes, value)
 		_node.Secrets = value
+	}
+	if value, ok := _c.mutation.OldSecretsUntil(); ok {
+		_spec.SetField(source.FieldOldSecretsUntil, field.TypeTime, value)
+		_node.OldSecretsUntil = &value
 	}
 	if value, ok := _c.mutation.Authorization(); ok {
 		_spec.SetField(source.FieldAuthorization, field.TypeBytes, value)

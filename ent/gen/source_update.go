@@ -139,6 +139,26 @@ func (_u *SourceUpdate) ClearSecrets() *SourceUpdate {
 	return _u
 }
 
+// SetOldSecretsUntil sets the "old_secrets_until" field.
+func (_u *SourceUpdate) SetOldSecretsUntil(v time.Time) *SourceUpdate {
+	_u.mutation.SetOldSecretsUntil(v)
+	return _u
+}
+
+// SetNillableOldSecretsUntil sets the "old_secrets_until" field if the given value is not nil.
+func (_u *SourceUpdate) SetNillableOldSecretsUntil(v *time.Time) *SourceUpdate {
+	if v != nil {
+		_u.SetOldSecretsUntil(*v)
+	}
+	return _u
+}
+
+// ClearOldSecretsUntil clears the value of the "old_secrets_until" field.
+func (_u *SourceUpdate) ClearOldSecretsUntil() *SourceUpdate {
+	_u.mutation.ClearOldSecretsUntil()
+	return _u
+}
+
 // SetAuthorization sets the "authorization" field.
 func (_u *SourceUpdate) SetAuthorization(v []byte) *SourceUpdate {
 	_u.mutation.SetAuthorization(v)
@@ -300,6 +320,12 @@ func (_u *SourceUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	}
 	if _u.mutation.SecretsCleared() {
 		_spec.ClearField(source.FieldSecrets, field.TypeBytes)
+	}
+	if value, ok := _u.mutation.OldSecretsUntil(); ok {
+		_spec.SetField(source.FieldOldSecretsUntil, field.TypeTime, value)
+	}
+	if _u.mutation.OldSecretsUntilCleared() {
+		_spec.ClearField(source.FieldOldSecretsUntil, field.TypeTime)
 	}
 	if value, ok := _u.mutation.Authorization(); ok {
 		_spec.SetField(source.FieldAuthorization, field.TypeBytes, value)
@@ -509,6 +535,26 @@ func (_u *SourceUpdateOne) ClearSecrets() *SourceUpdateOne {
 	return _u
 }
 
+// SetOldSecretsUntil sets the "old_secrets_until" field.
+func (_u *SourceUpdateOne) SetOldSecretsUntil(v time.Time) *SourceUpdateOne {
+	_u.mutation.SetOldSecretsUntil(v)
+	return _u
+}
+
+// SetNillableOldSecretsUntil sets the "old_secrets_until" field if the given value is not nil.
+func (_u *SourceUpdateOne) SetNillableOldSecretsUntil(v *time.Time) *SourceUpdateOne {
+	if v != nil {
+		_u.SetOldSecretsUntil(*v)
+	}
+	return _u
+}
+
+// ClearOldSecretsUntil clears the value of the "old_secrets_until" field.
+func (_u *SourceUpdateOne) ClearOldSecretsUntil() *SourceUpdateOne {
+	_u.mutation.ClearOldSecretsUntil()
+	return _u
+}
+
 // SetAuthorization sets the "authorization" field.
 func (_u *SourceUpdateOne) SetAuthorization(v []byte) *SourceUpdateOne {
 	_u.mutation.SetAuthorization(v)
@@ -700,6 +746,12 @@ func (_u *SourceUpdateOne) sqlSave(ctx context.Context) (_node *Source, err erro
 	}
 	if _u.mutation.SecretsCleared() {
 		_spec.ClearField(source.FieldSecrets, field.TypeBytes)
+	}
+	if value, ok := _u.mutation.OldSecretsUntil(); ok {
+		_spec.SetField(source.FieldOldSecretsUntil, field.TypeTime, value)
+	}
+	if _u.mutation.OldSecretsUntilCleared() {
+		_spec.ClearField(source.FieldOldSecretsUntil, field.TypeTime)
 	}
 	if value, ok := _u.mutation.Authorization(); ok {
 		_spec.SetField(source.FieldAuthorization, field.TypeBytes, value)

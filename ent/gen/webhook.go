@@ -56,6 +56,8 @@ type Webhook struct {
 	StateReason string `json:"state_reason,omitempty"`
 	// Signing secrets, the current one first: a sealed JSON array of base64.
 	SigningSecrets []byte `json:"-"`
+	// Until when the previous signing secret counts beside the new one. Null: there is no other.
+	OldSecretUntil *time.Time `json:"old_secret_until,omitempty"`
 	// When a failed delivery is tried again, in seconds after its first failure.
 	RetryOffsetsSeconds []int `json:"retry_offsets_seconds,omitempty"`
 	// How long one attempt may take, in seconds.
@@ -164,7 +166,7 @@ func (*Webhook) scanValues(columns []string) ([]any, error) {
 			values[i] = new(sql.NullInt64)
 		case webhook.FieldID, webhook.FieldOrganizationID, webhook.FieldName, webhook.FieldDescription, webhook.FieldAssetGroupID, webhook.FieldOwnerID, webhook.FieldEndpointID, webhook.FieldMinSeverity, webhook.FieldFormat, webhook.FieldUnknownCounts, webhook.FieldState, webhook.FieldStateReason:
 			values[i] = new(sql.NullString)
-		case webhook.FieldCreatedAt, webhook.FieldUpdatedAt:
+		case webhook.FieldCreatedAt, webhook.FieldUpdatedAt, webhook.FieldOldSecretUntil:
 			values[i] = new(sql.NullTime)
 		default:
 			values[i] = new(sql.UnknownType)
@@ -292,6 +294,13 @@ func (_m *Webhook) assignValues(columns []string, values []any) error {
 				return fmt.Errorf("unexpected type %T for field signing_secrets", values[i])
 			} else if value != nil {
 				_m.SigningSecrets = *value
+			}
+		case webhook.FieldOldSecretUntil:
+			if value, ok := values[i].(*sql.NullTime); !ok {
+				return fmt.Errorf("unexpected type %T for field old_secret_until", values[i])
+			} else if value.Valid {
+				_m.OldSecretUntil = new(time.Time)
+				*_m.OldSecretUntil = value.Time
 			}
 		case webhook.FieldRetryOffsetsSeconds:
 			if value, ok := values[i].(*[]byte); !ok {
@@ -426,6 +435,11 @@ func (_m *Webhook) String() string {
 	builder.WriteString(_m.StateReason)
 	builder.WriteString(", ")
 	builder.WriteString("signing_secrets=<sensitive>")
+	builder.WriteString(", ")
+	if v := _m.OldSecretUntil; v != nil {
+		builder.WriteString("old_secret_until=")
+		builder.WriteString(v.Format(time.ANSIC))
+	}
 	builder.WriteString(", ")
 	builder.WriteString("retry_offsets_seconds=")
 	builder.WriteString(fmt.Sprintf("%v", _m.RetryOffsetsSeconds))

@@ -215,6 +215,20 @@ func (_c *WebhookCreate) SetSigningSecrets(v []byte) *WebhookCreate {
 	return _c
 }
 
+// SetOldSecretUntil sets the "old_secret_until" field.
+func (_c *WebhookCreate) SetOldSecretUntil(v time.Time) *WebhookCreate {
+	_c.mutation.SetOldSecretUntil(v)
+	return _c
+}
+
+// SetNillableOldSecretUntil sets the "old_secret_until" field if the given value is not nil.
+func (_c *WebhookCreate) SetNillableOldSecretUntil(v *time.Time) *WebhookCreate {
+	if v != nil {
+		_c.SetOldSecretUntil(*v)
+	}
+	return _c
+}
+
 // SetRetryOffsetsSeconds sets the "retry_offsets_seconds" field.
 func (_c *WebhookCreate) SetRetryOffsetsSeconds(v []int) *WebhookCreate {
 	_c.mutation.SetRetryOffsetsSeconds(v)
@@ -583,6 +597,10 @@ func (_c *WebhookCreate) createSpec() (*Webhook, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.SigningSecrets(); ok {
 		_spec.SetField(webhook.FieldSigningSecrets, field.TypeBytes, value)
 		_node.SigningSecrets = value
+	}
+	if value, ok := _c.mutation.OldSecretUntil(); ok {
+		_spec.SetField(webhook.FieldOldSecretUntil, field.TypeTime, value)
+		_node.OldSecretUntil = &value
 	}
 	if value, ok := _c.mutation.RetryOffsetsSeconds(); ok {
 		_spec.SetField(webhook.FieldRetryOffsetsSeconds, field.TypeJSON, value)

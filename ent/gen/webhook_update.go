@@ -244,6 +244,26 @@ func (_u *WebhookUpdate) ClearSigningSecrets() *WebhookUpdate {
 	return _u
 }
 
+// SetOldSecretUntil sets the "old_secret_until" field.
+func (_u *WebhookUpdate) SetOldSecretUntil(v time.Time) *WebhookUpdate {
+	_u.mutation.SetOldSecretUntil(v)
+	return _u
+}
+
+// SetNillableOldSecretUntil sets the "old_secret_until" field if the given value is not nil.
+func (_u *WebhookUpdate) SetNillableOldSecretUntil(v *time.Time) *WebhookUpdate {
+	if v != nil {
+		_u.SetOldSecretUntil(*v)
+	}
+	return _u
+}
+
+// ClearOldSecretUntil clears the value of the "old_secret_until" field.
+func (_u *WebhookUpdate) ClearOldSecretUntil() *WebhookUpdate {
+	_u.mutation.ClearOldSecretUntil()
+	return _u
+}
+
 // SetRetryOffsetsSeconds sets the "retry_offsets_seconds" field.
 func (_u *WebhookUpdate) SetRetryOffsetsSeconds(v []int) *WebhookUpdate {
 	_u.mutation.SetRetryOffsetsSeconds(v)
@@ -563,6 +583,12 @@ func (_u *WebhookUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	}
 	if _u.mutation.SigningSecretsCleared() {
 		_spec.ClearField(webhook.FieldSigningSecrets, field.TypeBytes)
+	}
+	if value, ok := _u.mutation.OldSecretUntil(); ok {
+		_spec.SetField(webhook.FieldOldSecretUntil, field.TypeTime, value)
+	}
+	if _u.mutation.OldSecretUntilCleared() {
+		_spec.ClearField(webhook.FieldOldSecretUntil, field.TypeTime)
 	}
 	if value, ok := _u.mutation.RetryOffsetsSeconds(); ok {
 		_spec.SetField(webhook.FieldRetryOffsetsSeconds, field.TypeJSON, value)
@@ -1030,6 +1056,26 @@ func (_u *WebhookUpdateOne) ClearSigningSecrets() *WebhookUpdateOne {
 	return _u
 }
 
+// SetOldSecretUntil sets the "old_secret_until" field.
+func (_u *WebhookUpdateOne) SetOldSecretUntil(v time.Time) *WebhookUpdateOne {
+	_u.mutation.SetOldSecretUntil(v)
+	return _u
+}
+
+// SetNillableOldSecretUntil sets the "old_secret_until" field if the given value is not nil.
+func (_u *WebhookUpdateOne) SetNillableOldSecretUntil(v *time.Time) *WebhookUpdateOne {
+	if v != nil {
+		_u.SetOldSecretUntil(*v)
+	}
+	return _u
+}
+
+// ClearOldSecretUntil clears the value of the "old_secret_until" field.
+func (_u *WebhookUpdateOne) ClearOldSecretUntil() *WebhookUpdateOne {
+	_u.mutation.ClearOldSecretUntil()
+	return _u
+}
+
 // SetRetryOffsetsSeconds sets the "retry_offsets_seconds" field.
 func (_u *WebhookUpdateOne) SetRetryOffsetsSeconds(v []int) *WebhookUpdateOne {
 	_u.mutation.SetRetryOffsetsSeconds(v)
@@ -1379,6 +1425,12 @@ func (_u *WebhookUpdateOne) sqlSave(ctx context.Context) (_node *Webhook, err er
 	}
 	if _u.mutation.SigningSecretsCleared() {
 		_spec.ClearField(webhook.FieldSigningSecrets, field.TypeBytes)
+	}
+	if value, ok := _u.mutation.OldSecretUntil(); ok {
+		_spec.SetField(webhook.FieldOldSecretUntil, field.TypeTime, value)
+	}
+	if _u.mutation.OldSecretUntilCleared() {
+		_spec.ClearField(webhook.FieldOldSecretUntil, field.TypeTime)
 	}
 	if value, ok := _u.mutation.RetryOffsetsSeconds(); ok {
 		_spec.SetField(webhook.FieldRetryOffsetsSeconds, field.TypeJSON, value)

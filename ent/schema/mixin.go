@@ -145,5 +145,11 @@ func descriptionField() ent.Field {
 
 // sealed is a column of secrets, encrypted by ent/secret and never readable in the API.
 func sealed(name, comment string) ent.Field {
-	return field.Bytes(name).Optional().Sensitive().Annotations(hidden()).Comment(comment)
+	return field.Bytes(name).Optional().Sensitive().Annotations(hidden(), isSealed{Yes: true}).Comment(comment)
 }
+
+// isSealed marks what is sealed, for the list that a change of the key goes by.
+type isSealed struct{ Yes bool }
+
+// Name implements schema.Annotation.
+func (isSealed) Name() string { return "Sealed" }

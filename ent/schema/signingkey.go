@@ -18,7 +18,7 @@ func (SigningKey) Fields() []ent.Field {
 	return []ent.Field{
 		field.String("organization_id").Default("").Immutable().Comment("Empty: the hub's own key."),
 		field.String("algorithm").NotEmpty().Immutable().Comment("The only algorithm that the key may be used with."),
-		field.Bytes("material").Sensitive().Immutable().Comment("The key, encrypted by ent/secret."),
+		field.Bytes("material").Sensitive().Immutable().Annotations(isSealed{Yes: true}).Comment("The key, encrypted by ent/secret."),
 		field.Time("retired_at").Optional().Nillable().Comment("Since when it signs no more."),
 	}
 }

@@ -30,6 +30,7 @@ func (Source) Fields() []ent.Field {
 		field.String("time_zone").Default("UTC").NotEmpty().Validate(zone).Comment("The zone of times that carry none, by its IANA name."),
 		field.JSON("mapping", parts.Mapping{}).Default(parts.Mapping{}).Annotations(entgql.Type("Mapping")).Comment("How the application of an event is found."),
 		sealed("secrets", "Signing secrets, the current one first: a sealed JSON array of base64."),
+		field.Time("old_secrets_until").Optional().Nillable().Annotations(unfiltered()).Comment("Until when other signing secrets than the current one are accepted. Null: all of them are, for good."),
 		sealed("authorization", "The exact Authorization header that it must send, sealed; null: none."),
 	}
 }

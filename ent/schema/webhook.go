@@ -37,6 +37,7 @@ func (Webhook) Fields() []ent.Field {
 		field.Enum("state").Values("ACTIVE", "PAUSED", "DISABLED", "UNVERIFIED").Default("ACTIVE").Comment("Whether it fires."),
 		field.String("state_reason").Default("").Comment("Why it is in this state, when the hub put it there."),
 		sealed("signing_secrets", "Signing secrets, the current one first: a sealed JSON array of base64."),
+		field.Time("old_secret_until").Optional().Nillable().Annotations(unfiltered()).Comment("Until when the previous signing secret counts beside the new one. Null: there is no other."),
 		field.JSON("retry_offsets_seconds", []int{}).Default([]int{60, 300, 1800, 7200}).Annotations(entgql.Type("[Int!]")).Comment("When a failed delivery is tried again, in seconds after its first failure."),
 		field.Int("timeout_seconds").Default(10).Range(1, 300).Comment("How long one attempt may take, in seconds."),
 	}

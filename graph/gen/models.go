@@ -466,6 +466,24 @@ type ResumeWebhookPayload struct {
 	Webhook *gen.Webhook `json:"webhook"`
 }
 
+// Which source gets a new signing secret.
+type RotateSourceSecretInput struct {
+	// ID of the source.
+	ID string `json:"id"`
+	// The new secret, when the sender's side has made it; otherwise one is made.
+	Secret *string `json:"secret,omitempty"`
+	// For how long the present secret is accepted beside the new one, at most 30 days (2592000). 0: it ends at once, as one from an earlier change does in any case.
+	OverlapSeconds int `json:"overlapSeconds"`
+}
+
+// What came of it.
+type RotateSourceSecretPayload struct {
+	// The source.
+	Source *gen.Source `json:"source"`
+	// The new signing secret. It cannot be read again.
+	Secret string `json:"secret"`
+}
+
 // Which source gets a new address.
 type RotateSourceTokenInput struct {
 	// ID of the source.
@@ -484,6 +502,8 @@ type RotateSourceTokenPayload struct {
 type RotateWebhookSecretInput struct {
 	// ID of the webhook.
 	ID string `json:"id"`
+	// For how long the present secret counts beside the new one, at most 30 days (2592000): both sign, or, where the format has room for one signature, the present one does. 0: it ends at once, as one from an earlier change does in any case.
+	OverlapSeconds int `json:"overlapSeconds"`
 }
 
 // What came of it.

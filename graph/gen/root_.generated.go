@@ -483,6 +483,7 @@ type ComplexityRoot struct {
 		ReleaseHold         func(childComplexity int) int
 		ReprocessReceipts   func(childComplexity int, input ReprocessReceiptsInput) int
 		ResumeWebhook       func(childComplexity int, input ResumeWebhookInput) int
+		RotateSourceSecret  func(childComplexity int, input RotateSourceSecretInput) int
 		RotateSourceToken   func(childComplexity int, input RotateSourceTokenInput) int
 		RotateWebhookSecret func(childComplexity int, input RotateWebhookSecretInput) int
 		SendEvent           func(childComplexity int, input SendEventInput) int
@@ -633,6 +634,11 @@ type ComplexityRoot struct {
 		Webhook func(childComplexity int) int
 	}
 
+	RotateSourceSecretPayload struct {
+		Secret func(childComplexity int) int
+		Source func(childComplexity int) int
+	}
+
 	RotateSourceTokenPayload struct {
 		Address func(childComplexity int) int
 		Source  func(childComplexity int) int
@@ -727,16 +733,17 @@ type ComplexityRoot struct {
 	}
 
 	Source struct {
-		AssetGroup func(childComplexity int) int
-		CreatedAt  func(childComplexity int) int
-		Enabled    func(childComplexity int) int
-		ID         func(childComplexity int) int
-		Kind       func(childComplexity int) int
-		Mapping    func(childComplexity int) int
-		Name       func(childComplexity int) int
-		Receipts   func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder) int
-		TimeZone   func(childComplexity int) int
-		UpdatedAt  func(childComplexity int) int
+		AssetGroup      func(childComplexity int) int
+		CreatedAt       func(childComplexity int) int
+		Enabled         func(childComplexity int) int
+		ID              func(childComplexity int) int
+		Kind            func(childComplexity int) int
+		Mapping         func(childComplexity int) int
+		Name            func(childComplexity int) int
+		OldSecretsUntil func(childComplexity int) int
+		Receipts        func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder) int
+		TimeZone        func(childComplexity int) int
+		UpdatedAt       func(childComplexity int) int
 	}
 
 	SourceConnection struct {
@@ -866,6 +873,7 @@ type ComplexityRoot struct {
 		ID                  func(childComplexity int) int
 		MinSeverity         func(childComplexity int) int
 		Name                func(childComplexity int) int
+		OldSecretUntil      func(childComplexity int) int
 		OnlyNew             func(childComplexity int) int
 		Owner               func(childComplexity int) int
 		RetryOffsetsSeconds func(childComplexity int) int
@@ -2729,6 +2737,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.ResumeWebhook(childComplexity, args["input"].(ResumeWebhookInput)), true
+	case "Mutation.rotateSourceSecret":
+		if e.ComplexityRoot.Mutation.RotateSourceSecret == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_rotateSourceSecret_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.RotateSourceSecret(childComplexity, args["input"].(RotateSourceSecretInput)), true
 	case "Mutation.rotateSourceToken":
 		if e.ComplexityRoot.Mutation.RotateSourceToken == nil {
 			break
@@ -3475,6 +3494,19 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.ResumeWebhookPayload.Webhook(childComplexity), true
 
+	case "RotateSourceSecretPayload.secret":
+		if e.ComplexityRoot.RotateSourceSecretPayload.Secret == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RotateSourceSecretPayload.Secret(childComplexity), true
+	case "RotateSourceSecretPayload.source":
+		if e.ComplexityRoot.RotateSourceSecretPayload.Source == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RotateSourceSecretPayload.Source(childComplexity), true
+
 	case "RotateSourceTokenPayload.address":
 		if e.ComplexityRoot.RotateSourceTokenPayload.Address == nil {
 			break
@@ -3888,6 +3920,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Source.Name(childComplexity), true
+	case "Source.oldSecretsUntil":
+		if e.ComplexityRoot.Source.OldSecretsUntil == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Source.OldSecretsUntil(childComplexity), true
 	case "Source.receipts":
 		if e.ComplexityRoot.Source.Receipts == nil {
 			break
@@ -4372,6 +4410,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Webhook.Name(childComplexity), true
+	case "Webhook.oldSecretUntil":
+		if e.ComplexityRoot.Webhook.OldSecretUntil == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Webhook.OldSecretUntil(childComplexity), true
 	case "Webhook.onlyNew":
 		if e.ComplexityRoot.Webhook.OnlyNew == nil {
 			break
@@ -4525,6 +4569,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputReportWhereInput,
 		ec.unmarshalInputReprocessReceiptsInput,
 		ec.unmarshalInputResumeWebhookInput,
+		ec.unmarshalInputRotateSourceSecretInput,
 		ec.unmarshalInputRotateSourceTokenInput,
 		ec.unmarshalInputRotateWebhookSecretInput,
 		ec.unmarshalInputScanInput,
@@ -11333,6 +11378,10 @@ type Source implements Node {
   """
   mapping: Mapping!
   """
+  Until when other signing secrets than the current one are accepted. Null: all of them are, for good.
+  """
+  oldSecretsUntil: Time
+  """
   The asset group that new applications of this source go to. Null: the source belongs to the organization.
   """
   assetGroup: AssetGroup
@@ -13035,6 +13084,10 @@ type Webhook implements Node {
   """
   stateReason: String!
   """
+  Until when the previous signing secret counts beside the new one. Null: there is no other.
+  """
+  oldSecretUntil: Time
+  """
   When a failed delivery is tried again, in seconds after its first failure.
   """
   retryOffsetsSeconds: [Int!]!
@@ -14340,6 +14393,8 @@ extend type Mutation {
   deleteSource("What to delete." input: DeleteSourceInput!): DeletePayload! @requires(permission: MANAGE_SOURCES)
   "Gives a source a new address; the old one stops working at once."
   rotateSourceToken("Whose address." input: RotateSourceTokenInput!): RotateSourceTokenPayload! @requires(permission: MANAGE_SOURCES)
+  "Gives a source a new signing secret; the present one goes on being accepted for a time."
+  rotateSourceSecret("Whose secret." input: RotateSourceSecretInput!): RotateSourceSecretPayload! @requires(permission: MANAGE_SOURCES)
   "Lets a source send again."
   enableSource("Which source." input: EnableSourceInput!): EnableSourcePayload! @requires(permission: MANAGE_SOURCES)
   "Refuses what a source sends."
@@ -14450,6 +14505,24 @@ type RotateSourceTokenPayload {
   source: Source!
   "The new address. It cannot be read again."
   address: String!
+}
+
+"Which source gets a new signing secret."
+input RotateSourceSecretInput {
+  "ID of the source."
+  id: ID!
+  "The new secret, when the sender's side has made it; otherwise one is made."
+  secret: String
+  "For how long the present secret is accepted beside the new one, at most 30 days (2592000). 0: it ends at once, as one from an earlier change does in any case."
+  overlapSeconds: Int! = 0
+}
+
+"What came of it."
+type RotateSourceSecretPayload {
+  "The source."
+  source: Source!
+  "The new signing secret. It cannot be read again."
+  secret: String!
 }
 
 "Which source may send again."
@@ -14766,6 +14839,8 @@ type TestWebhookPayload {
 input RotateWebhookSecretInput {
   "ID of the webhook."
   id: ID!
+  "For how long the present secret counts beside the new one, at most 30 days (2592000): both sign, or, where the format has room for one signature, the present one does. 0: it ends at once, as one from an earlier change does in any case."
+  overlapSeconds: Int! = 0
 }
 
 "What came of it."
@@ -15789,6 +15864,16 @@ func (ec *executionContext) childFields_ResumeWebhookPayload(ctx context.Context
 	return nil, fmt.Errorf("no field named %q was found under type ResumeWebhookPayload", field.Name)
 }
 
+func (ec *executionContext) childFields_RotateSourceSecretPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "source":
+		return ec.fieldContext_RotateSourceSecretPayload_source(ctx, field)
+	case "secret":
+		return ec.fieldContext_RotateSourceSecretPayload_secret(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RotateSourceSecretPayload", field.Name)
+}
+
 func (ec *executionContext) childFields_RotateSourceTokenPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "source":
@@ -15981,6 +16066,8 @@ func (ec *executionContext) childFields_Source(ctx context.Context, field graphq
 		return ec.fieldContext_Source_timeZone(ctx, field)
 	case "mapping":
 		return ec.fieldContext_Source_mapping(ctx, field)
+	case "oldSecretsUntil":
+		return ec.fieldContext_Source_oldSecretsUntil(ctx, field)
 	case "assetGroup":
 		return ec.fieldContext_Source_assetGroup(ctx, field)
 	case "receipts":
@@ -16237,6 +16324,8 @@ func (ec *executionContext) childFields_Webhook(ctx context.Context, field graph
 		return ec.fieldContext_Webhook_state(ctx, field)
 	case "stateReason":
 		return ec.fieldContext_Webhook_stateReason(ctx, field)
+	case "oldSecretUntil":
+		return ec.fieldContext_Webhook_oldSecretUntil(ctx, field)
 	case "retryOffsetsSeconds":
 		return ec.fieldContext_Webhook_retryOffsetsSeconds(ctx, field)
 	case "timeoutSeconds":

@@ -144,6 +144,61 @@ func (ec *executionContext) fieldContext_EnableSourcePayload_source(_ context.Co
 	return fc, nil
 }
 
+func (ec *executionContext) _RotateSourceSecretPayload_source(ctx context.Context, field graphql.CollectedField, obj *RotateSourceSecretPayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RotateSourceSecretPayload_source(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Source, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *gen.Source) graphql.Marshaler {
+			return ec.marshalNSource2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐSource(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RotateSourceSecretPayload_source(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "RotateSourceSecretPayload",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Source(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _RotateSourceSecretPayload_secret(ctx context.Context, field graphql.CollectedField, obj *RotateSourceSecretPayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_RotateSourceSecretPayload_secret(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Secret, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_RotateSourceSecretPayload_secret(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("RotateSourceSecretPayload", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
 func (ec *executionContext) _RotateSourceTokenPayload_source(ctx context.Context, field graphql.CollectedField, obj *RotateSourceTokenPayload) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -496,6 +551,54 @@ func (ec *executionContext) unmarshalInputMappingRuleInput(ctx context.Context, 
 	return it, nil
 }
 
+func (ec *executionContext) unmarshalInputRotateSourceSecretInput(ctx context.Context, obj any) (RotateSourceSecretInput, error) {
+	var it RotateSourceSecretInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	if _, present := asMap["overlapSeconds"]; !present {
+		asMap["overlapSeconds"] = 0
+	}
+
+	fieldsInOrder := [...]string{"id", "secret", "overlapSeconds"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "id":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("id"))
+			data, err := ec.unmarshalNID2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ID = data
+		case "secret":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("secret"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Secret = data
+		case "overlapSeconds":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("overlapSeconds"))
+			data, err := ec.unmarshalNInt2int(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.OverlapSeconds = data
+		}
+	}
+	return it, nil
+}
+
 func (ec *executionContext) unmarshalInputRotateSourceTokenInput(ctx context.Context, obj any) (RotateSourceTokenInput, error) {
 	var it RotateSourceTokenInput
 	if obj == nil {
@@ -718,6 +821,49 @@ func (ec *executionContext) _EnableSourcePayload(ctx context.Context, sel ast.Se
 	return out
 }
 
+var rotateSourceSecretPayloadImplementors = []string{"RotateSourceSecretPayload"}
+
+func (ec *executionContext) _RotateSourceSecretPayload(ctx context.Context, sel ast.SelectionSet, obj *RotateSourceSecretPayload) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, rotateSourceSecretPayloadImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("RotateSourceSecretPayload")
+		case "source":
+			out.Values[i] = ec._RotateSourceSecretPayload_source(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "secret":
+			out.Values[i] = ec._RotateSourceSecretPayload_secret(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
 var rotateSourceTokenPayloadImplementors = []string{"RotateSourceTokenPayload"}
 
 func (ec *executionContext) _RotateSourceTokenPayload(ctx context.Context, sel ast.SelectionSet, obj *RotateSourceTokenPayload) graphql.Marshaler {
@@ -856,6 +1002,21 @@ func (ec *executionContext) marshalNEnableSourcePayload2ᚖgithubᚗcomᚋhookya
 func (ec *executionContext) unmarshalNMappingRuleInput2githubᚗcomᚋhookyardᚋhookyardᚋentᚋpartsᚐMappingRule(ctx context.Context, v any) (parts.MappingRule, error) {
 	res, err := ec.unmarshalInputMappingRuleInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) unmarshalNRotateSourceSecretInput2githubᚗcomᚋhookyardᚋhookyardᚋgraphᚋgenᚐRotateSourceSecretInput(ctx context.Context, v any) (RotateSourceSecretInput, error) {
+	res, err := ec.unmarshalInputRotateSourceSecretInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNRotateSourceSecretPayload2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋgraphᚋgenᚐRotateSourceSecretPayload(ctx context.Context, sel ast.SelectionSet, v *RotateSourceSecretPayload) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return ec._RotateSourceSecretPayload(ctx, sel, v)
 }
 
 func (ec *executionContext) unmarshalNRotateSourceTokenInput2githubᚗcomᚋhookyardᚋhookyardᚋgraphᚋgenᚐRotateSourceTokenInput(ctx context.Context, v any) (RotateSourceTokenInput, error) {

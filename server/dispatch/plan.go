@@ -34,7 +34,9 @@ type plan struct {
 	request  bool                // the connector takes a Request
 	header   []connectors.Header // on every request: the User-Agent and the endpoint's own
 	signer   connectors.Signer   // nil: nothing is signed
-	keys     [][]byte
+	keys     [][]byte            // the current one first
+	old      time.Time           // until when the other keys sign; zero: for good
+	once     bool                // the signer has room for one signature
 	retries  []time.Duration
 	timeout  time.Duration
 }
@@ -78,12 +80,28 @@ func (d *Dispatcher) planFor(w *flow.World, webhook string) *plan {
 	}
 	if f := d.cfg.Formats(h.Format); f != nil && len(h.Keys) > 0 {
 		if p.signer, _ = f.(connectors.Signer); p.signer != nil {
+			_, p.once = p.signer.(connectors.SingleSigner)
+			p.old = h.OldKeys
 			for _, k := range h.Keys {
 				p.keys = append(p.keys, k.Reveal())
 			}
 		}
 	}
 	return p
+}
+
+// signing are the keys that sign at a time. The old one goes by itself, whatever becomes
+// of the row that it is in.
+func (p *plan) signing(at time.Time) [][]byte {
+	switch overlap := p.old.IsZero() || at.Before(p.old); {
+	case len(p.keys) < 2:
+		return p.keys
+	case overlap && p.once && !p.old.IsZero():
+		return p.keys[1:2]
+	case overlap && !p.once:
+		return p.keys
+	}
+	return p.keys[:1]
 }
 
 // Target is an endpoint as its connector sees it today, for a check; ok is false when
@@ -171,7 +189,7 @@ func (f *flight) write() (connectors.Delivery, error) {
 	var signature []connectors.Header
 	if p.signer != nil {
 		var err error
-		if signature, err = p.signer.Sign(p.keys, due.ID, f.started, rendered.Body); err != nil {
+		if signature, err = p.signer.Sign(p.signing(f.started), due.ID, f.started, rendered.Body); err != nil {
 			return out, fmt.Errorf("sign the delivery: %w", err)
 		}
 	}

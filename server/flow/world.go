@@ -70,7 +70,8 @@ type Source struct {
 	Group         string // asset group for applications that it creates, "" none
 	Token         string // hex SHA-256 of the unguessable part of its address
 	Enabled       bool
-	Secrets       []Secret // for Verifier, current first
+	Secrets       []Secret  // for Verifier, current first
+	OldSecrets    time.Time // until when the others count; zero: for good
 	Authorization Secret   // the exact Authorization header it must send; zero: none
 	Location      *time.Location
 	Mapping       Mapping
@@ -136,6 +137,7 @@ type Webhook struct {
 	Endpoint    string
 	State       WebhookState
 	Keys        []Secret        // signing secrets, current first
+	OldKeys     time.Time       // until when the others count; zero: for good
 	Retries     []time.Duration // offsets from the first failure
 	Timeout     time.Duration
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hookyard/hookyard/connectors"
 	"github.com/hookyard/hookyard/ent/ids"
@@ -51,7 +52,7 @@ func (in *Ingest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if v, ok := receiver.(connectors.Verifier); ok {
-		if err := v.Verify(inbound, reveal(src.Secrets)); err != nil {
+		if err := v.Verify(inbound, valid(src, inbound.ReceivedAt)); err != nil {
 			refuse(w, err)
 			return
 		}
@@ -243,12 +244,14 @@ func refuse(w http.ResponseWriter, err error) {
 	_, _ = w.Write(append(b, '\n'))
 }
 
-func reveal(secrets []flow.Secret) [][]byte {
-	var out [][]byte
-	for _, s := range secrets {
-		out = append(out, s.Reveal())
+// valid are the secrets that a source may sign with at a time.
+func valid(src *flow.Source, at time.Time) (keys [][]byte) {
+	for i, s := range src.Secrets {
+		if i == 0 || src.OldSecrets.IsZero() || at.Before(src.OldSecrets) {
+			keys = append(keys, s.Reveal())
+		}
 	}
-	return out
+	return keys
 }
 
 // hidden are the headers whose values are credentials, as a rule or for some vendor.

@@ -539,6 +539,7 @@ var (
 		{Name: "time_zone", Type: field.TypeString, Default: "UTC"},
 		{Name: "mapping", Type: field.TypeJSON},
 		{Name: "secrets", Type: field.TypeBytes, Nullable: true},
+		{Name: "old_secrets_until", Type: field.TypeTime, Nullable: true},
 		{Name: "authorization", Type: field.TypeBytes, Nullable: true},
 		{Name: "asset_group_id", Type: field.TypeString, Nullable: true, Size: 64},
 	}
@@ -550,7 +551,7 @@ var (
 		ForeignKeys: []*schema.ForeignKey{
 			{
 				Symbol:     "sources_asset_groups_asset_group",
-				Columns:    []*schema.Column{SourcesColumns[12]},
+				Columns:    []*schema.Column{SourcesColumns[13]},
 				RefColumns: []*schema.Column{AssetGroupsColumns[0]},
 				OnDelete:   schema.Restrict,
 			},
@@ -564,7 +565,7 @@ var (
 			{
 				Name:    "source_asset_group_id",
 				Unique:  false,
-				Columns: []*schema.Column{SourcesColumns[12]},
+				Columns: []*schema.Column{SourcesColumns[13]},
 			},
 		},
 	}
@@ -677,6 +678,7 @@ var (
 		{Name: "state", Type: field.TypeEnum, Enums: []string{"ACTIVE", "PAUSED", "DISABLED", "UNVERIFIED"}, Default: "ACTIVE"},
 		{Name: "state_reason", Type: field.TypeString, Default: ""},
 		{Name: "signing_secrets", Type: field.TypeBytes, Nullable: true},
+		{Name: "old_secret_until", Type: field.TypeTime, Nullable: true},
 		{Name: "retry_offsets_seconds", Type: field.TypeJSON},
 		{Name: "timeout_seconds", Type: field.TypeInt, Default: 10},
 		{Name: "asset_group_id", Type: field.TypeString, Nullable: true, Size: 64},
@@ -691,19 +693,19 @@ var (
 		ForeignKeys: []*schema.ForeignKey{
 			{
 				Symbol:     "webhooks_asset_groups_asset_group",
-				Columns:    []*schema.Column{WebhooksColumns[17]},
+				Columns:    []*schema.Column{WebhooksColumns[18]},
 				RefColumns: []*schema.Column{AssetGroupsColumns[0]},
 				OnDelete:   schema.Restrict,
 			},
 			{
 				Symbol:     "webhooks_users_owner",
-				Columns:    []*schema.Column{WebhooksColumns[18]},
+				Columns:    []*schema.Column{WebhooksColumns[19]},
 				RefColumns: []*schema.Column{UsersColumns[0]},
 				OnDelete:   schema.SetNull,
 			},
 			{
 				Symbol:     "webhooks_endpoints_endpoint",
-				Columns:    []*schema.Column{WebhooksColumns[19]},
+				Columns:    []*schema.Column{WebhooksColumns[20]},
 				RefColumns: []*schema.Column{EndpointsColumns[0]},
 				OnDelete:   schema.Restrict,
 			},
@@ -717,17 +719,17 @@ var (
 			{
 				Name:    "webhook_asset_group_id",
 				Unique:  false,
-				Columns: []*schema.Column{WebhooksColumns[17]},
+				Columns: []*schema.Column{WebhooksColumns[18]},
 			},
 			{
 				Name:    "webhook_endpoint_id",
 				Unique:  false,
-				Columns: []*schema.Column{WebhooksColumns[19]},
+				Columns: []*schema.Column{WebhooksColumns[20]},
 			},
 			{
 				Name:    "webhook_owner_id",
 				Unique:  false,
-				Columns: []*schema.Column{WebhooksColumns[18]},
+				Columns: []*schema.Column{WebhooksColumns[19]},
 			},
 		},
 	}

@@ -1471,11 +1471,11 @@ func init() {
 	// webhook.DefaultStateReason holds the default value on creation for the state_reason field.
 	webhook.DefaultStateReason = webhookDescStateReason.Default.(string)
 	// webhookDescRetryOffsetsSeconds is the schema descriptor for retry_offsets_seconds field.
-	webhookDescRetryOffsetsSeconds := webhookFields[14].Descriptor()
+	webhookDescRetryOffsetsSeconds := webhookFields[15].Descriptor()
 	// webhook.DefaultRetryOffsetsSeconds holds the default value on creation for the retry_offsets_seconds field.
 	webhook.DefaultRetryOffsetsSeconds = webhookDescRetryOffsetsSeconds.Default.([]int)
 	// webhookDescTimeoutSeconds is the schema descriptor for timeout_seconds field.
-	webhookDescTimeoutSeconds := webhookFields[15].Descriptor()
+	webhookDescTimeoutSeconds := webhookFields[16].Descriptor()
 	// webhook.DefaultTimeoutSeconds holds the default value on creation for the timeout_seconds field.
 	webhook.DefaultTimeoutSeconds = webhookDescTimeoutSeconds.Default.(int)
 	// webhook.TimeoutSecondsValidator is a validator for the "timeout_seconds" field. It is called by the builders before save.

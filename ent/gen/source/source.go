@@ -38,6 +38,8 @@ const (
 	FieldMapping = "mapping"
 	// FieldSecrets holds the string denoting the secrets field in the database.
 	FieldSecrets = "secrets"
+	// FieldOldSecretsUntil holds the string denoting the old_secrets_until field in the database.
+	FieldOldSecretsUntil = "old_secrets_until"
 	// FieldAuthorization holds the string denoting the authorization field in the database.
 	FieldAuthorization = "authorization"
 	// EdgeAssetGroup holds the string denoting the asset_group edge name in mutations.
@@ -74,6 +76,7 @@ var Columns = []string{
 	FieldTimeZone,
 	FieldMapping,
 	FieldSecrets,
+	FieldOldSecretsUntil,
 	FieldAuthorization,
 }
 
@@ -178,6 +181,11 @@ func ByEnabled(opts ...sql.OrderTermOption) OrderOption {
 // ByTimeZone orders the results by the time_zone field.
 func ByTimeZone(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldTimeZone, opts...).ToFunc()
+}
+
+// ByOldSecretsUntil orders the results by the old_secrets_until field.
+func ByOldSecretsUntil(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldOldSecretsUntil, opts...).ToFunc()
 }
 
 // ByAssetGroupField orders the results by asset_group field.

@@ -115,6 +115,11 @@ func Secrets(v []byte) predicate.Source {
 	return predicate.Source(sql.FieldEQ(FieldSecrets, v))
 }
 
+// OldSecretsUntil applies equality check predicate on the "old_secrets_until" field. It's identical to OldSecretsUntilEQ.
+func OldSecretsUntil(v time.Time) predicate.Source {
+	return predicate.Source(sql.FieldEQ(FieldOldSecretsUntil, v))
+}
+
 // Authorization applies equality check predicate on the "authorization" field. It's identical to AuthorizationEQ.
 func Authorization(v []byte) predicate.Source {
 	return predicate.Source(sql.FieldEQ(FieldAuthorization, v))
@@ -658,6 +663,56 @@ func SecretsIsNil() predicate.Source {
 // SecretsNotNil applies the NotNil predicate on the "secrets" field.
 func SecretsNotNil() predicate.Source {
 	return predicate.Source(sql.FieldNotNull(FieldSecrets))
+}
+
+// OldSecretsUntilEQ applies the EQ predicate on the "old_secrets_until" field.
+func OldSecretsUntilEQ(v time.Time) predicate.Source {
+	return predicate.Source(sql.FieldEQ(FieldOldSecretsUntil, v))
+}
+
+// OldSecretsUntilNEQ applies the NEQ predicate on the "old_secrets_until" field.
+func OldSecretsUntilNEQ(v time.Time) predicate.Source {
+	return predicate.Source(sql.FieldNEQ(FieldOldSecretsUntil, v))
+}
+
+// OldSecretsUntilIn applies the In predicate on the "old_secrets_until" field.
+func OldSecretsUntilIn(vs ...time.Time) predicate.Source {
+	return predicate.Source(sql.FieldIn(FieldOldSecretsUntil, vs...))
+}
+
+// OldSecretsUntilNotIn applies the NotIn predicate on the "old_secrets_until" field.
+func OldSecretsUntilNotIn(vs ...time.Time) predicate.Source {
+	return predicate.Source(sql.FieldNotIn(FieldOldSecretsUntil, vs...))
+}
+
+// OldSecretsUntilGT applies the GT predicate on the "old_secrets_until" field.
+func OldSecretsUntilGT(v time.Time) predicate.Source {
+	return predicate.Source(sql.FieldGT(FieldOldSecretsUntil, v))
+}
+
+// OldSecretsUntilGTE applies the GTE predicate on the "old_secrets_until" field.
+func OldSecretsUntilGTE(v time.Time) predicate.Source {
+	return predicate.Source(sql.FieldGTE(FieldOldSecretsUntil, v))
+}
+
+// OldSecretsUntilLT applies the LT predicate on the "old_secrets_until" field.
+func OldSecretsUntilLT(v time.Time) predicate.Source {
+	return predicate.Source(sql.FieldLT(FieldOldSecretsUntil, v))
+}
+
+// OldSecretsUntilLTE applies the LTE predicate on the "old_secrets_until" field.
+func OldSecretsUntilLTE(v time.Time) predicate.Source {
+	return predicate.Source(sql.FieldLTE(FieldOldSecretsUntil, v))
+}
+
+// OldSecretsUntilIsNil applies the IsNil predicate on the "old_secrets_until" field.
+func OldSecretsUntilIsNil() predicate.Source {
+	return predicate.Source(sql.FieldIsNull(FieldOldSecretsUntil))
+}
+
+// OldSecretsUntilNotNil applies the NotNil predicate on the "old_secrets_until" field.
+func OldSecretsUntilNotNil() predicate.Source {
+	return predicate.Source(sql.FieldNotNull(FieldOldSecretsUntil))
 }
 
 // AuthorizationEQ applies the EQ predicate on the "authorization" field.

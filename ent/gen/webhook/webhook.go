@@ -52,6 +52,8 @@ const (
 	FieldStateReason = "state_reason"
 	// FieldSigningSecrets holds the string denoting the signing_secrets field in the database.
 	FieldSigningSecrets = "signing_secrets"
+	// FieldOldSecretUntil holds the string denoting the old_secret_until field in the database.
+	FieldOldSecretUntil = "old_secret_until"
 	// FieldRetryOffsetsSeconds holds the string denoting the retry_offsets_seconds field in the database.
 	FieldRetryOffsetsSeconds = "retry_offsets_seconds"
 	// FieldTimeoutSeconds holds the string denoting the timeout_seconds field in the database.
@@ -128,6 +130,7 @@ var Columns = []string{
 	FieldState,
 	FieldStateReason,
 	FieldSigningSecrets,
+	FieldOldSecretUntil,
 	FieldRetryOffsetsSeconds,
 	FieldTimeoutSeconds,
 }
@@ -335,6 +338,11 @@ func ByState(opts ...sql.OrderTermOption) OrderOption {
 // ByStateReason orders the results by the state_reason field.
 func ByStateReason(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldStateReason, opts...).ToFunc()
+}
+
+// ByOldSecretUntil orders the results by the old_secret_until field.
+func ByOldSecretUntil(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldOldSecretUntil, opts...).ToFunc()
 }
 
 // ByTimeoutSeconds orders the results by the timeout_seconds field.

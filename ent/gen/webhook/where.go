@@ -135,6 +135,11 @@ func SigningSecrets(v []byte) predicate.Webhook {
 	return predicate.Webhook(sql.FieldEQ(FieldSigningSecrets, v))
 }
 
+// OldSecretUntil applies equality check predicate on the "old_secret_until" field. It's identical to OldSecretUntilEQ.
+func OldSecretUntil(v time.Time) predicate.Webhook {
+	return predicate.Webhook(sql.FieldEQ(FieldOldSecretUntil, v))
+}
+
 // TimeoutSeconds applies equality check predicate on the "timeout_seconds" field. It's identical to TimeoutSecondsEQ.
 func TimeoutSeconds(v int) predicate.Webhook {
 	return predicate.Webhook(sql.FieldEQ(FieldTimeoutSeconds, v))
@@ -933,6 +938,56 @@ func SigningSecretsIsNil() predicate.Webhook {
 // SigningSecretsNotNil applies the NotNil predicate on the "signing_secrets" field.
 func SigningSecretsNotNil() predicate.Webhook {
 	return predicate.Webhook(sql.FieldNotNull(FieldSigningSecrets))
+}
+
+// OldSecretUntilEQ applies the EQ predicate on the "old_secret_until" field.
+func OldSecretUntilEQ(v time.Time) predicate.Webhook {
+	return predicate.Webhook(sql.FieldEQ(FieldOldSecretUntil, v))
+}
+
+// OldSecretUntilNEQ applies the NEQ predicate on the "old_secret_until" field.
+func OldSecretUntilNEQ(v time.Time) predicate.Webhook {
+	return predicate.Webhook(sql.FieldNEQ(FieldOldSecretUntil, v))
+}
+
+// OldSecretUntilIn applies the In predicate on the "old_secret_until" field.
+func OldSecretUntilIn(vs ...time.Time) predicate.Webhook {
+	return predicate.Webhook(sql.FieldIn(FieldOldSecretUntil, vs...))
+}
+
+// OldSecretUntilNotIn applies the NotIn predicate on the "old_secret_until" field.
+func OldSecretUntilNotIn(vs ...time.Time) predicate.Webhook {
+	return predicate.Webhook(sql.FieldNotIn(FieldOldSecretUntil, vs...))
+}
+
+// OldSecretUntilGT applies the GT predicate on the "old_secret_until" field.
+func OldSecretUntilGT(v time.Time) predicate.Webhook {
+	return predicate.Webhook(sql.FieldGT(FieldOldSecretUntil, v))
+}
+
+// OldSecretUntilGTE applies the GTE predicate on the "old_secret_until" field.
+func OldSecretUntilGTE(v time.Time) predicate.Webhook {
+	return predicate.Webhook(sql.FieldGTE(FieldOldSecretUntil, v))
+}
+
+// OldSecretUntilLT applies the LT predicate on the "old_secret_until" field.
+func OldSecretUntilLT(v time.Time) predicate.Webhook {
+	return predicate.Webhook(sql.FieldLT(FieldOldSecretUntil, v))
+}
+
+// OldSecretUntilLTE applies the LTE predicate on the "old_secret_until" field.
+func OldSecretUntilLTE(v time.Time) predicate.Webhook {
+	return predicate.Webhook(sql.FieldLTE(FieldOldSecretUntil, v))
+}
+
+// OldSecretUntilIsNil applies the IsNil predicate on the "old_secret_until" field.
+func OldSecretUntilIsNil() predicate.Webhook {
+	return predicate.Webhook(sql.FieldIsNull(FieldOldSecretUntil))
+}
+
+// OldSecretUntilNotNil applies the NotNil predicate on the "old_secret_until" field.
+func OldSecretUntilNotNil() predicate.Webhook {
+	return predicate.Webhook(sql.FieldNotNull(FieldOldSecretUntil))
 }
 
 // TimeoutSecondsEQ applies the EQ predicate on the "timeout_seconds" field.
