@@ -86,6 +86,12 @@ func describe(g *gen.Graph, s *ast.Schema) error {
 			field("after", "JSON", "The value after; null: it has none any more."),
 			field("hidden", "Boolean!", "Whether the value is secret: that it changed is all that is kept."),
 			field("cut", "Boolean!", "Whether a value was too long and is a text with its beginning.")),
+		object("AccessRule", "github.com/hookyard/hookyard/ent/parts.AccessRule", "Rights for whom an outside party says something of. The first rule that fits gives the role; those after it that fit and give the same role add their asset groups.",
+			field("value", "String!", "The value that the claim must have; \"*\" fits everyone."),
+			field("role", "Role!", "The role."),
+			rename(field("customRoleId", "ID!", "ID of the role that the organization has made, when role is CUSTOM; else empty."), "CustomRole"),
+			field("allGroups", "Boolean!", "Whether access is complete: all asset groups and the organization's own level."),
+			rename(field("groupIds", "[ID!]!", "IDs of the asset groups that access is given to."), "Groups")),
 		object("MappingRule", "github.com/hookyard/hookyard/ent/parts.MappingRule", "One rule of a mapping. It fits when the field's value equals one text or matches a pattern.",
 			field("field", "String!", "The sender's name of the field."),
 			field("equals", "String!", "The exact value; empty: see matches."),
@@ -178,6 +184,8 @@ var words = map[string]string{
 	"TESTER":              "Sends events and reads payloads, in the asset groups it was given.",
 	"REPORT_VIEWER":       "Reads results, in the asset groups it was given.",
 	"CUSTOM":              "A role that the organization has made: see customRole.",
+	"USERS":               "The user with the token's verified e-mail address, with that user's rights. Only an Administrator sets this up.",
+	"ROLES":               "Itself, with the rights that the mapping gives it.",
 	"ACTIVE":              "It fires.",
 	"PAUSED":              "It holds its deliveries until it is resumed.",
 	"DISABLED":            "It records its deliveries as skipped; they can be redelivered later.",
@@ -206,6 +214,12 @@ func object(name, model, description string, fields ...*ast.FieldDefinition) *as
 	return &ast.Definition{Kind: ast.Object, Name: name, Description: description, Fields: fields,
 		Directives: ast.DirectiveList{{Name: "goModel", Arguments: ast.ArgumentList{
 			{Name: "model", Value: &ast.Value{Raw: model, Kind: ast.StringValue}}}}}}
+}
+
+// rename says under which name Go has a field.
+func rename(f *ast.FieldDefinition, name string) *ast.FieldDefinition {
+	f.Directives = append(f.Directives, &ast.Directive{Name: "goField", Arguments: ast.ArgumentList{{Name: "name", Value: &ast.Value{Raw: name, Kind: ast.StringValue}}}})
+	return f
 }
 
 func field(name, typ, description string) *ast.FieldDefinition {

@@ -27,6 +27,11 @@ func (r *webhookResolver) Endpoint(ctx context.Context, obj *gen.Webhook) (*gen.
 	return loadersOf(ctx).endpoints.get(ctx, obj.EndpointID)
 }
 
+// IdentityProvider returns graphgen.IdentityProviderResolver implementation.
+func (r *Resolver) IdentityProvider() graphgen.IdentityProviderResolver {
+	return &identityProviderResolver{r}
+}
+
 // Query returns graphgen.QueryResolver implementation.
 func (r *Resolver) Query() graphgen.QueryResolver { return &queryResolver{r} }
 
@@ -37,7 +42,8 @@ func (r *Resolver) Source() graphgen.SourceResolver { return &sourceResolver{r} 
 func (r *Resolver) Webhook() graphgen.WebhookResolver { return &webhookResolver{r} }
 
 type (
-	queryResolver   struct{ *Resolver }
-	sourceResolver  struct{ *Resolver }
-	webhookResolver struct{ *Resolver }
+	identityProviderResolver struct{ *Resolver }
+	queryResolver            struct{ *Resolver }
+	sourceResolver           struct{ *Resolver }
+	webhookResolver          struct{ *Resolver }
 )

@@ -93,6 +93,17 @@ type Credentials interface {
 	NewAddress() (address, hash string)
 }
 
+// SignIn is how people sign in at identity providers.
+type SignIn interface {
+	// StartURL is where signing in through a provider begins.
+	StartURL(provider string) string
+	// RedirectURL is what has to be registered at every provider.
+	RedirectURL() string
+	// CheckProvider tries whether an issuer answers and can be used. The error's text
+	// is for people.
+	CheckProvider(ctx context.Context, issuer string) error
+}
+
 // Services is what the API works with. All of it is needed.
 type Services struct {
 	DB          *store.DB
@@ -110,6 +121,7 @@ type Services struct {
 	Hold        Hold
 	Secrets     Sealer
 	Credentials Credentials
+	SignIn      SignIn
 }
 
 // Authenticator says who a credential belongs to, and when it ends (zero: never).

@@ -141,7 +141,7 @@ func newWorld(t testing.TB, db *store.DB, o Options, wo watch.Options) *world {
 		return w.log.Write(b)
 	}), nil))
 	w.api = New(Services{DB: db, Connectors: set, IDs: w.ids, Events: w.ledger, Deliveries: w.ledger, Receipts: w.ledger, Redeliverer: w.ledger,
-		Sender: w, Reprocessor: w, Checker: w, Explainer: w, Log: w.watch, Hold: w, Secrets: w.secrets, Credentials: w}, o)
+		Sender: w, Reprocessor: w, Checker: w, Explainer: w, Log: w.watch, Hold: w, Secrets: w.secrets, Credentials: w, SignIn: w}, o)
 	w.server = httptest.NewServer(w.api)
 	t.Cleanup(func() {
 		w.server.CloseClientConnections()
@@ -275,6 +275,17 @@ func (w *world) NewKey() (key, hint, hash string) {
 	id := w.ids.New("hky")
 	return id, id[:8], "hash of " + id
 }
+
+// StartURL implements SignIn.
+func (w *world) StartURL(provider string) string {
+	return "https://hub.example.com/auth/oidc/" + provider + "/start"
+}
+
+// RedirectURL implements SignIn.
+func (w *world) RedirectURL() string { return "https://hub.example.com/auth/oidc/callback" }
+
+// CheckProvider implements SignIn.
+func (w *world) CheckProvider(context.Context, string) error { return errors.New("it does not answer") }
 
 // NewAddress implements Credentials.
 func (w *world) NewAddress() (address, hash string) {

@@ -38,6 +38,8 @@ func (h *Hub) addresses() []address {
 		{pattern: "POST /auth/refresh", handler: h.early(h.doors.Refresh)},
 		{pattern: "POST /auth/logout", handler: h.early(h.doors.Logout)},
 		{pattern: "POST /auth/link", handler: h.early(h.doors.Link)},
+		{pattern: "GET " + auth.SignInPrefix + "{provider}/start", handler: h.early(h.sso.Start)},
+		{pattern: "GET " + auth.SignInPrefix + "callback", handler: h.early(h.sso.Callback)},
 		{pattern: "GET /healthz", handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 		})},

@@ -38,6 +38,7 @@ import (
 	"github.com/hookyard/hookyard/ent/secret"
 	"github.com/hookyard/hookyard/ent/store"
 	"github.com/hookyard/hookyard/graph"
+	"github.com/hookyard/hookyard/plugins"
 	"github.com/hookyard/hookyard/plugins/host"
 	"github.com/hookyard/hookyard/server/auth"
 	"github.com/hookyard/hookyard/server/dispatch"
@@ -75,6 +76,8 @@ type Hub struct {
 	keys     *auth.Keyring
 	signIn   *auth.SignIn
 	doors    *auth.Doors
+	sso      *auth.SingleSignOn
+	outbound *plugins.Outbound // to issuers of sign-ins and tokens
 	// Rates of the API: of each viewer, and of each address without a valid credential.
 	rates, strangers *auth.Throttle
 	api              *graph.Handler
@@ -315,6 +318,9 @@ func (h *Hub) close(ctx context.Context) error {
 		if err := h.plugins.Close(given); !errors.Is(err, context.Canceled) {
 			errs = append(errs, err)
 		}
+	}
+	if h.outbound != nil {
+		h.outbound.Close()
 	}
 	if h.program != nil {
 		errs = append(errs, h.program.Close())

@@ -17,6 +17,8 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	accepted prometheus.Counter
 	signIns  *prometheus.CounterVec
+	sso      *prometheus.CounterVec
+	issuers  *prometheus.CounterVec
 	group    prometheus.Histogram
 	commit   prometheus.Histogram
 }
@@ -29,12 +31,16 @@ func newMetrics(h *Hub) *metrics {
 		signIns: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookyard_sign_ins_total",
 			Help: "What happened at the door, by how it was tried and what became of it."}, []string{"method", "outcome"}),
 		accepted: prometheus.NewCounter(prometheus.CounterOpts{Name: "hookyard_events_accepted_total", Help: "New events that are durable."}),
+		sso: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookyard_single_sign_ons_total",
+			Help: "Sign-ins at identity providers that have ended, by what became of them."}, []string{"outcome"}),
+		issuers: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookyard_issuer_fetches_total",
+			Help: "Looks at what outside issuers publish, by whether they answered."}, []string{"outcome"}),
 		group: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hookyard_ledger_group_size", Help: "Calls committed together.",
 			Buckets: []float64{1, 2, 4, 8, 16, 32, 64, 128, 256}}),
 		commit: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hookyard_ledger_commit_seconds", Help: "Time to write and commit a group.",
 			Buckets: []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .25, 1, 5}}),
 	}
-	h.registry.MustRegister(m.requests, m.accepted, m.signIns, m.group, m.commit, m,
+	h.registry.MustRegister(m.requests, m.accepted, m.signIns, m.sso, m.issuers, m.group, m.commit, m,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

@@ -39,7 +39,11 @@ func (h *Hub) openAuth(ctx context.Context) (err error) {
 		return fmt.Errorf("read the signing keys: %w", err)
 	}
 	h.keys = auth.NewKeyring(list...)
-	h.auth = auth.New(auth.Config{Directory: newDirectory(h.db.Client, h.clock), Keys: h.keys, Issuer: h.cfg.PublicURL, Clock: h.clock})
+	outside, err := h.openSingleSignOn()
+	if err != nil {
+		return err
+	}
+	h.auth = auth.New(auth.Config{Directory: newDirectory(h.db.Client, h.clock), Keys: h.keys, Issuer: h.cfg.PublicURL, Clock: h.clock, Outside: outside})
 	kept := accounts{h.db, h.secrets, h.clock.Now}
 	h.signIn = auth.NewSignIn(auth.SignInConfig{Accounts: kept, Factors: kept, Links: kept, Sessions: kept, Tokens: h.auth,
 		Passwords: auth.NewPasswords(auth.DefaultEffort()), Clock: h.clock, Log: h.log, Observe: h.signedIn})

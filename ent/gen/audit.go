@@ -13,6 +13,8 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
+	"github.com/hookyard/hookyard/ent/gen/identity"
+	"github.com/hookyard/hookyard/ent/gen/identityprovider"
 	"github.com/hookyard/hookyard/ent/gen/onetimelink"
 	"github.com/hookyard/hookyard/ent/gen/organization"
 	"github.com/hookyard/hookyard/ent/gen/report"
@@ -21,6 +23,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/signingkey"
 	"github.com/hookyard/hookyard/ent/gen/source"
 	"github.com/hookyard/hookyard/ent/gen/ticket"
+	"github.com/hookyard/hookyard/ent/gen/trustedissuer"
 	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
 	"github.com/hookyard/hookyard/ent/parts"
@@ -463,6 +466,114 @@ func (m *FindingMutation) AuditEdges() []string {
 // AuditCascade returns the rows that the database deletes with a row, by noun.
 func (m *FindingMutation) AuditCascade(ctx context.Context, id string) (map[string][]parts.AuditRow, error) {
 	return nil, nil
+}
+
+// AuditRow returns the row as the audit log sees it.
+func (x *Identity) AuditRow() parts.AuditRow {
+	r := parts.AuditRow{ID: x.ID, Organization: x.OrganizationID}
+	r.Fields = []parts.AuditField{
+		{Name: identity.FieldCreatedAt, Value: x.CreatedAt},
+		{Name: identity.FieldUpdatedAt, Value: x.UpdatedAt},
+		{Name: identity.FieldOrganizationID, Value: x.OrganizationID},
+		{Name: identity.FieldProviderID, Value: x.ProviderID},
+		{Name: identity.FieldSubject, Value: x.Subject},
+		{Name: identity.FieldUserID, Value: x.UserID},
+	}
+	return r
+}
+
+// AuditRows returns the rows that the mutation changes or deletes, as they are now,
+// whoever is asking.
+func (m *IdentityMutation) AuditRows(ctx context.Context) ([]parts.AuditRow, error) {
+	q := m.Client().Identity.Query().Where(m.predicates...)
+	if m.op.Is(OpUpdateOne | OpDeleteOne) {
+		if m.id == nil {
+			return nil, errors.New("Identity: the mutation has no ID")
+		}
+		q.Where(identity.ID(*m.id))
+	}
+	return auditRows(q.All(viewer.SystemContext(ctx)))
+}
+
+// AuditRowsOf returns rows by their IDs, whoever is asking.
+func (m *IdentityMutation) AuditRowsOf(ctx context.Context, ids []string) ([]parts.AuditRow, error) {
+	return auditRows(m.Client().Identity.Query().Where(identity.IDIn(ids...)).All(viewer.SystemContext(ctx)))
+}
+
+// AuditEdge returns the IDs at the other end of a row's edge, whoever is asking; ok is
+// false for an edge that is a field of the row.
+func (m *IdentityMutation) AuditEdge(ctx context.Context, id, edge string) (ids []string, ok bool, err error) {
+	return nil, false, nil
+}
+
+// AuditEdges are the edges of a row that are no fields of it and that are its own.
+func (m *IdentityMutation) AuditEdges() []string {
+	return []string{}
+}
+
+// AuditCascade returns the rows that the database deletes with a row, by noun.
+func (m *IdentityMutation) AuditCascade(ctx context.Context, id string) (map[string][]parts.AuditRow, error) {
+	return nil, nil
+}
+
+// AuditRow returns the row as the audit log sees it.
+func (x *IdentityProvider) AuditRow() parts.AuditRow {
+	r := parts.AuditRow{ID: x.ID, Organization: x.OrganizationID, Name: x.Name}
+	r.Fields = []parts.AuditField{
+		{Name: identityprovider.FieldCreatedAt, Value: x.CreatedAt},
+		{Name: identityprovider.FieldUpdatedAt, Value: x.UpdatedAt},
+		{Name: identityprovider.FieldOrganizationID, Value: x.OrganizationID},
+		{Name: identityprovider.FieldName, Value: x.Name},
+		{Name: identityprovider.FieldIssuer, Value: x.Issuer},
+		{Name: identityprovider.FieldClientID, Value: x.ClientID},
+		{Name: identityprovider.FieldClientSecret, Value: x.ClientSecret, Secret: true},
+		{Name: identityprovider.FieldScopes, Value: x.Scopes},
+		{Name: identityprovider.FieldGroupsClaim, Value: x.GroupsClaim},
+		{Name: identityprovider.FieldMapping, Value: x.Mapping},
+		{Name: identityprovider.FieldCreateUsers, Value: x.CreateUsers},
+		{Name: identityprovider.FieldEnabled, Value: x.Enabled},
+	}
+	return r
+}
+
+// AuditRows returns the rows that the mutation changes or deletes, as they are now,
+// whoever is asking.
+func (m *IdentityProviderMutation) AuditRows(ctx context.Context) ([]parts.AuditRow, error) {
+	q := m.Client().IdentityProvider.Query().Where(m.predicates...)
+	if m.op.Is(OpUpdateOne | OpDeleteOne) {
+		if m.id == nil {
+			return nil, errors.New("IdentityProvider: the mutation has no ID")
+		}
+		q.Where(identityprovider.ID(*m.id))
+	}
+	return auditRows(q.All(viewer.SystemContext(ctx)))
+}
+
+// AuditRowsOf returns rows by their IDs, whoever is asking.
+func (m *IdentityProviderMutation) AuditRowsOf(ctx context.Context, ids []string) ([]parts.AuditRow, error) {
+	return auditRows(m.Client().IdentityProvider.Query().Where(identityprovider.IDIn(ids...)).All(viewer.SystemContext(ctx)))
+}
+
+// AuditEdge returns the IDs at the other end of a row's edge, whoever is asking; ok is
+// false for an edge that is a field of the row.
+func (m *IdentityProviderMutation) AuditEdge(ctx context.Context, id, edge string) (ids []string, ok bool, err error) {
+	return nil, false, nil
+}
+
+// AuditEdges are the edges of a row that are no fields of it and that are its own.
+func (m *IdentityProviderMutation) AuditEdges() []string {
+	return []string{}
+}
+
+// AuditCascade returns the rows that the database deletes with a row, by noun.
+func (m *IdentityProviderMutation) AuditCascade(ctx context.Context, id string) (map[string][]parts.AuditRow, error) {
+	out := map[string][]parts.AuditRow{}
+	var err error
+	ctx = viewer.SystemContext(ctx)
+	if out["Identity"], err = auditRows(m.Client().Identity.Query().Where(identity.ProviderID(id)).All(ctx)); err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 // AuditRow returns the row as the audit log sees it.
@@ -928,6 +1039,60 @@ func (m *TicketMutation) AuditCascade(ctx context.Context, id string) (map[strin
 }
 
 // AuditRow returns the row as the audit log sees it.
+func (x *TrustedIssuer) AuditRow() parts.AuditRow {
+	r := parts.AuditRow{ID: x.ID, Organization: x.OrganizationID, Name: x.Name}
+	r.Fields = []parts.AuditField{
+		{Name: trustedissuer.FieldCreatedAt, Value: x.CreatedAt},
+		{Name: trustedissuer.FieldUpdatedAt, Value: x.UpdatedAt},
+		{Name: trustedissuer.FieldOrganizationID, Value: x.OrganizationID},
+		{Name: trustedissuer.FieldName, Value: x.Name},
+		{Name: trustedissuer.FieldIssuer, Value: x.Issuer},
+		{Name: trustedissuer.FieldAudience, Value: x.Audience},
+		{Name: trustedissuer.FieldKeysURL, Value: x.KeysURL},
+		{Name: trustedissuer.FieldAlgorithms, Value: x.Algorithms},
+		{Name: trustedissuer.FieldActsAs, Value: x.ActsAs},
+		{Name: trustedissuer.FieldGroupsClaim, Value: x.GroupsClaim},
+		{Name: trustedissuer.FieldMapping, Value: x.Mapping},
+		{Name: trustedissuer.FieldEnabled, Value: x.Enabled},
+	}
+	return r
+}
+
+// AuditRows returns the rows that the mutation changes or deletes, as they are now,
+// whoever is asking.
+func (m *TrustedIssuerMutation) AuditRows(ctx context.Context) ([]parts.AuditRow, error) {
+	q := m.Client().TrustedIssuer.Query().Where(m.predicates...)
+	if m.op.Is(OpUpdateOne | OpDeleteOne) {
+		if m.id == nil {
+			return nil, errors.New("TrustedIssuer: the mutation has no ID")
+		}
+		q.Where(trustedissuer.ID(*m.id))
+	}
+	return auditRows(q.All(viewer.SystemContext(ctx)))
+}
+
+// AuditRowsOf returns rows by their IDs, whoever is asking.
+func (m *TrustedIssuerMutation) AuditRowsOf(ctx context.Context, ids []string) ([]parts.AuditRow, error) {
+	return auditRows(m.Client().TrustedIssuer.Query().Where(trustedissuer.IDIn(ids...)).All(viewer.SystemContext(ctx)))
+}
+
+// AuditEdge returns the IDs at the other end of a row's edge, whoever is asking; ok is
+// false for an edge that is a field of the row.
+func (m *TrustedIssuerMutation) AuditEdge(ctx context.Context, id, edge string) (ids []string, ok bool, err error) {
+	return nil, false, nil
+}
+
+// AuditEdges are the edges of a row that are no fields of it and that are its own.
+func (m *TrustedIssuerMutation) AuditEdges() []string {
+	return []string{}
+}
+
+// AuditCascade returns the rows that the database deletes with a row, by noun.
+func (m *TrustedIssuerMutation) AuditCascade(ctx context.Context, id string) (map[string][]parts.AuditRow, error) {
+	return nil, nil
+}
+
+// AuditRow returns the row as the audit log sees it.
 func (x *User) AuditRow() parts.AuditRow {
 	r := parts.AuditRow{ID: x.ID, Organization: x.OrganizationID, Name: x.Email}
 	r.Fields = []parts.AuditField{
@@ -992,6 +1157,9 @@ func (m *UserMutation) AuditCascade(ctx context.Context, id string) (map[string]
 	var err error
 	ctx = viewer.SystemContext(ctx)
 	if out["APIKey"], err = auditRows(m.Client().APIKey.Query().Where(apikey.OwnerID(id)).All(ctx)); err != nil {
+		return nil, err
+	}
+	if out["Identity"], err = auditRows(m.Client().Identity.Query().Where(identity.UserID(id)).All(ctx)); err != nil {
 		return nil, err
 	}
 	if out["OneTimeLink"], err = auditRows(m.Client().OneTimeLink.Query().Where(onetimelink.UserID(id)).All(ctx)); err != nil {

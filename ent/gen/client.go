@@ -22,6 +22,8 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
+	"github.com/hookyard/hookyard/ent/gen/identity"
+	"github.com/hookyard/hookyard/ent/gen/identityprovider"
 	"github.com/hookyard/hookyard/ent/gen/onetimelink"
 	"github.com/hookyard/hookyard/ent/gen/organization"
 	"github.com/hookyard/hookyard/ent/gen/report"
@@ -30,6 +32,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/signingkey"
 	"github.com/hookyard/hookyard/ent/gen/source"
 	"github.com/hookyard/hookyard/ent/gen/ticket"
+	"github.com/hookyard/hookyard/ent/gen/trustedissuer"
 	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
 
@@ -55,6 +58,10 @@ type Client struct {
 	Endpoint *EndpointClient
 	// Finding is the client for interacting with the Finding builders.
 	Finding *FindingClient
+	// Identity is the client for interacting with the Identity builders.
+	Identity *IdentityClient
+	// IdentityProvider is the client for interacting with the IdentityProvider builders.
+	IdentityProvider *IdentityProviderClient
 	// OneTimeLink is the client for interacting with the OneTimeLink builders.
 	OneTimeLink *OneTimeLinkClient
 	// Organization is the client for interacting with the Organization builders.
@@ -71,6 +78,8 @@ type Client struct {
 	Source *SourceClient
 	// Ticket is the client for interacting with the Ticket builders.
 	Ticket *TicketClient
+	// TrustedIssuer is the client for interacting with the TrustedIssuer builders.
+	TrustedIssuer *TrustedIssuerClient
 	// User is the client for interacting with the User builders.
 	User *UserClient
 	// Webhook is the client for interacting with the Webhook builders.
@@ -93,6 +102,8 @@ func (c *Client) init() {
 	c.CustomRole = NewCustomRoleClient(c.config)
 	c.Endpoint = NewEndpointClient(c.config)
 	c.Finding = NewFindingClient(c.config)
+	c.Identity = NewIdentityClient(c.config)
+	c.IdentityProvider = NewIdentityProviderClient(c.config)
 	c.OneTimeLink = NewOneTimeLinkClient(c.config)
 	c.Organization = NewOrganizationClient(c.config)
 	c.Report = NewReportClient(c.config)
@@ -101,6 +112,7 @@ func (c *Client) init() {
 	c.SigningKey = NewSigningKeyClient(c.config)
 	c.Source = NewSourceClient(c.config)
 	c.Ticket = NewTicketClient(c.config)
+	c.TrustedIssuer = NewTrustedIssuerClient(c.config)
 	c.User = NewUserClient(c.config)
 	c.Webhook = NewWebhookClient(c.config)
 }
@@ -193,25 +205,28 @@ func (c *Client) Tx(ctx context.Context) (*Tx, error) {
 	cfg := c.config
 	cfg.driver = tx
 	return &Tx{
-		ctx:          ctx,
-		config:       cfg,
-		APIKey:       NewAPIKeyClient(cfg),
-		Application:  NewApplicationClient(cfg),
-		AssetGroup:   NewAssetGroupClient(cfg),
-		AuditEntry:   NewAuditEntryClient(cfg),
-		CustomRole:   NewCustomRoleClient(cfg),
-		Endpoint:     NewEndpointClient(cfg),
-		Finding:      NewFindingClient(cfg),
-		OneTimeLink:  NewOneTimeLinkClient(cfg),
-		Organization: NewOrganizationClient(cfg),
-		Report:       NewReportClient(cfg),
-		Scan:         NewScanClient(cfg),
-		Session:      NewSessionClient(cfg),
-		SigningKey:   NewSigningKeyClient(cfg),
-		Source:       NewSourceClient(cfg),
-		Ticket:       NewTicketClient(cfg),
-		User:         NewUserClient(cfg),
-		Webhook:      NewWebhookClient(cfg),
+		ctx:              ctx,
+		config:           cfg,
+		APIKey:           NewAPIKeyClient(cfg),
+		Application:      NewApplicationClient(cfg),
+		AssetGroup:       NewAssetGroupClient(cfg),
+		AuditEntry:       NewAuditEntryClient(cfg),
+		CustomRole:       NewCustomRoleClient(cfg),
+		Endpoint:         NewEndpointClient(cfg),
+		Finding:          NewFindingClient(cfg),
+		Identity:         NewIdentityClient(cfg),
+		IdentityProvider: NewIdentityProviderClient(cfg),
+		OneTimeLink:      NewOneTimeLinkClient(cfg),
+		Organization:     NewOrganizationClient(cfg),
+		Report:           NewReportClient(cfg),
+		Scan:             NewScanClient(cfg),
+		Session:          NewSessionClient(cfg),
+		SigningKey:       NewSigningKeyClient(cfg),
+		Source:           NewSourceClient(cfg),
+		Ticket:           NewTicketClient(cfg),
+		TrustedIssuer:    NewTrustedIssuerClient(cfg),
+		User:             NewUserClient(cfg),
+		Webhook:          NewWebhookClient(cfg),
 	}, nil
 }
 
@@ -229,25 +244,28 @@ func (c *Client) BeginTx(ctx context.Context, opts *sql.TxOptions) (*Tx, error) 
 	cfg := c.config
 	cfg.driver = &txDriver{tx: tx, drv: c.driver}
 	return &Tx{
-		ctx:          ctx,
-		config:       cfg,
-		APIKey:       NewAPIKeyClient(cfg),
-		Application:  NewApplicationClient(cfg),
-		AssetGroup:   NewAssetGroupClient(cfg),
-		AuditEntry:   NewAuditEntryClient(cfg),
-		CustomRole:   NewCustomRoleClient(cfg),
-		Endpoint:     NewEndpointClient(cfg),
-		Finding:      NewFindingClient(cfg),
-		OneTimeLink:  NewOneTimeLinkClient(cfg),
-		Organization: NewOrganizationClient(cfg),
-		Report:       NewReportClient(cfg),
-		Scan:         NewScanClient(cfg),
-		Session:      NewSessionClient(cfg),
-		SigningKey:   NewSigningKeyClient(cfg),
-		Source:       NewSourceClient(cfg),
-		Ticket:       NewTicketClient(cfg),
-		User:         NewUserClient(cfg),
-		Webhook:      NewWebhookClient(cfg),
+		ctx:              ctx,
+		config:           cfg,
+		APIKey:           NewAPIKeyClient(cfg),
+		Application:      NewApplicationClient(cfg),
+		AssetGroup:       NewAssetGroupClient(cfg),
+		AuditEntry:       NewAuditEntryClient(cfg),
+		CustomRole:       NewCustomRoleClient(cfg),
+		Endpoint:         NewEndpointClient(cfg),
+		Finding:          NewFindingClient(cfg),
+		Identity:         NewIdentityClient(cfg),
+		IdentityProvider: NewIdentityProviderClient(cfg),
+		OneTimeLink:      NewOneTimeLinkClient(cfg),
+		Organization:     NewOrganizationClient(cfg),
+		Report:           NewReportClient(cfg),
+		Scan:             NewScanClient(cfg),
+		Session:          NewSessionClient(cfg),
+		SigningKey:       NewSigningKeyClient(cfg),
+		Source:           NewSourceClient(cfg),
+		Ticket:           NewTicketClient(cfg),
+		TrustedIssuer:    NewTrustedIssuerClient(cfg),
+		User:             NewUserClient(cfg),
+		Webhook:          NewWebhookClient(cfg),
 	}, nil
 }
 
@@ -278,8 +296,9 @@ func (c *Client) Close() error {
 func (c *Client) Use(hooks ...Hook) {
 	for _, n := range []interface{ Use(...Hook) }{
 		c.APIKey, c.Application, c.AssetGroup, c.AuditEntry, c.CustomRole, c.Endpoint,
-		c.Finding, c.OneTimeLink, c.Organization, c.Report, c.Scan, c.Session,
-		c.SigningKey, c.Source, c.Ticket, c.User, c.Webhook,
+		c.Finding, c.Identity, c.IdentityProvider, c.OneTimeLink, c.Organization,
+		c.Report, c.Scan, c.Session, c.SigningKey, c.Source, c.Ticket, c.TrustedIssuer,
+		c.User, c.Webhook,
 	} {
 		n.Use(hooks...)
 	}
@@ -290,8 +309,9 @@ func (c *Client) Use(hooks ...Hook) {
 func (c *Client) Intercept(interceptors ...Interceptor) {
 	for _, n := range []interface{ Intercept(...Interceptor) }{
 		c.APIKey, c.Application, c.AssetGroup, c.AuditEntry, c.CustomRole, c.Endpoint,
-		c.Finding, c.OneTimeLink, c.Organization, c.Report, c.Scan, c.Session,
-		c.SigningKey, c.Source, c.Ticket, c.User, c.Webhook,
+		c.Finding, c.Identity, c.IdentityProvider, c.OneTimeLink, c.Organization,
+		c.Report, c.Scan, c.Session, c.SigningKey, c.Source, c.Ticket, c.TrustedIssuer,
+		c.User, c.Webhook,
 	} {
 		n.Intercept(interceptors...)
 	}
@@ -314,6 +334,10 @@ func (c *Client) Mutate(ctx context.Context, m Mutation) (Value, error) {
 		return c.Endpoint.mutate(ctx, m)
 	case *FindingMutation:
 		return c.Finding.mutate(ctx, m)
+	case *IdentityMutation:
+		return c.Identity.mutate(ctx, m)
+	case *IdentityProviderMutation:
+		return c.IdentityProvider.mutate(ctx, m)
 	case *OneTimeLinkMutation:
 		return c.OneTimeLink.mutate(ctx, m)
 	case *OrganizationMutation:
@@ -330,6 +354,8 @@ func (c *Client) Mutate(ctx context.Context, m Mutation) (Value, error) {
 		return c.Source.mutate(ctx, m)
 	case *TicketMutation:
 		return c.Ticket.mutate(ctx, m)
+	case *TrustedIssuerMutation:
+		return c.TrustedIssuer.mutate(ctx, m)
 	case *UserMutation:
 		return c.User.mutate(ctx, m)
 	case *WebhookMutation:
@@ -1530,6 +1556,306 @@ func (c *FindingClient) mutate(ctx context.Context, m *FindingMutation) (Value, 
 		return (&FindingDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
 	default:
 		return nil, fmt.Errorf("gen: unknown Finding mutation op: %q", m.Op())
+	}
+}
+
+// IdentityClient is a client for the Identity schema.
+type IdentityClient struct {
+	config
+}
+
+// NewIdentityClient returns a client for the Identity from the given config.
+func NewIdentityClient(c config) *IdentityClient {
+	return &IdentityClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `identity.Hooks(f(g(h())))`.
+func (c *IdentityClient) Use(hooks ...Hook) {
+	c.hooks.Identity = append(c.hooks.Identity, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `identity.Intercept(f(g(h())))`.
+func (c *IdentityClient) Intercept(interceptors ...Interceptor) {
+	c.inters.Identity = append(c.inters.Identity, interceptors...)
+}
+
+// Create returns a builder for creating a Identity entity.
+func (c *IdentityClient) Create() *IdentityCreate {
+	mutation := newIdentityMutation(c.config, OpCreate)
+	return &IdentityCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of Identity entities.
+func (c *IdentityClient) CreateBulk(builders ...*IdentityCreate) *IdentityCreateBulk {
+	return &IdentityCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *IdentityClient) MapCreateBulk(slice any, setFunc func(*IdentityCreate, int)) *IdentityCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &IdentityCreateBulk{err: fmt.Errorf("calling to IdentityClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*IdentityCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &IdentityCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for Identity.
+func (c *IdentityClient) Update() *IdentityUpdate {
+	mutation := newIdentityMutation(c.config, OpUpdate)
+	return &IdentityUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *IdentityClient) UpdateOne(_m *Identity) *IdentityUpdateOne {
+	mutation := newIdentityMutation(c.config, OpUpdateOne, withIdentity(_m))
+	return &IdentityUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *IdentityClient) UpdateOneID(id string) *IdentityUpdateOne {
+	mutation := newIdentityMutation(c.config, OpUpdateOne, withIdentityID(id))
+	return &IdentityUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for Identity.
+func (c *IdentityClient) Delete() *IdentityDelete {
+	mutation := newIdentityMutation(c.config, OpDelete)
+	return &IdentityDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *IdentityClient) DeleteOne(_m *Identity) *IdentityDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *IdentityClient) DeleteOneID(id string) *IdentityDeleteOne {
+	builder := c.Delete().Where(identity.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &IdentityDeleteOne{builder}
+}
+
+// Query returns a query builder for Identity.
+func (c *IdentityClient) Query() *IdentityQuery {
+	return &IdentityQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeIdentity},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a Identity entity by its id.
+func (c *IdentityClient) Get(ctx context.Context, id string) (*Identity, error) {
+	return c.Query().Where(identity.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *IdentityClient) GetX(ctx context.Context, id string) *Identity {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// QueryProvider queries the provider edge of a Identity.
+func (c *IdentityClient) QueryProvider(_m *Identity) *IdentityProviderQuery {
+	query := (&IdentityProviderClient{config: c.config}).Query()
+	query.path = func(context.Context) (fromV *sql.Selector, _ error) {
+		id := _m.ID
+		step := sqlgraph.NewStep(
+			sqlgraph.From(identity.Table, identity.FieldID, id),
+			sqlgraph.To(identityprovider.Table, identityprovider.FieldID),
+			sqlgraph.Edge(sqlgraph.M2O, false, identity.ProviderTable, identity.ProviderColumn),
+		)
+		fromV = sqlgraph.Neighbors(_m.driver.Dialect(), step)
+		return fromV, nil
+	}
+	return query
+}
+
+// QueryUser queries the user edge of a Identity.
+func (c *IdentityClient) QueryUser(_m *Identity) *UserQuery {
+	query := (&UserClient{config: c.config}).Query()
+	query.path = func(context.Context) (fromV *sql.Selector, _ error) {
+		id := _m.ID
+		step := sqlgraph.NewStep(
+			sqlgraph.From(identity.Table, identity.FieldID, id),
+			sqlgraph.To(user.Table, user.FieldID),
+			sqlgraph.Edge(sqlgraph.M2O, false, identity.UserTable, identity.UserColumn),
+		)
+		fromV = sqlgraph.Neighbors(_m.driver.Dialect(), step)
+		return fromV, nil
+	}
+	return query
+}
+
+// Hooks returns the client hooks.
+func (c *IdentityClient) Hooks() []Hook {
+	hooks := c.hooks.Identity
+	return append(hooks[:len(hooks):len(hooks)], identity.Hooks[:]...)
+}
+
+// Interceptors returns the client interceptors.
+func (c *IdentityClient) Interceptors() []Interceptor {
+	return c.inters.Identity
+}
+
+func (c *IdentityClient) mutate(ctx context.Context, m *IdentityMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&IdentityCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&IdentityUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&IdentityUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&IdentityDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("gen: unknown Identity mutation op: %q", m.Op())
+	}
+}
+
+// IdentityProviderClient is a client for the IdentityProvider schema.
+type IdentityProviderClient struct {
+	config
+}
+
+// NewIdentityProviderClient returns a client for the IdentityProvider from the given config.
+func NewIdentityProviderClient(c config) *IdentityProviderClient {
+	return &IdentityProviderClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `identityprovider.Hooks(f(g(h())))`.
+func (c *IdentityProviderClient) Use(hooks ...Hook) {
+	c.hooks.IdentityProvider = append(c.hooks.IdentityProvider, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `identityprovider.Intercept(f(g(h())))`.
+func (c *IdentityProviderClient) Intercept(interceptors ...Interceptor) {
+	c.inters.IdentityProvider = append(c.inters.IdentityProvider, interceptors...)
+}
+
+// Create returns a builder for creating a IdentityProvider entity.
+func (c *IdentityProviderClient) Create() *IdentityProviderCreate {
+	mutation := newIdentityProviderMutation(c.config, OpCreate)
+	return &IdentityProviderCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of IdentityProvider entities.
+func (c *IdentityProviderClient) CreateBulk(builders ...*IdentityProviderCreate) *IdentityProviderCreateBulk {
+	return &IdentityProviderCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *IdentityProviderClient) MapCreateBulk(slice any, setFunc func(*IdentityProviderCreate, int)) *IdentityProviderCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &IdentityProviderCreateBulk{err: fmt.Errorf("calling to IdentityProviderClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*IdentityProviderCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &IdentityProviderCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for IdentityProvider.
+func (c *IdentityProviderClient) Update() *IdentityProviderUpdate {
+	mutation := newIdentityProviderMutation(c.config, OpUpdate)
+	return &IdentityProviderUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *IdentityProviderClient) UpdateOne(_m *IdentityProvider) *IdentityProviderUpdateOne {
+	mutation := newIdentityProviderMutation(c.config, OpUpdateOne, withIdentityProvider(_m))
+	return &IdentityProviderUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *IdentityProviderClient) UpdateOneID(id string) *IdentityProviderUpdateOne {
+	mutation := newIdentityProviderMutation(c.config, OpUpdateOne, withIdentityProviderID(id))
+	return &IdentityProviderUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for IdentityProvider.
+func (c *IdentityProviderClient) Delete() *IdentityProviderDelete {
+	mutation := newIdentityProviderMutation(c.config, OpDelete)
+	return &IdentityProviderDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *IdentityProviderClient) DeleteOne(_m *IdentityProvider) *IdentityProviderDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *IdentityProviderClient) DeleteOneID(id string) *IdentityProviderDeleteOne {
+	builder := c.Delete().Where(identityprovider.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &IdentityProviderDeleteOne{builder}
+}
+
+// Query returns a query builder for IdentityProvider.
+func (c *IdentityProviderClient) Query() *IdentityProviderQuery {
+	return &IdentityProviderQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeIdentityProvider},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a IdentityProvider entity by its id.
+func (c *IdentityProviderClient) Get(ctx context.Context, id string) (*IdentityProvider, error) {
+	return c.Query().Where(identityprovider.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *IdentityProviderClient) GetX(ctx context.Context, id string) *IdentityProvider {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *IdentityProviderClient) Hooks() []Hook {
+	hooks := c.hooks.IdentityProvider
+	return append(hooks[:len(hooks):len(hooks)], identityprovider.Hooks[:]...)
+}
+
+// Interceptors returns the client interceptors.
+func (c *IdentityProviderClient) Interceptors() []Interceptor {
+	return c.inters.IdentityProvider
+}
+
+func (c *IdentityProviderClient) mutate(ctx context.Context, m *IdentityProviderMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&IdentityProviderCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&IdentityProviderUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&IdentityProviderUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&IdentityProviderDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("gen: unknown IdentityProvider mutation op: %q", m.Op())
 	}
 }
 
@@ -2765,6 +3091,140 @@ func (c *TicketClient) mutate(ctx context.Context, m *TicketMutation) (Value, er
 	}
 }
 
+// TrustedIssuerClient is a client for the TrustedIssuer schema.
+type TrustedIssuerClient struct {
+	config
+}
+
+// NewTrustedIssuerClient returns a client for the TrustedIssuer from the given config.
+func NewTrustedIssuerClient(c config) *TrustedIssuerClient {
+	return &TrustedIssuerClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `trustedissuer.Hooks(f(g(h())))`.
+func (c *TrustedIssuerClient) Use(hooks ...Hook) {
+	c.hooks.TrustedIssuer = append(c.hooks.TrustedIssuer, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `trustedissuer.Intercept(f(g(h())))`.
+func (c *TrustedIssuerClient) Intercept(interceptors ...Interceptor) {
+	c.inters.TrustedIssuer = append(c.inters.TrustedIssuer, interceptors...)
+}
+
+// Create returns a builder for creating a TrustedIssuer entity.
+func (c *TrustedIssuerClient) Create() *TrustedIssuerCreate {
+	mutation := newTrustedIssuerMutation(c.config, OpCreate)
+	return &TrustedIssuerCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of TrustedIssuer entities.
+func (c *TrustedIssuerClient) CreateBulk(builders ...*TrustedIssuerCreate) *TrustedIssuerCreateBulk {
+	return &TrustedIssuerCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *TrustedIssuerClient) MapCreateBulk(slice any, setFunc func(*TrustedIssuerCreate, int)) *TrustedIssuerCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &TrustedIssuerCreateBulk{err: fmt.Errorf("calling to TrustedIssuerClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*TrustedIssuerCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &TrustedIssuerCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for TrustedIssuer.
+func (c *TrustedIssuerClient) Update() *TrustedIssuerUpdate {
+	mutation := newTrustedIssuerMutation(c.config, OpUpdate)
+	return &TrustedIssuerUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *TrustedIssuerClient) UpdateOne(_m *TrustedIssuer) *TrustedIssuerUpdateOne {
+	mutation := newTrustedIssuerMutation(c.config, OpUpdateOne, withTrustedIssuer(_m))
+	return &TrustedIssuerUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *TrustedIssuerClient) UpdateOneID(id string) *TrustedIssuerUpdateOne {
+	mutation := newTrustedIssuerMutation(c.config, OpUpdateOne, withTrustedIssuerID(id))
+	return &TrustedIssuerUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for TrustedIssuer.
+func (c *TrustedIssuerClient) Delete() *TrustedIssuerDelete {
+	mutation := newTrustedIssuerMutation(c.config, OpDelete)
+	return &TrustedIssuerDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *TrustedIssuerClient) DeleteOne(_m *TrustedIssuer) *TrustedIssuerDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *TrustedIssuerClient) DeleteOneID(id string) *TrustedIssuerDeleteOne {
+	builder := c.Delete().Where(trustedissuer.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &TrustedIssuerDeleteOne{builder}
+}
+
+// Query returns a query builder for TrustedIssuer.
+func (c *TrustedIssuerClient) Query() *TrustedIssuerQuery {
+	return &TrustedIssuerQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeTrustedIssuer},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a TrustedIssuer entity by its id.
+func (c *TrustedIssuerClient) Get(ctx context.Context, id string) (*TrustedIssuer, error) {
+	return c.Query().Where(trustedissuer.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *TrustedIssuerClient) GetX(ctx context.Context, id string) *TrustedIssuer {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *TrustedIssuerClient) Hooks() []Hook {
+	hooks := c.hooks.TrustedIssuer
+	return append(hooks[:len(hooks):len(hooks)], trustedissuer.Hooks[:]...)
+}
+
+// Interceptors returns the client interceptors.
+func (c *TrustedIssuerClient) Interceptors() []Interceptor {
+	return c.inters.TrustedIssuer
+}
+
+func (c *TrustedIssuerClient) mutate(ctx context.Context, m *TrustedIssuerMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&TrustedIssuerCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&TrustedIssuerUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&TrustedIssuerUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&TrustedIssuerDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("gen: unknown TrustedIssuer mutation op: %q", m.Op())
+	}
+}
+
 // UserClient is a client for the User schema.
 type UserClient struct {
 	config
@@ -3165,13 +3625,13 @@ func (c *WebhookClient) mutate(ctx context.Context, m *WebhookMutation) (Value, 
 type (
 	hooks struct {
 		APIKey, Application, AssetGroup, AuditEntry, CustomRole, Endpoint, Finding,
-		OneTimeLink, Organization, Report, Scan, Session, SigningKey, Source, Ticket,
-		User, Webhook []ent.Hook
+		Identity, IdentityProvider, OneTimeLink, Organization, Report, Scan, Session,
+		SigningKey, Source, Ticket, TrustedIssuer, User, Webhook []ent.Hook
 	}
 	inters struct {
 		APIKey, Application, AssetGroup, AuditEntry, CustomRole, Endpoint, Finding,
-		OneTimeLink, Organization, Report, Scan, Session, SigningKey, Source, Ticket,
-		User, Webhook []ent.Interceptor
+		Identity, IdentityProvider, OneTimeLink, Organization, Report, Scan, Session,
+		SigningKey, Source, Ticket, TrustedIssuer, User, Webhook []ent.Interceptor
 	}
 )
 

@@ -19,6 +19,8 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
+	"github.com/hookyard/hookyard/ent/gen/identity"
+	"github.com/hookyard/hookyard/ent/gen/identityprovider"
 	"github.com/hookyard/hookyard/ent/gen/onetimelink"
 	"github.com/hookyard/hookyard/ent/gen/organization"
 	"github.com/hookyard/hookyard/ent/gen/report"
@@ -27,6 +29,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/signingkey"
 	"github.com/hookyard/hookyard/ent/gen/source"
 	"github.com/hookyard/hookyard/ent/gen/ticket"
+	"github.com/hookyard/hookyard/ent/gen/trustedissuer"
 	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
 )
@@ -89,23 +92,26 @@ var (
 func checkColumn(t, c string) error {
 	initCheck.Do(func() {
 		columnCheck = sql.NewColumnCheck(map[string]func(string) bool{
-			apikey.Table:       apikey.ValidColumn,
-			application.Table:  application.ValidColumn,
-			assetgroup.Table:   assetgroup.ValidColumn,
-			auditentry.Table:   auditentry.ValidColumn,
-			customrole.Table:   customrole.ValidColumn,
-			endpoint.Table:     endpoint.ValidColumn,
-			finding.Table:      finding.ValidColumn,
-			onetimelink.Table:  onetimelink.ValidColumn,
-			organization.Table: organization.ValidColumn,
-			report.Table:       report.ValidColumn,
-			scan.Table:         scan.ValidColumn,
-			session.Table:      session.ValidColumn,
-			signingkey.Table:   signingkey.ValidColumn,
-			source.Table:       source.ValidColumn,
-			ticket.Table:       ticket.ValidColumn,
-			user.Table:         user.ValidColumn,
-			webhook.Table:      webhook.ValidColumn,
+			apikey.Table:           apikey.ValidColumn,
+			application.Table:      application.ValidColumn,
+			assetgroup.Table:       assetgroup.ValidColumn,
+			auditentry.Table:       auditentry.ValidColumn,
+			customrole.Table:       customrole.ValidColumn,
+			endpoint.Table:         endpoint.ValidColumn,
+			finding.Table:          finding.ValidColumn,
+			identity.Table:         identity.ValidColumn,
+			identityprovider.Table: identityprovider.ValidColumn,
+			onetimelink.Table:      onetimelink.ValidColumn,
+			organization.Table:     organization.ValidColumn,
+			report.Table:           report.ValidColumn,
+			scan.Table:             scan.ValidColumn,
+			session.Table:          session.ValidColumn,
+			signingkey.Table:       signingkey.ValidColumn,
+			source.Table:           source.ValidColumn,
+			ticket.Table:           ticket.ValidColumn,
+			trustedissuer.Table:    trustedissuer.ValidColumn,
+			user.Table:             user.ValidColumn,
+			webhook.Table:          webhook.ValidColumn,
 		})
 	})
 	return columnCheck(t, c)

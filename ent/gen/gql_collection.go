@@ -14,12 +14,14 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
+	"github.com/hookyard/hookyard/ent/gen/identityprovider"
 	"github.com/hookyard/hookyard/ent/gen/organization"
 	"github.com/hookyard/hookyard/ent/gen/report"
 	"github.com/hookyard/hookyard/ent/gen/scan"
 	"github.com/hookyard/hookyard/ent/gen/session"
 	"github.com/hookyard/hookyard/ent/gen/source"
 	"github.com/hookyard/hookyard/ent/gen/ticket"
+	"github.com/hookyard/hookyard/ent/gen/trustedissuer"
 	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
 )
@@ -1084,6 +1086,146 @@ func newFindingPaginateArgs(rv map[string]any) *findingPaginateArgs {
 }
 
 // CollectFields tells the query-builder to eagerly load connected nodes by resolver context.
+func (_q *IdentityProviderQuery) CollectFields(ctx context.Context, satisfies ...string) (*IdentityProviderQuery, error) {
+	fc := graphql.GetFieldContext(ctx)
+	if fc == nil {
+		return _q, nil
+	}
+	if err := _q.collectField(ctx, false, graphql.GetOperationContext(ctx), fc.Field, nil, satisfies...); err != nil {
+		return nil, err
+	}
+	return _q, nil
+}
+
+func (_q *IdentityProviderQuery) collectField(ctx context.Context, oneNode bool, opCtx *graphql.OperationContext, collected graphql.CollectedField, path []string, satisfies ...string) error {
+	path = append([]string(nil), path...)
+	var (
+		unknownSeen    bool
+		fieldSeen      = make(map[string]struct{}, len(identityprovider.Columns))
+		selectedFields = []string{identityprovider.FieldID}
+	)
+	for _, field := range graphql.CollectFields(opCtx, collected.Selections, satisfies) {
+		switch field.Name {
+		case "createdAt":
+			if _, ok := fieldSeen[identityprovider.FieldCreatedAt]; !ok {
+				selectedFields = append(selectedFields, identityprovider.FieldCreatedAt)
+				fieldSeen[identityprovider.FieldCreatedAt] = struct{}{}
+			}
+		case "updatedAt":
+			if _, ok := fieldSeen[identityprovider.FieldUpdatedAt]; !ok {
+				selectedFields = append(selectedFields, identityprovider.FieldUpdatedAt)
+				fieldSeen[identityprovider.FieldUpdatedAt] = struct{}{}
+			}
+		case "name":
+			if _, ok := fieldSeen[identityprovider.FieldName]; !ok {
+				selectedFields = append(selectedFields, identityprovider.FieldName)
+				fieldSeen[identityprovider.FieldName] = struct{}{}
+			}
+		case "issuer":
+			if _, ok := fieldSeen[identityprovider.FieldIssuer]; !ok {
+				selectedFields = append(selectedFields, identityprovider.FieldIssuer)
+				fieldSeen[identityprovider.FieldIssuer] = struct{}{}
+			}
+		case "clientID":
+			if _, ok := fieldSeen[identityprovider.FieldClientID]; !ok {
+				selectedFields = append(selectedFields, identityprovider.FieldClientID)
+				fieldSeen[identityprovider.FieldClientID] = struct{}{}
+			}
+		case "scopes":
+			if _, ok := fieldSeen[identityprovider.FieldScopes]; !ok {
+				selectedFields = append(selectedFields, identityprovider.FieldScopes)
+				fieldSeen[identityprovider.FieldScopes] = struct{}{}
+			}
+		case "groupsClaim":
+			if _, ok := fieldSeen[identityprovider.FieldGroupsClaim]; !ok {
+				selectedFields = append(selectedFields, identityprovider.FieldGroupsClaim)
+				fieldSeen[identityprovider.FieldGroupsClaim] = struct{}{}
+			}
+		case "mapping":
+			if _, ok := fieldSeen[identityprovider.FieldMapping]; !ok {
+				selectedFields = append(selectedFields, identityprovider.FieldMapping)
+				fieldSeen[identityprovider.FieldMapping] = struct{}{}
+			}
+		case "createUsers":
+			if _, ok := fieldSeen[identityprovider.FieldCreateUsers]; !ok {
+				selectedFields = append(selectedFields, identityprovider.FieldCreateUsers)
+				fieldSeen[identityprovider.FieldCreateUsers] = struct{}{}
+			}
+		case "enabled":
+			if _, ok := fieldSeen[identityprovider.FieldEnabled]; !ok {
+				selectedFields = append(selectedFields, identityprovider.FieldEnabled)
+				fieldSeen[identityprovider.FieldEnabled] = struct{}{}
+			}
+		case "id":
+		case "__typename":
+		default:
+			unknownSeen = true
+		}
+	}
+	if !unknownSeen {
+		_q.Select(selectedFields...)
+	}
+	return nil
+}
+
+type identityproviderPaginateArgs struct {
+	first, last   *int
+	after, before *Cursor
+	opts          []IdentityProviderPaginateOption
+}
+
+func newIdentityProviderPaginateArgs(rv map[string]any) *identityproviderPaginateArgs {
+	args := &identityproviderPaginateArgs{}
+	if rv == nil {
+		return args
+	}
+	if v := rv[firstField]; v != nil {
+		args.first = v.(*int)
+	}
+	if v := rv[lastField]; v != nil {
+		args.last = v.(*int)
+	}
+	if v := rv[afterField]; v != nil {
+		args.after = v.(*Cursor)
+	}
+	if v := rv[beforeField]; v != nil {
+		args.before = v.(*Cursor)
+	}
+	if v, ok := rv[orderByField]; ok {
+		switch v := v.(type) {
+		case []*IdentityProviderOrder:
+			args.opts = append(args.opts, WithIdentityProviderOrder(v))
+		case []any:
+			var orders []*IdentityProviderOrder
+			for i := range v {
+				mv, ok := v[i].(map[string]any)
+				if !ok {
+					continue
+				}
+				var (
+					err1, err2 error
+					order      = &IdentityProviderOrder{Field: &IdentityProviderOrderField{}, Direction: entgql.OrderDirectionAsc}
+				)
+				if d, ok := mv[directionField]; ok {
+					err1 = order.Direction.UnmarshalGQL(d)
+				}
+				if f, ok := mv[fieldField]; ok {
+					err2 = order.Field.UnmarshalGQL(f)
+				}
+				if err1 == nil && err2 == nil {
+					orders = append(orders, order)
+				}
+			}
+			args.opts = append(args.opts, WithIdentityProviderOrder(orders))
+		}
+	}
+	if v, ok := rv[whereField].(*IdentityProviderWhereInput); ok {
+		args.opts = append(args.opts, WithIdentityProviderFilter(v.Filter))
+	}
+	return args
+}
+
+// CollectFields tells the query-builder to eagerly load connected nodes by resolver context.
 func (_q *OrganizationQuery) CollectFields(ctx context.Context, satisfies ...string) (*OrganizationQuery, error) {
 	fc := graphql.GetFieldContext(ctx)
 	if fc == nil {
@@ -2068,6 +2210,151 @@ func newTicketPaginateArgs(rv map[string]any) *ticketPaginateArgs {
 	}
 	if v, ok := rv[whereField].(*TicketWhereInput); ok {
 		args.opts = append(args.opts, WithTicketFilter(v.Filter))
+	}
+	return args
+}
+
+// CollectFields tells the query-builder to eagerly load connected nodes by resolver context.
+func (_q *TrustedIssuerQuery) CollectFields(ctx context.Context, satisfies ...string) (*TrustedIssuerQuery, error) {
+	fc := graphql.GetFieldContext(ctx)
+	if fc == nil {
+		return _q, nil
+	}
+	if err := _q.collectField(ctx, false, graphql.GetOperationContext(ctx), fc.Field, nil, satisfies...); err != nil {
+		return nil, err
+	}
+	return _q, nil
+}
+
+func (_q *TrustedIssuerQuery) collectField(ctx context.Context, oneNode bool, opCtx *graphql.OperationContext, collected graphql.CollectedField, path []string, satisfies ...string) error {
+	path = append([]string(nil), path...)
+	var (
+		unknownSeen    bool
+		fieldSeen      = make(map[string]struct{}, len(trustedissuer.Columns))
+		selectedFields = []string{trustedissuer.FieldID}
+	)
+	for _, field := range graphql.CollectFields(opCtx, collected.Selections, satisfies) {
+		switch field.Name {
+		case "createdAt":
+			if _, ok := fieldSeen[trustedissuer.FieldCreatedAt]; !ok {
+				selectedFields = append(selectedFields, trustedissuer.FieldCreatedAt)
+				fieldSeen[trustedissuer.FieldCreatedAt] = struct{}{}
+			}
+		case "updatedAt":
+			if _, ok := fieldSeen[trustedissuer.FieldUpdatedAt]; !ok {
+				selectedFields = append(selectedFields, trustedissuer.FieldUpdatedAt)
+				fieldSeen[trustedissuer.FieldUpdatedAt] = struct{}{}
+			}
+		case "name":
+			if _, ok := fieldSeen[trustedissuer.FieldName]; !ok {
+				selectedFields = append(selectedFields, trustedissuer.FieldName)
+				fieldSeen[trustedissuer.FieldName] = struct{}{}
+			}
+		case "issuer":
+			if _, ok := fieldSeen[trustedissuer.FieldIssuer]; !ok {
+				selectedFields = append(selectedFields, trustedissuer.FieldIssuer)
+				fieldSeen[trustedissuer.FieldIssuer] = struct{}{}
+			}
+		case "audience":
+			if _, ok := fieldSeen[trustedissuer.FieldAudience]; !ok {
+				selectedFields = append(selectedFields, trustedissuer.FieldAudience)
+				fieldSeen[trustedissuer.FieldAudience] = struct{}{}
+			}
+		case "keysURL":
+			if _, ok := fieldSeen[trustedissuer.FieldKeysURL]; !ok {
+				selectedFields = append(selectedFields, trustedissuer.FieldKeysURL)
+				fieldSeen[trustedissuer.FieldKeysURL] = struct{}{}
+			}
+		case "algorithms":
+			if _, ok := fieldSeen[trustedissuer.FieldAlgorithms]; !ok {
+				selectedFields = append(selectedFields, trustedissuer.FieldAlgorithms)
+				fieldSeen[trustedissuer.FieldAlgorithms] = struct{}{}
+			}
+		case "actsAs":
+			if _, ok := fieldSeen[trustedissuer.FieldActsAs]; !ok {
+				selectedFields = append(selectedFields, trustedissuer.FieldActsAs)
+				fieldSeen[trustedissuer.FieldActsAs] = struct{}{}
+			}
+		case "groupsClaim":
+			if _, ok := fieldSeen[trustedissuer.FieldGroupsClaim]; !ok {
+				selectedFields = append(selectedFields, trustedissuer.FieldGroupsClaim)
+				fieldSeen[trustedissuer.FieldGroupsClaim] = struct{}{}
+			}
+		case "mapping":
+			if _, ok := fieldSeen[trustedissuer.FieldMapping]; !ok {
+				selectedFields = append(selectedFields, trustedissuer.FieldMapping)
+				fieldSeen[trustedissuer.FieldMapping] = struct{}{}
+			}
+		case "enabled":
+			if _, ok := fieldSeen[trustedissuer.FieldEnabled]; !ok {
+				selectedFields = append(selectedFields, trustedissuer.FieldEnabled)
+				fieldSeen[trustedissuer.FieldEnabled] = struct{}{}
+			}
+		case "id":
+		case "__typename":
+		default:
+			unknownSeen = true
+		}
+	}
+	if !unknownSeen {
+		_q.Select(selectedFields...)
+	}
+	return nil
+}
+
+type trustedissuerPaginateArgs struct {
+	first, last   *int
+	after, before *Cursor
+	opts          []TrustedIssuerPaginateOption
+}
+
+func newTrustedIssuerPaginateArgs(rv map[string]any) *trustedissuerPaginateArgs {
+	args := &trustedissuerPaginateArgs{}
+	if rv == nil {
+		return args
+	}
+	if v := rv[firstField]; v != nil {
+		args.first = v.(*int)
+	}
+	if v := rv[lastField]; v != nil {
+		args.last = v.(*int)
+	}
+	if v := rv[afterField]; v != nil {
+		args.after = v.(*Cursor)
+	}
+	if v := rv[beforeField]; v != nil {
+		args.before = v.(*Cursor)
+	}
+	if v, ok := rv[orderByField]; ok {
+		switch v := v.(type) {
+		case []*TrustedIssuerOrder:
+			args.opts = append(args.opts, WithTrustedIssuerOrder(v))
+		case []any:
+			var orders []*TrustedIssuerOrder
+			for i := range v {
+				mv, ok := v[i].(map[string]any)
+				if !ok {
+					continue
+				}
+				var (
+					err1, err2 error
+					order      = &TrustedIssuerOrder{Field: &TrustedIssuerOrderField{}, Direction: entgql.OrderDirectionAsc}
+				)
+				if d, ok := mv[directionField]; ok {
+					err1 = order.Direction.UnmarshalGQL(d)
+				}
+				if f, ok := mv[fieldField]; ok {
+					err2 = order.Field.UnmarshalGQL(f)
+				}
+				if err1 == nil && err2 == nil {
+					orders = append(orders, order)
+				}
+			}
+			args.opts = append(args.opts, WithTrustedIssuerOrder(orders))
+		}
+	}
+	if v, ok := rv[whereField].(*TrustedIssuerWhereInput); ok {
+		args.opts = append(args.opts, WithTrustedIssuerFilter(v.Filter))
 	}
 	return args
 }

@@ -16,12 +16,14 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
+	"github.com/hookyard/hookyard/ent/gen/identityprovider"
 	"github.com/hookyard/hookyard/ent/gen/organization"
 	"github.com/hookyard/hookyard/ent/gen/report"
 	"github.com/hookyard/hookyard/ent/gen/scan"
 	"github.com/hookyard/hookyard/ent/gen/session"
 	"github.com/hookyard/hookyard/ent/gen/source"
 	"github.com/hookyard/hookyard/ent/gen/ticket"
+	"github.com/hookyard/hookyard/ent/gen/trustedissuer"
 	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
 )
@@ -66,6 +68,11 @@ var findingImplementors = []string{"Finding", "Node"}
 // IsNode implements the Node interface check for GQLGen.
 func (*Finding) IsNode() {}
 
+var identityproviderImplementors = []string{"IdentityProvider", "Node"}
+
+// IsNode implements the Node interface check for GQLGen.
+func (*IdentityProvider) IsNode() {}
+
 var organizationImplementors = []string{"Organization", "Node"}
 
 // IsNode implements the Node interface check for GQLGen.
@@ -95,6 +102,11 @@ var ticketImplementors = []string{"Ticket", "Node"}
 
 // IsNode implements the Node interface check for GQLGen.
 func (*Ticket) IsNode() {}
+
+var trustedissuerImplementors = []string{"TrustedIssuer", "Node"}
+
+// IsNode implements the Node interface check for GQLGen.
+func (*TrustedIssuer) IsNode() {}
 
 var userImplementors = []string{"User", "Node"}
 
@@ -227,6 +239,15 @@ func (c *Client) noder(ctx context.Context, table string, id string) (Noder, err
 			}
 		}
 		return query.Only(ctx)
+	case identityprovider.Table:
+		query := c.IdentityProvider.Query().
+			Where(identityprovider.ID(id))
+		if fc := graphql.GetFieldContext(ctx); fc != nil {
+			if err := query.collectField(ctx, true, graphql.GetOperationContext(ctx), fc.Field, nil, identityproviderImplementors...); err != nil {
+				return nil, err
+			}
+		}
+		return query.Only(ctx)
 	case organization.Table:
 		query := c.Organization.Query().
 			Where(organization.ID(id))
@@ -277,6 +298,15 @@ func (c *Client) noder(ctx context.Context, table string, id string) (Noder, err
 			Where(ticket.ID(id))
 		if fc := graphql.GetFieldContext(ctx); fc != nil {
 			if err := query.collectField(ctx, true, graphql.GetOperationContext(ctx), fc.Field, nil, ticketImplementors...); err != nil {
+				return nil, err
+			}
+		}
+		return query.Only(ctx)
+	case trustedissuer.Table:
+		query := c.TrustedIssuer.Query().
+			Where(trustedissuer.ID(id))
+		if fc := graphql.GetFieldContext(ctx); fc != nil {
+			if err := query.collectField(ctx, true, graphql.GetOperationContext(ctx), fc.Field, nil, trustedissuerImplementors...); err != nil {
 				return nil, err
 			}
 		}
@@ -484,6 +514,22 @@ func (c *Client) noders(ctx context.Context, table string, ids []string) ([]Node
 				*noder = node
 			}
 		}
+	case identityprovider.Table:
+		query := c.IdentityProvider.Query().
+			Where(identityprovider.IDIn(ids...))
+		query, err := query.CollectFields(ctx, identityproviderImplementors...)
+		if err != nil {
+			return nil, err
+		}
+		nodes, err := query.All(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, node := range nodes {
+			for _, noder := range idmap[node.ID] {
+				*noder = node
+			}
+		}
 	case organization.Table:
 		query := c.Organization.Query().
 			Where(organization.IDIn(ids...))
@@ -568,6 +614,22 @@ func (c *Client) noders(ctx context.Context, table string, ids []string) ([]Node
 		query := c.Ticket.Query().
 			Where(ticket.IDIn(ids...))
 		query, err := query.CollectFields(ctx, ticketImplementors...)
+		if err != nil {
+			return nil, err
+		}
+		nodes, err := query.All(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, node := range nodes {
+			for _, noder := range idmap[node.ID] {
+				*noder = node
+			}
+		}
+	case trustedissuer.Table:
+		query := c.TrustedIssuer.Query().
+			Where(trustedissuer.IDIn(ids...))
+		query, err := query.CollectFields(ctx, trustedissuerImplementors...)
 		if err != nil {
 			return nil, err
 		}

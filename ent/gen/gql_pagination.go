@@ -21,12 +21,14 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
+	"github.com/hookyard/hookyard/ent/gen/identityprovider"
 	"github.com/hookyard/hookyard/ent/gen/organization"
 	"github.com/hookyard/hookyard/ent/gen/report"
 	"github.com/hookyard/hookyard/ent/gen/scan"
 	"github.com/hookyard/hookyard/ent/gen/session"
 	"github.com/hookyard/hookyard/ent/gen/source"
 	"github.com/hookyard/hookyard/ent/gen/ticket"
+	"github.com/hookyard/hookyard/ent/gen/trustedissuer"
 	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
 	"github.com/vektah/gqlparser/v2/gqlerror"
@@ -2282,6 +2284,333 @@ func (_m *Finding) ToEdge(order *FindingOrder) *FindingEdge {
 	}
 }
 
+// IdentityProviderEdge is the edge representation of IdentityProvider.
+type IdentityProviderEdge struct {
+	Node   *IdentityProvider `json:"node"`
+	Cursor Cursor            `json:"cursor"`
+}
+
+// IdentityProviderConnection is the connection containing edges to IdentityProvider.
+type IdentityProviderConnection struct {
+	Edges      []*IdentityProviderEdge `json:"edges"`
+	PageInfo   PageInfo                `json:"pageInfo"`
+	TotalCount int                     `json:"totalCount"`
+}
+
+func (c *IdentityProviderConnection) build(nodes []*IdentityProvider, pager *identityproviderPager, after *Cursor, first *int, before *Cursor, last *int) {
+	c.PageInfo.HasNextPage = before != nil
+	c.PageInfo.HasPreviousPage = after != nil
+	if first != nil && *first+1 == len(nodes) {
+		c.PageInfo.HasNextPage = true
+		nodes = nodes[:len(nodes)-1]
+	} else if last != nil && *last+1 == len(nodes) {
+		c.PageInfo.HasPreviousPage = true
+		nodes = nodes[:len(nodes)-1]
+	}
+	var nodeAt func(int) *IdentityProvider
+	if last != nil {
+		n := len(nodes) - 1
+		nodeAt = func(i int) *IdentityProvider {
+			return nodes[n-i]
+		}
+	} else {
+		nodeAt = func(i int) *IdentityProvider {
+			return nodes[i]
+		}
+	}
+	c.Edges = make([]*IdentityProviderEdge, len(nodes))
+	for i := range nodes {
+		node := nodeAt(i)
+		c.Edges[i] = &IdentityProviderEdge{
+			Node:   node,
+			Cursor: pager.toCursor(node),
+		}
+	}
+	if l := len(c.Edges); l > 0 {
+		c.PageInfo.StartCursor = &c.Edges[0].Cursor
+		c.PageInfo.EndCursor = &c.Edges[l-1].Cursor
+	}
+	if c.TotalCount == 0 {
+		c.TotalCount = len(nodes)
+	}
+}
+
+// IdentityProviderPaginateOption enables pagination customization.
+type IdentityProviderPaginateOption func(*identityproviderPager) error
+
+// WithIdentityProviderOrder configures pagination ordering.
+func WithIdentityProviderOrder(order []*IdentityProviderOrder) IdentityProviderPaginateOption {
+	return func(pager *identityproviderPager) error {
+		for _, o := range order {
+			if err := o.Direction.Validate(); err != nil {
+				return err
+			}
+		}
+		pager.order = append(pager.order, order...)
+		return nil
+	}
+}
+
+// WithIdentityProviderFilter configures pagination filter.
+func WithIdentityProviderFilter(filter func(*IdentityProviderQuery) (*IdentityProviderQuery, error)) IdentityProviderPaginateOption {
+	return func(pager *identityproviderPager) error {
+		if filter == nil {
+			return errors.New("IdentityProviderQuery filter cannot be nil")
+		}
+		pager.filter = filter
+		return nil
+	}
+}
+
+type identityproviderPager struct {
+	reverse bool
+	order   []*IdentityProviderOrder
+	filter  func(*IdentityProviderQuery) (*IdentityProviderQuery, error)
+}
+
+func newIdentityProviderPager(opts []IdentityProviderPaginateOption, reverse bool) (*identityproviderPager, error) {
+	pager := &identityproviderPager{reverse: reverse}
+	for _, opt := range opts {
+		if err := opt(pager); err != nil {
+			return nil, err
+		}
+	}
+	for i, o := range pager.order {
+		if i > 0 && o.Field == pager.order[i-1].Field {
+			return nil, fmt.Errorf("duplicate order direction %q", o.Direction)
+		}
+	}
+	return pager, nil
+}
+
+func (p *identityproviderPager) applyFilter(query *IdentityProviderQuery) (*IdentityProviderQuery, error) {
+	if p.filter != nil {
+		return p.filter(query)
+	}
+	return query, nil
+}
+
+func (p *identityproviderPager) toCursor(_m *IdentityProvider) Cursor {
+	cs_ := make([]any, 0, len(p.order))
+	for _, o_ := range p.order {
+		cs_ = append(cs_, o_.Field.toCursor(_m).Value)
+	}
+	return Cursor{ID: _m.ID, Value: cs_}
+}
+
+func (p *identityproviderPager) applyCursors(query *IdentityProviderQuery, after, before *Cursor) (*IdentityProviderQuery, error) {
+	idDirection := entgql.OrderDirectionAsc
+	if p.reverse {
+		idDirection = entgql.OrderDirectionDesc
+	}
+	fields, directions := make([]string, 0, len(p.order)), make([]OrderDirection, 0, len(p.order))
+	for _, o := range p.order {
+		fields = append(fields, o.Field.column)
+		direction := o.Direction
+		if p.reverse {
+			direction = direction.Reverse()
+		}
+		directions = append(directions, direction)
+	}
+	predicates, err := entgql.MultiCursorsPredicate(after, before, &entgql.MultiCursorsOptions{
+		FieldID:     DefaultIdentityProviderOrder.Field.column,
+		DirectionID: idDirection,
+		Fields:      fields,
+		Directions:  directions,
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, predicate := range predicates {
+		query = query.Where(predicate)
+	}
+	return query, nil
+}
+
+func (p *identityproviderPager) applyOrder(query *IdentityProviderQuery) *IdentityProviderQuery {
+	var defaultOrdered bool
+	for _, o := range p.order {
+		direction := o.Direction
+		if p.reverse {
+			direction = direction.Reverse()
+		}
+		query = query.Order(o.Field.toTerm(direction.OrderTermOption()))
+		if o.Field.column == DefaultIdentityProviderOrder.Field.column {
+			defaultOrdered = true
+		}
+		if len(query.ctx.Fields) > 0 {
+			query.ctx.AppendFieldOnce(o.Field.column)
+		}
+	}
+	if !defaultOrdered {
+		direction := entgql.OrderDirectionAsc
+		if p.reverse {
+			direction = direction.Reverse()
+		}
+		query = query.Order(DefaultIdentityProviderOrder.Field.toTerm(direction.OrderTermOption()))
+	}
+	return query
+}
+
+func (p *identityproviderPager) orderExpr(query *IdentityProviderQuery) sql.Querier {
+	if len(query.ctx.Fields) > 0 {
+		for _, o := range p.order {
+			query.ctx.AppendFieldOnce(o.Field.column)
+		}
+	}
+	return sql.ExprFunc(func(b *sql.Builder) {
+		for _, o := range p.order {
+			direction := o.Direction
+			if p.reverse {
+				direction = direction.Reverse()
+			}
+			b.Ident(o.Field.column).Pad().WriteString(string(direction))
+			b.Comma()
+		}
+		direction := entgql.OrderDirectionAsc
+		if p.reverse {
+			direction = direction.Reverse()
+		}
+		b.Ident(DefaultIdentityProviderOrder.Field.column).Pad().WriteString(string(direction))
+	})
+}
+
+// Paginate executes the query and returns a relay based cursor connection to IdentityProvider.
+func (_m *IdentityProviderQuery) Paginate(
+	ctx context.Context, after *Cursor, first *int,
+	before *Cursor, last *int, opts ...IdentityProviderPaginateOption,
+) (*IdentityProviderConnection, error) {
+	if err := validateFirstLast(first, last); err != nil {
+		return nil, err
+	}
+	pager, err := newIdentityProviderPager(opts, last != nil)
+	if err != nil {
+		return nil, err
+	}
+	if _m, err = pager.applyFilter(_m); err != nil {
+		return nil, err
+	}
+	conn := &IdentityProviderConnection{Edges: []*IdentityProviderEdge{}}
+	ignoredEdges := !hasCollectedField(ctx, edgesField) && !hasCollectedField(ctx, pageInfoField)
+	if hasCollectedField(ctx, totalCountField) {
+		c := _m.Clone()
+		c.ctx.Fields = nil // selected fields and COUNT do not go together
+		if conn.TotalCount, err = c.Count(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if ignoredEdges || (first != nil && *first == 0) || (last != nil && *last == 0) {
+		return conn, nil
+	}
+	if _m, err = pager.applyCursors(_m, after, before); err != nil {
+		return nil, err
+	}
+	limit := paginateLimit(first, last)
+	if limit != 0 {
+		_m.Limit(limit)
+	}
+	if field := collectedField(ctx, edgesField, nodeField); field != nil {
+		if err := _m.collectField(ctx, limit == 1, graphql.GetOperationContext(ctx), *field, []string{edgesField, nodeField}); err != nil {
+			return nil, err
+		}
+	}
+	_m = pager.applyOrder(_m)
+	nodes, err := _m.All(ctx)
+	if err != nil {
+		return nil, err
+	}
+	conn.build(nodes, pager, after, first, before, last)
+	return conn, nil
+}
+
+var (
+	// IdentityProviderOrderFieldName orders IdentityProvider by name.
+	IdentityProviderOrderFieldName = &IdentityProviderOrderField{
+		Value: func(_m *IdentityProvider) (ent.Value, error) {
+			return _m.Name, nil
+		},
+		column: identityprovider.FieldName,
+		toTerm: identityprovider.ByName,
+		toCursor: func(_m *IdentityProvider) Cursor {
+			return Cursor{
+				ID:    _m.ID,
+				Value: _m.Name,
+			}
+		},
+	}
+)
+
+// String implement fmt.Stringer interface.
+func (f IdentityProviderOrderField) String() string {
+	var str string
+	switch f.column {
+	case IdentityProviderOrderFieldName.column:
+		str = "NAME"
+	}
+	return str
+}
+
+// MarshalGQL implements graphql.Marshaler interface.
+func (f IdentityProviderOrderField) MarshalGQL(w io.Writer) {
+	io.WriteString(w, strconv.Quote(f.String()))
+}
+
+// UnmarshalGQL implements graphql.Unmarshaler interface.
+func (f *IdentityProviderOrderField) UnmarshalGQL(v interface{}) error {
+	str, ok := v.(string)
+	if !ok {
+		return fmt.Errorf("IdentityProviderOrderField %T must be a string", v)
+	}
+	switch str {
+	case "NAME":
+		*f = *IdentityProviderOrderFieldName
+	default:
+		return fmt.Errorf("%s is not a valid IdentityProviderOrderField", str)
+	}
+	return nil
+}
+
+// IdentityProviderOrderField defines the ordering field of IdentityProvider.
+type IdentityProviderOrderField struct {
+	// Value extracts the ordering value from the given IdentityProvider.
+	Value    func(*IdentityProvider) (ent.Value, error)
+	column   string // field or computed.
+	toTerm   func(...sql.OrderTermOption) identityprovider.OrderOption
+	toCursor func(*IdentityProvider) Cursor
+}
+
+// IdentityProviderOrder defines the ordering of IdentityProvider.
+type IdentityProviderOrder struct {
+	Direction OrderDirection              `json:"direction"`
+	Field     *IdentityProviderOrderField `json:"field"`
+}
+
+// DefaultIdentityProviderOrder is the default ordering of IdentityProvider.
+var DefaultIdentityProviderOrder = &IdentityProviderOrder{
+	Direction: entgql.OrderDirectionAsc,
+	Field: &IdentityProviderOrderField{
+		Value: func(_m *IdentityProvider) (ent.Value, error) {
+			return _m.ID, nil
+		},
+		column: identityprovider.FieldID,
+		toTerm: identityprovider.ByID,
+		toCursor: func(_m *IdentityProvider) Cursor {
+			return Cursor{ID: _m.ID}
+		},
+	},
+}
+
+// ToEdge converts IdentityProvider into IdentityProviderEdge.
+func (_m *IdentityProvider) ToEdge(order *IdentityProviderOrder) *IdentityProviderEdge {
+	if order == nil {
+		order = DefaultIdentityProviderOrder
+	}
+	return &IdentityProviderEdge{
+		Node:   _m,
+		Cursor: order.Field.toCursor(_m),
+	}
+}
+
 // OrganizationEdge is the edge representation of Organization.
 type OrganizationEdge struct {
 	Node   *Organization `json:"node"`
@@ -4084,6 +4413,333 @@ func (_m *Ticket) ToEdge(order *TicketOrder) *TicketEdge {
 		order = DefaultTicketOrder
 	}
 	return &TicketEdge{
+		Node:   _m,
+		Cursor: order.Field.toCursor(_m),
+	}
+}
+
+// TrustedIssuerEdge is the edge representation of TrustedIssuer.
+type TrustedIssuerEdge struct {
+	Node   *TrustedIssuer `json:"node"`
+	Cursor Cursor         `json:"cursor"`
+}
+
+// TrustedIssuerConnection is the connection containing edges to TrustedIssuer.
+type TrustedIssuerConnection struct {
+	Edges      []*TrustedIssuerEdge `json:"edges"`
+	PageInfo   PageInfo             `json:"pageInfo"`
+	TotalCount int                  `json:"totalCount"`
+}
+
+func (c *TrustedIssuerConnection) build(nodes []*TrustedIssuer, pager *trustedissuerPager, after *Cursor, first *int, before *Cursor, last *int) {
+	c.PageInfo.HasNextPage = before != nil
+	c.PageInfo.HasPreviousPage = after != nil
+	if first != nil && *first+1 == len(nodes) {
+		c.PageInfo.HasNextPage = true
+		nodes = nodes[:len(nodes)-1]
+	} else if last != nil && *last+1 == len(nodes) {
+		c.PageInfo.HasPreviousPage = true
+		nodes = nodes[:len(nodes)-1]
+	}
+	var nodeAt func(int) *TrustedIssuer
+	if last != nil {
+		n := len(nodes) - 1
+		nodeAt = func(i int) *TrustedIssuer {
+			return nodes[n-i]
+		}
+	} else {
+		nodeAt = func(i int) *TrustedIssuer {
+			return nodes[i]
+		}
+	}
+	c.Edges = make([]*TrustedIssuerEdge, len(nodes))
+	for i := range nodes {
+		node := nodeAt(i)
+		c.Edges[i] = &TrustedIssuerEdge{
+			Node:   node,
+			Cursor: pager.toCursor(node),
+		}
+	}
+	if l := len(c.Edges); l > 0 {
+		c.PageInfo.StartCursor = &c.Edges[0].Cursor
+		c.PageInfo.EndCursor = &c.Edges[l-1].Cursor
+	}
+	if c.TotalCount == 0 {
+		c.TotalCount = len(nodes)
+	}
+}
+
+// TrustedIssuerPaginateOption enables pagination customization.
+type TrustedIssuerPaginateOption func(*trustedissuerPager) error
+
+// WithTrustedIssuerOrder configures pagination ordering.
+func WithTrustedIssuerOrder(order []*TrustedIssuerOrder) TrustedIssuerPaginateOption {
+	return func(pager *trustedissuerPager) error {
+		for _, o := range order {
+			if err := o.Direction.Validate(); err != nil {
+				return err
+			}
+		}
+		pager.order = append(pager.order, order...)
+		return nil
+	}
+}
+
+// WithTrustedIssuerFilter configures pagination filter.
+func WithTrustedIssuerFilter(filter func(*TrustedIssuerQuery) (*TrustedIssuerQuery, error)) TrustedIssuerPaginateOption {
+	return func(pager *trustedissuerPager) error {
+		if filter == nil {
+			return errors.New("TrustedIssuerQuery filter cannot be nil")
+		}
+		pager.filter = filter
+		return nil
+	}
+}
+
+type trustedissuerPager struct {
+	reverse bool
+	order   []*TrustedIssuerOrder
+	filter  func(*TrustedIssuerQuery) (*TrustedIssuerQuery, error)
+}
+
+func newTrustedIssuerPager(opts []TrustedIssuerPaginateOption, reverse bool) (*trustedissuerPager, error) {
+	pager := &trustedissuerPager{reverse: reverse}
+	for _, opt := range opts {
+		if err := opt(pager); err != nil {
+			return nil, err
+		}
+	}
+	for i, o := range pager.order {
+		if i > 0 && o.Field == pager.order[i-1].Field {
+			return nil, fmt.Errorf("duplicate order direction %q", o.Direction)
+		}
+	}
+	return pager, nil
+}
+
+func (p *trustedissuerPager) applyFilter(query *TrustedIssuerQuery) (*TrustedIssuerQuery, error) {
+	if p.filter != nil {
+		return p.filter(query)
+	}
+	return query, nil
+}
+
+func (p *trustedissuerPager) toCursor(_m *TrustedIssuer) Cursor {
+	cs_ := make([]any, 0, len(p.order))
+	for _, o_ := range p.order {
+		cs_ = append(cs_, o_.Field.toCursor(_m).Value)
+	}
+	return Cursor{ID: _m.ID, Value: cs_}
+}
+
+func (p *trustedissuerPager) applyCursors(query *TrustedIssuerQuery, after, before *Cursor) (*TrustedIssuerQuery, error) {
+	idDirection := entgql.OrderDirectionAsc
+	if p.reverse {
+		idDirection = entgql.OrderDirectionDesc
+	}
+	fields, directions := make([]string, 0, len(p.order)), make([]OrderDirection, 0, len(p.order))
+	for _, o := range p.order {
+		fields = append(fields, o.Field.column)
+		direction := o.Direction
+		if p.reverse {
+			direction = direction.Reverse()
+		}
+		directions = append(directions, direction)
+	}
+	predicates, err := entgql.MultiCursorsPredicate(after, before, &entgql.MultiCursorsOptions{
+		FieldID:     DefaultTrustedIssuerOrder.Field.column,
+		DirectionID: idDirection,
+		Fields:      fields,
+		Directions:  directions,
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, predicate := range predicates {
+		query = query.Where(predicate)
+	}
+	return query, nil
+}
+
+func (p *trustedissuerPager) applyOrder(query *TrustedIssuerQuery) *TrustedIssuerQuery {
+	var defaultOrdered bool
+	for _, o := range p.order {
+		direction := o.Direction
+		if p.reverse {
+			direction = direction.Reverse()
+		}
+		query = query.Order(o.Field.toTerm(direction.OrderTermOption()))
+		if o.Field.column == DefaultTrustedIssuerOrder.Field.column {
+			defaultOrdered = true
+		}
+		if len(query.ctx.Fields) > 0 {
+			query.ctx.AppendFieldOnce(o.Field.column)
+		}
+	}
+	if !defaultOrdered {
+		direction := entgql.OrderDirectionAsc
+		if p.reverse {
+			direction = direction.Reverse()
+		}
+		query = query.Order(DefaultTrustedIssuerOrder.Field.toTerm(direction.OrderTermOption()))
+	}
+	return query
+}
+
+func (p *trustedissuerPager) orderExpr(query *TrustedIssuerQuery) sql.Querier {
+	if len(query.ctx.Fields) > 0 {
+		for _, o := range p.order {
+			query.ctx.AppendFieldOnce(o.Field.column)
+		}
+	}
+	return sql.ExprFunc(func(b *sql.Builder) {
+		for _, o := range p.order {
+			direction := o.Direction
+			if p.reverse {
+				direction = direction.Reverse()
+			}
+			b.Ident(o.Field.column).Pad().WriteString(string(direction))
+			b.Comma()
+		}
+		direction := entgql.OrderDirectionAsc
+		if p.reverse {
+			direction = direction.Reverse()
+		}
+		b.Ident(DefaultTrustedIssuerOrder.Field.column).Pad().WriteString(string(direction))
+	})
+}
+
+// Paginate executes the query and returns a relay based cursor connection to TrustedIssuer.
+func (_m *TrustedIssuerQuery) Paginate(
+	ctx context.Context, after *Cursor, first *int,
+	before *Cursor, last *int, opts ...TrustedIssuerPaginateOption,
+) (*TrustedIssuerConnection, error) {
+	if err := validateFirstLast(first, last); err != nil {
+		return nil, err
+	}
+	pager, err := newTrustedIssuerPager(opts, last != nil)
+	if err != nil {
+		return nil, err
+	}
+	if _m, err = pager.applyFilter(_m); err != nil {
+		return nil, err
+	}
+	conn := &TrustedIssuerConnection{Edges: []*TrustedIssuerEdge{}}
+	ignoredEdges := !hasCollectedField(ctx, edgesField) && !hasCollectedField(ctx, pageInfoField)
+	if hasCollectedField(ctx, totalCountField) {
+		c := _m.Clone()
+		c.ctx.Fields = nil // selected fields and COUNT do not go together
+		if conn.TotalCount, err = c.Count(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if ignoredEdges || (first != nil && *first == 0) || (last != nil && *last == 0) {
+		return conn, nil
+	}
+	if _m, err = pager.applyCursors(_m, after, before); err != nil {
+		return nil, err
+	}
+	limit := paginateLimit(first, last)
+	if limit != 0 {
+		_m.Limit(limit)
+	}
+	if field := collectedField(ctx, edgesField, nodeField); field != nil {
+		if err := _m.collectField(ctx, limit == 1, graphql.GetOperationContext(ctx), *field, []string{edgesField, nodeField}); err != nil {
+			return nil, err
+		}
+	}
+	_m = pager.applyOrder(_m)
+	nodes, err := _m.All(ctx)
+	if err != nil {
+		return nil, err
+	}
+	conn.build(nodes, pager, after, first, before, last)
+	return conn, nil
+}
+
+var (
+	// TrustedIssuerOrderFieldName orders TrustedIssuer by name.
+	TrustedIssuerOrderFieldName = &TrustedIssuerOrderField{
+		Value: func(_m *TrustedIssuer) (ent.Value, error) {
+			return _m.Name, nil
+		},
+		column: trustedissuer.FieldName,
+		toTerm: trustedissuer.ByName,
+		toCursor: func(_m *TrustedIssuer) Cursor {
+			return Cursor{
+				ID:    _m.ID,
+				Value: _m.Name,
+			}
+		},
+	}
+)
+
+// String implement fmt.Stringer interface.
+func (f TrustedIssuerOrderField) String() string {
+	var str string
+	switch f.column {
+	case TrustedIssuerOrderFieldName.column:
+		str = "NAME"
+	}
+	return str
+}
+
+// MarshalGQL implements graphql.Marshaler interface.
+func (f TrustedIssuerOrderField) MarshalGQL(w io.Writer) {
+	io.WriteString(w, strconv.Quote(f.String()))
+}
+
+// UnmarshalGQL implements graphql.Unmarshaler interface.
+func (f *TrustedIssuerOrderField) UnmarshalGQL(v interface{}) error {
+	str, ok := v.(string)
+	if !ok {
+		return fmt.Errorf("TrustedIssuerOrderField %T must be a string", v)
+	}
+	switch str {
+	case "NAME":
+		*f = *TrustedIssuerOrderFieldName
+	default:
+		return fmt.Errorf("%s is not a valid TrustedIssuerOrderField", str)
+	}
+	return nil
+}
+
+// TrustedIssuerOrderField defines the ordering field of TrustedIssuer.
+type TrustedIssuerOrderField struct {
+	// Value extracts the ordering value from the given TrustedIssuer.
+	Value    func(*TrustedIssuer) (ent.Value, error)
+	column   string // field or computed.
+	toTerm   func(...sql.OrderTermOption) trustedissuer.OrderOption
+	toCursor func(*TrustedIssuer) Cursor
+}
+
+// TrustedIssuerOrder defines the ordering of TrustedIssuer.
+type TrustedIssuerOrder struct {
+	Direction OrderDirection           `json:"direction"`
+	Field     *TrustedIssuerOrderField `json:"field"`
+}
+
+// DefaultTrustedIssuerOrder is the default ordering of TrustedIssuer.
+var DefaultTrustedIssuerOrder = &TrustedIssuerOrder{
+	Direction: entgql.OrderDirectionAsc,
+	Field: &TrustedIssuerOrderField{
+		Value: func(_m *TrustedIssuer) (ent.Value, error) {
+			return _m.ID, nil
+		},
+		column: trustedissuer.FieldID,
+		toTerm: trustedissuer.ByID,
+		toCursor: func(_m *TrustedIssuer) Cursor {
+			return Cursor{ID: _m.ID}
+		},
+	},
+}
+
+// ToEdge converts TrustedIssuer into TrustedIssuerEdge.
+func (_m *TrustedIssuer) ToEdge(order *TrustedIssuerOrder) *TrustedIssuerEdge {
+	if order == nil {
+		order = DefaultTrustedIssuerOrder
+	}
+	return &TrustedIssuerEdge{
 		Node:   _m,
 		Cursor: order.Field.toCursor(_m),
 	}

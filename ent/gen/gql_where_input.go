@@ -13,6 +13,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
+	"github.com/hookyard/hookyard/ent/gen/identityprovider"
 	"github.com/hookyard/hookyard/ent/gen/organization"
 	"github.com/hookyard/hookyard/ent/gen/predicate"
 	"github.com/hookyard/hookyard/ent/gen/report"
@@ -20,6 +21,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/session"
 	"github.com/hookyard/hookyard/ent/gen/source"
 	"github.com/hookyard/hookyard/ent/gen/ticket"
+	"github.com/hookyard/hookyard/ent/gen/trustedissuer"
 	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
 	"github.com/hookyard/hookyard/ent/viewer"
@@ -2882,6 +2884,442 @@ func (i *FindingWhereInput) P() (predicate.Finding, error) {
 		return predicates[0], nil
 	default:
 		return finding.And(predicates...), nil
+	}
+}
+
+// IdentityProviderWhereInput represents a where input for filtering IdentityProvider queries.
+type IdentityProviderWhereInput struct {
+	Predicates []predicate.IdentityProvider  `json:"-"`
+	Not        *IdentityProviderWhereInput   `json:"not,omitempty"`
+	Or         []*IdentityProviderWhereInput `json:"or,omitempty"`
+	And        []*IdentityProviderWhereInput `json:"and,omitempty"`
+
+	// "id" field predicates.
+	ID             *string  `json:"id,omitempty"`
+	IDNEQ          *string  `json:"idNEQ,omitempty"`
+	IDIn           []string `json:"idIn,omitempty"`
+	IDNotIn        []string `json:"idNotIn,omitempty"`
+	IDGT           *string  `json:"idGT,omitempty"`
+	IDGTE          *string  `json:"idGTE,omitempty"`
+	IDLT           *string  `json:"idLT,omitempty"`
+	IDLTE          *string  `json:"idLTE,omitempty"`
+	IDEqualFold    *string  `json:"idEqualFold,omitempty"`
+	IDContainsFold *string  `json:"idContainsFold,omitempty"`
+
+	// "created_at" field predicates.
+	CreatedAt      *time.Time  `json:"createdAt,omitempty"`
+	CreatedAtNEQ   *time.Time  `json:"createdAtNEQ,omitempty"`
+	CreatedAtIn    []time.Time `json:"createdAtIn,omitempty"`
+	CreatedAtNotIn []time.Time `json:"createdAtNotIn,omitempty"`
+	CreatedAtGT    *time.Time  `json:"createdAtGT,omitempty"`
+	CreatedAtGTE   *time.Time  `json:"createdAtGTE,omitempty"`
+	CreatedAtLT    *time.Time  `json:"createdAtLT,omitempty"`
+	CreatedAtLTE   *time.Time  `json:"createdAtLTE,omitempty"`
+
+	// "updated_at" field predicates.
+	UpdatedAt      *time.Time  `json:"updatedAt,omitempty"`
+	UpdatedAtNEQ   *time.Time  `json:"updatedAtNEQ,omitempty"`
+	UpdatedAtIn    []time.Time `json:"updatedAtIn,omitempty"`
+	UpdatedAtNotIn []time.Time `json:"updatedAtNotIn,omitempty"`
+	UpdatedAtGT    *time.Time  `json:"updatedAtGT,omitempty"`
+	UpdatedAtGTE   *time.Time  `json:"updatedAtGTE,omitempty"`
+	UpdatedAtLT    *time.Time  `json:"updatedAtLT,omitempty"`
+	UpdatedAtLTE   *time.Time  `json:"updatedAtLTE,omitempty"`
+
+	// "name" field predicates.
+	Name             *string  `json:"name,omitempty"`
+	NameNEQ          *string  `json:"nameNEQ,omitempty"`
+	NameIn           []string `json:"nameIn,omitempty"`
+	NameNotIn        []string `json:"nameNotIn,omitempty"`
+	NameGT           *string  `json:"nameGT,omitempty"`
+	NameGTE          *string  `json:"nameGTE,omitempty"`
+	NameLT           *string  `json:"nameLT,omitempty"`
+	NameLTE          *string  `json:"nameLTE,omitempty"`
+	NameContains     *string  `json:"nameContains,omitempty"`
+	NameHasPrefix    *string  `json:"nameHasPrefix,omitempty"`
+	NameHasSuffix    *string  `json:"nameHasSuffix,omitempty"`
+	NameEqualFold    *string  `json:"nameEqualFold,omitempty"`
+	NameContainsFold *string  `json:"nameContainsFold,omitempty"`
+
+	// "issuer" field predicates.
+	Issuer             *string  `json:"issuer,omitempty"`
+	IssuerNEQ          *string  `json:"issuerNEQ,omitempty"`
+	IssuerIn           []string `json:"issuerIn,omitempty"`
+	IssuerNotIn        []string `json:"issuerNotIn,omitempty"`
+	IssuerGT           *string  `json:"issuerGT,omitempty"`
+	IssuerGTE          *string  `json:"issuerGTE,omitempty"`
+	IssuerLT           *string  `json:"issuerLT,omitempty"`
+	IssuerLTE          *string  `json:"issuerLTE,omitempty"`
+	IssuerContains     *string  `json:"issuerContains,omitempty"`
+	IssuerHasPrefix    *string  `json:"issuerHasPrefix,omitempty"`
+	IssuerHasSuffix    *string  `json:"issuerHasSuffix,omitempty"`
+	IssuerEqualFold    *string  `json:"issuerEqualFold,omitempty"`
+	IssuerContainsFold *string  `json:"issuerContainsFold,omitempty"`
+
+	// "client_id" field predicates.
+	ClientID             *string  `json:"clientID,omitempty"`
+	ClientIDNEQ          *string  `json:"clientIDNEQ,omitempty"`
+	ClientIDIn           []string `json:"clientIDIn,omitempty"`
+	ClientIDNotIn        []string `json:"clientIDNotIn,omitempty"`
+	ClientIDGT           *string  `json:"clientIDGT,omitempty"`
+	ClientIDGTE          *string  `json:"clientIDGTE,omitempty"`
+	ClientIDLT           *string  `json:"clientIDLT,omitempty"`
+	ClientIDLTE          *string  `json:"clientIDLTE,omitempty"`
+	ClientIDContains     *string  `json:"clientIDContains,omitempty"`
+	ClientIDHasPrefix    *string  `json:"clientIDHasPrefix,omitempty"`
+	ClientIDHasSuffix    *string  `json:"clientIDHasSuffix,omitempty"`
+	ClientIDEqualFold    *string  `json:"clientIDEqualFold,omitempty"`
+	ClientIDContainsFold *string  `json:"clientIDContainsFold,omitempty"`
+
+	// "groups_claim" field predicates.
+	GroupsClaim             *string  `json:"groupsClaim,omitempty"`
+	GroupsClaimNEQ          *string  `json:"groupsClaimNEQ,omitempty"`
+	GroupsClaimIn           []string `json:"groupsClaimIn,omitempty"`
+	GroupsClaimNotIn        []string `json:"groupsClaimNotIn,omitempty"`
+	GroupsClaimGT           *string  `json:"groupsClaimGT,omitempty"`
+	GroupsClaimGTE          *string  `json:"groupsClaimGTE,omitempty"`
+	GroupsClaimLT           *string  `json:"groupsClaimLT,omitempty"`
+	GroupsClaimLTE          *string  `json:"groupsClaimLTE,omitempty"`
+	GroupsClaimContains     *string  `json:"groupsClaimContains,omitempty"`
+	GroupsClaimHasPrefix    *string  `json:"groupsClaimHasPrefix,omitempty"`
+	GroupsClaimHasSuffix    *string  `json:"groupsClaimHasSuffix,omitempty"`
+	GroupsClaimEqualFold    *string  `json:"groupsClaimEqualFold,omitempty"`
+	GroupsClaimContainsFold *string  `json:"groupsClaimContainsFold,omitempty"`
+
+	// "create_users" field predicates.
+	CreateUsers    *bool `json:"createUsers,omitempty"`
+	CreateUsersNEQ *bool `json:"createUsersNEQ,omitempty"`
+
+	// "enabled" field predicates.
+	Enabled    *bool `json:"enabled,omitempty"`
+	EnabledNEQ *bool `json:"enabledNEQ,omitempty"`
+}
+
+// AddPredicates adds custom predicates to the where input to be used during the filtering phase.
+func (i *IdentityProviderWhereInput) AddPredicates(predicates ...predicate.IdentityProvider) {
+	i.Predicates = append(i.Predicates, predicates...)
+}
+
+// Filter applies the IdentityProviderWhereInput filter on the IdentityProviderQuery builder.
+func (i *IdentityProviderWhereInput) Filter(q *IdentityProviderQuery) (*IdentityProviderQuery, error) {
+	if i == nil {
+		return q, nil
+	}
+	p, err := i.P()
+	if err != nil {
+		if err == ErrEmptyIdentityProviderWhereInput {
+			return q, nil
+		}
+		return nil, err
+	}
+	return q.Where(p), nil
+}
+
+// ErrEmptyIdentityProviderWhereInput is returned in case the IdentityProviderWhereInput is empty.
+var ErrEmptyIdentityProviderWhereInput = errors.New("gen: empty predicate IdentityProviderWhereInput")
+
+// P returns a predicate for filtering identityproviders.
+// An error is returned if the input is empty or invalid.
+func (i *IdentityProviderWhereInput) P() (predicate.IdentityProvider, error) {
+	var predicates []predicate.IdentityProvider
+	if i.Not != nil {
+		p, err := i.Not.P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'not'", err)
+		}
+		predicates = append(predicates, identityprovider.Not(p))
+	}
+	switch n := len(i.Or); {
+	case n == 1:
+		p, err := i.Or[0].P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'or'", err)
+		}
+		predicates = append(predicates, p)
+	case n > 1:
+		or := make([]predicate.IdentityProvider, 0, n)
+		for _, w := range i.Or {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'or'", err)
+			}
+			or = append(or, p)
+		}
+		predicates = append(predicates, identityprovider.Or(or...))
+	}
+	switch n := len(i.And); {
+	case n == 1:
+		p, err := i.And[0].P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'and'", err)
+		}
+		predicates = append(predicates, p)
+	case n > 1:
+		and := make([]predicate.IdentityProvider, 0, n)
+		for _, w := range i.And {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'and'", err)
+			}
+			and = append(and, p)
+		}
+		predicates = append(predicates, identityprovider.And(and...))
+	}
+	predicates = append(predicates, i.Predicates...)
+	if i.ID != nil {
+		predicates = append(predicates, identityprovider.IDEQ(*i.ID))
+	}
+	if i.IDNEQ != nil {
+		predicates = append(predicates, identityprovider.IDNEQ(*i.IDNEQ))
+	}
+	if len(i.IDIn) > 0 {
+		predicates = append(predicates, identityprovider.IDIn(i.IDIn...))
+	}
+	if len(i.IDNotIn) > 0 {
+		predicates = append(predicates, identityprovider.IDNotIn(i.IDNotIn...))
+	}
+	if i.IDGT != nil {
+		predicates = append(predicates, identityprovider.IDGT(*i.IDGT))
+	}
+	if i.IDGTE != nil {
+		predicates = append(predicates, identityprovider.IDGTE(*i.IDGTE))
+	}
+	if i.IDLT != nil {
+		predicates = append(predicates, identityprovider.IDLT(*i.IDLT))
+	}
+	if i.IDLTE != nil {
+		predicates = append(predicates, identityprovider.IDLTE(*i.IDLTE))
+	}
+	if i.IDEqualFold != nil {
+		predicates = append(predicates, identityprovider.IDEqualFold(*i.IDEqualFold))
+	}
+	if i.IDContainsFold != nil {
+		predicates = append(predicates, identityprovider.IDContainsFold(*i.IDContainsFold))
+	}
+	if i.CreatedAt != nil {
+		predicates = append(predicates, identityprovider.CreatedAtEQ(*i.CreatedAt))
+	}
+	if i.CreatedAtNEQ != nil {
+		predicates = append(predicates, identityprovider.CreatedAtNEQ(*i.CreatedAtNEQ))
+	}
+	if len(i.CreatedAtIn) > 0 {
+		predicates = append(predicates, identityprovider.CreatedAtIn(i.CreatedAtIn...))
+	}
+	if len(i.CreatedAtNotIn) > 0 {
+		predicates = append(predicates, identityprovider.CreatedAtNotIn(i.CreatedAtNotIn...))
+	}
+	if i.CreatedAtGT != nil {
+		predicates = append(predicates, identityprovider.CreatedAtGT(*i.CreatedAtGT))
+	}
+	if i.CreatedAtGTE != nil {
+		predicates = append(predicates, identityprovider.CreatedAtGTE(*i.CreatedAtGTE))
+	}
+	if i.CreatedAtLT != nil {
+		predicates = append(predicates, identityprovider.CreatedAtLT(*i.CreatedAtLT))
+	}
+	if i.CreatedAtLTE != nil {
+		predicates = append(predicates, identityprovider.CreatedAtLTE(*i.CreatedAtLTE))
+	}
+	if i.UpdatedAt != nil {
+		predicates = append(predicates, identityprovider.UpdatedAtEQ(*i.UpdatedAt))
+	}
+	if i.UpdatedAtNEQ != nil {
+		predicates = append(predicates, identityprovider.UpdatedAtNEQ(*i.UpdatedAtNEQ))
+	}
+	if len(i.UpdatedAtIn) > 0 {
+		predicates = append(predicates, identityprovider.UpdatedAtIn(i.UpdatedAtIn...))
+	}
+	if len(i.UpdatedAtNotIn) > 0 {
+		predicates = append(predicates, identityprovider.UpdatedAtNotIn(i.UpdatedAtNotIn...))
+	}
+	if i.UpdatedAtGT != nil {
+		predicates = append(predicates, identityprovider.UpdatedAtGT(*i.UpdatedAtGT))
+	}
+	if i.UpdatedAtGTE != nil {
+		predicates = append(predicates, identityprovider.UpdatedAtGTE(*i.UpdatedAtGTE))
+	}
+	if i.UpdatedAtLT != nil {
+		predicates = append(predicates, identityprovider.UpdatedAtLT(*i.UpdatedAtLT))
+	}
+	if i.UpdatedAtLTE != nil {
+		predicates = append(predicates, identityprovider.UpdatedAtLTE(*i.UpdatedAtLTE))
+	}
+	if i.Name != nil {
+		predicates = append(predicates, identityprovider.NameEQ(*i.Name))
+	}
+	if i.NameNEQ != nil {
+		predicates = append(predicates, identityprovider.NameNEQ(*i.NameNEQ))
+	}
+	if len(i.NameIn) > 0 {
+		predicates = append(predicates, identityprovider.NameIn(i.NameIn...))
+	}
+	if len(i.NameNotIn) > 0 {
+		predicates = append(predicates, identityprovider.NameNotIn(i.NameNotIn...))
+	}
+	if i.NameGT != nil {
+		predicates = append(predicates, identityprovider.NameGT(*i.NameGT))
+	}
+	if i.NameGTE != nil {
+		predicates = append(predicates, identityprovider.NameGTE(*i.NameGTE))
+	}
+	if i.NameLT != nil {
+		predicates = append(predicates, identityprovider.NameLT(*i.NameLT))
+	}
+	if i.NameLTE != nil {
+		predicates = append(predicates, identityprovider.NameLTE(*i.NameLTE))
+	}
+	if i.NameContains != nil {
+		predicates = append(predicates, identityprovider.NameContains(*i.NameContains))
+	}
+	if i.NameHasPrefix != nil {
+		predicates = append(predicates, identityprovider.NameHasPrefix(*i.NameHasPrefix))
+	}
+	if i.NameHasSuffix != nil {
+		predicates = append(predicates, identityprovider.NameHasSuffix(*i.NameHasSuffix))
+	}
+	if i.NameEqualFold != nil {
+		predicates = append(predicates, identityprovider.NameEqualFold(*i.NameEqualFold))
+	}
+	if i.NameContainsFold != nil {
+		predicates = append(predicates, identityprovider.NameContainsFold(*i.NameContainsFold))
+	}
+	if i.Issuer != nil {
+		predicates = append(predicates, identityprovider.IssuerEQ(*i.Issuer))
+	}
+	if i.IssuerNEQ != nil {
+		predicates = append(predicates, identityprovider.IssuerNEQ(*i.IssuerNEQ))
+	}
+	if len(i.IssuerIn) > 0 {
+		predicates = append(predicates, identityprovider.IssuerIn(i.IssuerIn...))
+	}
+	if len(i.IssuerNotIn) > 0 {
+		predicates = append(predicates, identityprovider.IssuerNotIn(i.IssuerNotIn...))
+	}
+	if i.IssuerGT != nil {
+		predicates = append(predicates, identityprovider.IssuerGT(*i.IssuerGT))
+	}
+	if i.IssuerGTE != nil {
+		predicates = append(predicates, identityprovider.IssuerGTE(*i.IssuerGTE))
+	}
+	if i.IssuerLT != nil {
+		predicates = append(predicates, identityprovider.IssuerLT(*i.IssuerLT))
+	}
+	if i.IssuerLTE != nil {
+		predicates = append(predicates, identityprovider.IssuerLTE(*i.IssuerLTE))
+	}
+	if i.IssuerContains != nil {
+		predicates = append(predicates, identityprovider.IssuerContains(*i.IssuerContains))
+	}
+	if i.IssuerHasPrefix != nil {
+		predicates = append(predicates, identityprovider.IssuerHasPrefix(*i.IssuerHasPrefix))
+	}
+	if i.IssuerHasSuffix != nil {
+		predicates = append(predicates, identityprovider.IssuerHasSuffix(*i.IssuerHasSuffix))
+	}
+	if i.IssuerEqualFold != nil {
+		predicates = append(predicates, identityprovider.IssuerEqualFold(*i.IssuerEqualFold))
+	}
+	if i.IssuerContainsFold != nil {
+		predicates = append(predicates, identityprovider.IssuerContainsFold(*i.IssuerContainsFold))
+	}
+	if i.ClientID != nil {
+		predicates = append(predicates, identityprovider.ClientIDEQ(*i.ClientID))
+	}
+	if i.ClientIDNEQ != nil {
+		predicates = append(predicates, identityprovider.ClientIDNEQ(*i.ClientIDNEQ))
+	}
+	if len(i.ClientIDIn) > 0 {
+		predicates = append(predicates, identityprovider.ClientIDIn(i.ClientIDIn...))
+	}
+	if len(i.ClientIDNotIn) > 0 {
+		predicates = append(predicates, identityprovider.ClientIDNotIn(i.ClientIDNotIn...))
+	}
+	if i.ClientIDGT != nil {
+		predicates = append(predicates, identityprovider.ClientIDGT(*i.ClientIDGT))
+	}
+	if i.ClientIDGTE != nil {
+		predicates = append(predicates, identityprovider.ClientIDGTE(*i.ClientIDGTE))
+	}
+	if i.ClientIDLT != nil {
+		predicates = append(predicates, identityprovider.ClientIDLT(*i.ClientIDLT))
+	}
+	if i.ClientIDLTE != nil {
+		predicates = append(predicates, identityprovider.ClientIDLTE(*i.ClientIDLTE))
+	}
+	if i.ClientIDContains != nil {
+		predicates = append(predicates, identityprovider.ClientIDContains(*i.ClientIDContains))
+	}
+	if i.ClientIDHasPrefix != nil {
+		predicates = append(predicates, identityprovider.ClientIDHasPrefix(*i.ClientIDHasPrefix))
+	}
+	if i.ClientIDHasSuffix != nil {
+		predicates = append(predicates, identityprovider.ClientIDHasSuffix(*i.ClientIDHasSuffix))
+	}
+	if i.ClientIDEqualFold != nil {
+		predicates = append(predicates, identityprovider.ClientIDEqualFold(*i.ClientIDEqualFold))
+	}
+	if i.ClientIDContainsFold != nil {
+		predicates = append(predicates, identityprovider.ClientIDContainsFold(*i.ClientIDContainsFold))
+	}
+	if i.GroupsClaim != nil {
+		predicates = append(predicates, identityprovider.GroupsClaimEQ(*i.GroupsClaim))
+	}
+	if i.GroupsClaimNEQ != nil {
+		predicates = append(predicates, identityprovider.GroupsClaimNEQ(*i.GroupsClaimNEQ))
+	}
+	if len(i.GroupsClaimIn) > 0 {
+		predicates = append(predicates, identityprovider.GroupsClaimIn(i.GroupsClaimIn...))
+	}
+	if len(i.GroupsClaimNotIn) > 0 {
+		predicates = append(predicates, identityprovider.GroupsClaimNotIn(i.GroupsClaimNotIn...))
+	}
+	if i.GroupsClaimGT != nil {
+		predicates = append(predicates, identityprovider.GroupsClaimGT(*i.GroupsClaimGT))
+	}
+	if i.GroupsClaimGTE != nil {
+		predicates = append(predicates, identityprovider.GroupsClaimGTE(*i.GroupsClaimGTE))
+	}
+	if i.GroupsClaimLT != nil {
+		predicates = append(predicates, identityprovider.GroupsClaimLT(*i.GroupsClaimLT))
+	}
+	if i.GroupsClaimLTE != nil {
+		predicates = append(predicates, identityprovider.GroupsClaimLTE(*i.GroupsClaimLTE))
+	}
+	if i.GroupsClaimContains != nil {
+		predicates = append(predicates, identityprovider.GroupsClaimContains(*i.GroupsClaimContains))
+	}
+	if i.GroupsClaimHasPrefix != nil {
+		predicates = append(predicates, identityprovider.GroupsClaimHasPrefix(*i.GroupsClaimHasPrefix))
+	}
+	if i.GroupsClaimHasSuffix != nil {
+		predicates = append(predicates, identityprovider.GroupsClaimHasSuffix(*i.GroupsClaimHasSuffix))
+	}
+	if i.GroupsClaimEqualFold != nil {
+		predicates = append(predicates, identityprovider.GroupsClaimEqualFold(*i.GroupsClaimEqualFold))
+	}
+	if i.GroupsClaimContainsFold != nil {
+		predicates = append(predicates, identityprovider.GroupsClaimContainsFold(*i.GroupsClaimContainsFold))
+	}
+	if i.CreateUsers != nil {
+		predicates = append(predicates, identityprovider.CreateUsersEQ(*i.CreateUsers))
+	}
+	if i.CreateUsersNEQ != nil {
+		predicates = append(predicates, identityprovider.CreateUsersNEQ(*i.CreateUsersNEQ))
+	}
+	if i.Enabled != nil {
+		predicates = append(predicates, identityprovider.EnabledEQ(*i.Enabled))
+	}
+	if i.EnabledNEQ != nil {
+		predicates = append(predicates, identityprovider.EnabledNEQ(*i.EnabledNEQ))
+	}
+
+	switch len(predicates) {
+	case 0:
+		return nil, ErrEmptyIdentityProviderWhereInput
+	case 1:
+		return predicates[0], nil
+	default:
+		return identityprovider.And(predicates...), nil
 	}
 }
 
@@ -6636,6 +7074,504 @@ func (i *TicketWhereInput) P() (predicate.Ticket, error) {
 		return predicates[0], nil
 	default:
 		return ticket.And(predicates...), nil
+	}
+}
+
+// TrustedIssuerWhereInput represents a where input for filtering TrustedIssuer queries.
+type TrustedIssuerWhereInput struct {
+	Predicates []predicate.TrustedIssuer  `json:"-"`
+	Not        *TrustedIssuerWhereInput   `json:"not,omitempty"`
+	Or         []*TrustedIssuerWhereInput `json:"or,omitempty"`
+	And        []*TrustedIssuerWhereInput `json:"and,omitempty"`
+
+	// "id" field predicates.
+	ID             *string  `json:"id,omitempty"`
+	IDNEQ          *string  `json:"idNEQ,omitempty"`
+	IDIn           []string `json:"idIn,omitempty"`
+	IDNotIn        []string `json:"idNotIn,omitempty"`
+	IDGT           *string  `json:"idGT,omitempty"`
+	IDGTE          *string  `json:"idGTE,omitempty"`
+	IDLT           *string  `json:"idLT,omitempty"`
+	IDLTE          *string  `json:"idLTE,omitempty"`
+	IDEqualFold    *string  `json:"idEqualFold,omitempty"`
+	IDContainsFold *string  `json:"idContainsFold,omitempty"`
+
+	// "created_at" field predicates.
+	CreatedAt      *time.Time  `json:"createdAt,omitempty"`
+	CreatedAtNEQ   *time.Time  `json:"createdAtNEQ,omitempty"`
+	CreatedAtIn    []time.Time `json:"createdAtIn,omitempty"`
+	CreatedAtNotIn []time.Time `json:"createdAtNotIn,omitempty"`
+	CreatedAtGT    *time.Time  `json:"createdAtGT,omitempty"`
+	CreatedAtGTE   *time.Time  `json:"createdAtGTE,omitempty"`
+	CreatedAtLT    *time.Time  `json:"createdAtLT,omitempty"`
+	CreatedAtLTE   *time.Time  `json:"createdAtLTE,omitempty"`
+
+	// "updated_at" field predicates.
+	UpdatedAt      *time.Time  `json:"updatedAt,omitempty"`
+	UpdatedAtNEQ   *time.Time  `json:"updatedAtNEQ,omitempty"`
+	UpdatedAtIn    []time.Time `json:"updatedAtIn,omitempty"`
+	UpdatedAtNotIn []time.Time `json:"updatedAtNotIn,omitempty"`
+	UpdatedAtGT    *time.Time  `json:"updatedAtGT,omitempty"`
+	UpdatedAtGTE   *time.Time  `json:"updatedAtGTE,omitempty"`
+	UpdatedAtLT    *time.Time  `json:"updatedAtLT,omitempty"`
+	UpdatedAtLTE   *time.Time  `json:"updatedAtLTE,omitempty"`
+
+	// "name" field predicates.
+	Name             *string  `json:"name,omitempty"`
+	NameNEQ          *string  `json:"nameNEQ,omitempty"`
+	NameIn           []string `json:"nameIn,omitempty"`
+	NameNotIn        []string `json:"nameNotIn,omitempty"`
+	NameGT           *string  `json:"nameGT,omitempty"`
+	NameGTE          *string  `json:"nameGTE,omitempty"`
+	NameLT           *string  `json:"nameLT,omitempty"`
+	NameLTE          *string  `json:"nameLTE,omitempty"`
+	NameContains     *string  `json:"nameContains,omitempty"`
+	NameHasPrefix    *string  `json:"nameHasPrefix,omitempty"`
+	NameHasSuffix    *string  `json:"nameHasSuffix,omitempty"`
+	NameEqualFold    *string  `json:"nameEqualFold,omitempty"`
+	NameContainsFold *string  `json:"nameContainsFold,omitempty"`
+
+	// "issuer" field predicates.
+	Issuer             *string  `json:"issuer,omitempty"`
+	IssuerNEQ          *string  `json:"issuerNEQ,omitempty"`
+	IssuerIn           []string `json:"issuerIn,omitempty"`
+	IssuerNotIn        []string `json:"issuerNotIn,omitempty"`
+	IssuerGT           *string  `json:"issuerGT,omitempty"`
+	IssuerGTE          *string  `json:"issuerGTE,omitempty"`
+	IssuerLT           *string  `json:"issuerLT,omitempty"`
+	IssuerLTE          *string  `json:"issuerLTE,omitempty"`
+	IssuerContains     *string  `json:"issuerContains,omitempty"`
+	IssuerHasPrefix    *string  `json:"issuerHasPrefix,omitempty"`
+	IssuerHasSuffix    *string  `json:"issuerHasSuffix,omitempty"`
+	IssuerEqualFold    *string  `json:"issuerEqualFold,omitempty"`
+	IssuerContainsFold *string  `json:"issuerContainsFold,omitempty"`
+
+	// "audience" field predicates.
+	Audience             *string  `json:"audience,omitempty"`
+	AudienceNEQ          *string  `json:"audienceNEQ,omitempty"`
+	AudienceIn           []string `json:"audienceIn,omitempty"`
+	AudienceNotIn        []string `json:"audienceNotIn,omitempty"`
+	AudienceGT           *string  `json:"audienceGT,omitempty"`
+	AudienceGTE          *string  `json:"audienceGTE,omitempty"`
+	AudienceLT           *string  `json:"audienceLT,omitempty"`
+	AudienceLTE          *string  `json:"audienceLTE,omitempty"`
+	AudienceContains     *string  `json:"audienceContains,omitempty"`
+	AudienceHasPrefix    *string  `json:"audienceHasPrefix,omitempty"`
+	AudienceHasSuffix    *string  `json:"audienceHasSuffix,omitempty"`
+	AudienceEqualFold    *string  `json:"audienceEqualFold,omitempty"`
+	AudienceContainsFold *string  `json:"audienceContainsFold,omitempty"`
+
+	// "keys_url" field predicates.
+	KeysURL             *string  `json:"keysURL,omitempty"`
+	KeysURLNEQ          *string  `json:"keysURLNEQ,omitempty"`
+	KeysURLIn           []string `json:"keysURLIn,omitempty"`
+	KeysURLNotIn        []string `json:"keysURLNotIn,omitempty"`
+	KeysURLGT           *string  `json:"keysURLGT,omitempty"`
+	KeysURLGTE          *string  `json:"keysURLGTE,omitempty"`
+	KeysURLLT           *string  `json:"keysURLLT,omitempty"`
+	KeysURLLTE          *string  `json:"keysURLLTE,omitempty"`
+	KeysURLContains     *string  `json:"keysURLContains,omitempty"`
+	KeysURLHasPrefix    *string  `json:"keysURLHasPrefix,omitempty"`
+	KeysURLHasSuffix    *string  `json:"keysURLHasSuffix,omitempty"`
+	KeysURLEqualFold    *string  `json:"keysURLEqualFold,omitempty"`
+	KeysURLContainsFold *string  `json:"keysURLContainsFold,omitempty"`
+
+	// "acts_as" field predicates.
+	ActsAs      *trustedissuer.ActsAs  `json:"actsAs,omitempty"`
+	ActsAsNEQ   *trustedissuer.ActsAs  `json:"actsAsNEQ,omitempty"`
+	ActsAsIn    []trustedissuer.ActsAs `json:"actsAsIn,omitempty"`
+	ActsAsNotIn []trustedissuer.ActsAs `json:"actsAsNotIn,omitempty"`
+
+	// "groups_claim" field predicates.
+	GroupsClaim             *string  `json:"groupsClaim,omitempty"`
+	GroupsClaimNEQ          *string  `json:"groupsClaimNEQ,omitempty"`
+	GroupsClaimIn           []string `json:"groupsClaimIn,omitempty"`
+	GroupsClaimNotIn        []string `json:"groupsClaimNotIn,omitempty"`
+	GroupsClaimGT           *string  `json:"groupsClaimGT,omitempty"`
+	GroupsClaimGTE          *string  `json:"groupsClaimGTE,omitempty"`
+	GroupsClaimLT           *string  `json:"groupsClaimLT,omitempty"`
+	GroupsClaimLTE          *string  `json:"groupsClaimLTE,omitempty"`
+	GroupsClaimContains     *string  `json:"groupsClaimContains,omitempty"`
+	GroupsClaimHasPrefix    *string  `json:"groupsClaimHasPrefix,omitempty"`
+	GroupsClaimHasSuffix    *string  `json:"groupsClaimHasSuffix,omitempty"`
+	GroupsClaimEqualFold    *string  `json:"groupsClaimEqualFold,omitempty"`
+	GroupsClaimContainsFold *string  `json:"groupsClaimContainsFold,omitempty"`
+
+	// "enabled" field predicates.
+	Enabled    *bool `json:"enabled,omitempty"`
+	EnabledNEQ *bool `json:"enabledNEQ,omitempty"`
+}
+
+// AddPredicates adds custom predicates to the where input to be used during the filtering phase.
+func (i *TrustedIssuerWhereInput) AddPredicates(predicates ...predicate.TrustedIssuer) {
+	i.Predicates = append(i.Predicates, predicates...)
+}
+
+// Filter applies the TrustedIssuerWhereInput filter on the TrustedIssuerQuery builder.
+func (i *TrustedIssuerWhereInput) Filter(q *TrustedIssuerQuery) (*TrustedIssuerQuery, error) {
+	if i == nil {
+		return q, nil
+	}
+	p, err := i.P()
+	if err != nil {
+		if err == ErrEmptyTrustedIssuerWhereInput {
+			return q, nil
+		}
+		return nil, err
+	}
+	return q.Where(p), nil
+}
+
+// ErrEmptyTrustedIssuerWhereInput is returned in case the TrustedIssuerWhereInput is empty.
+var ErrEmptyTrustedIssuerWhereInput = errors.New("gen: empty predicate TrustedIssuerWhereInput")
+
+// P returns a predicate for filtering trustedissuers.
+// An error is returned if the input is empty or invalid.
+func (i *TrustedIssuerWhereInput) P() (predicate.TrustedIssuer, error) {
+	var predicates []predicate.TrustedIssuer
+	if i.Not != nil {
+		p, err := i.Not.P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'not'", err)
+		}
+		predicates = append(predicates, trustedissuer.Not(p))
+	}
+	switch n := len(i.Or); {
+	case n == 1:
+		p, err := i.Or[0].P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'or'", err)
+		}
+		predicates = append(predicates, p)
+	case n > 1:
+		or := make([]predicate.TrustedIssuer, 0, n)
+		for _, w := range i.Or {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'or'", err)
+			}
+			or = append(or, p)
+		}
+		predicates = append(predicates, trustedissuer.Or(or...))
+	}
+	switch n := len(i.And); {
+	case n == 1:
+		p, err := i.And[0].P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'and'", err)
+		}
+		predicates = append(predicates, p)
+	case n > 1:
+		and := make([]predicate.TrustedIssuer, 0, n)
+		for _, w := range i.And {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'and'", err)
+			}
+			and = append(and, p)
+		}
+		predicates = append(predicates, trustedissuer.And(and...))
+	}
+	predicates = append(predicates, i.Predicates...)
+	if i.ID != nil {
+		predicates = append(predicates, trustedissuer.IDEQ(*i.ID))
+	}
+	if i.IDNEQ != nil {
+		predicates = append(predicates, trustedissuer.IDNEQ(*i.IDNEQ))
+	}
+	if len(i.IDIn) > 0 {
+		predicates = append(predicates, trustedissuer.IDIn(i.IDIn...))
+	}
+	if len(i.IDNotIn) > 0 {
+		predicates = append(predicates, trustedissuer.IDNotIn(i.IDNotIn...))
+	}
+	if i.IDGT != nil {
+		predicates = append(predicates, trustedissuer.IDGT(*i.IDGT))
+	}
+	if i.IDGTE != nil {
+		predicates = append(predicates, trustedissuer.IDGTE(*i.IDGTE))
+	}
+	if i.IDLT != nil {
+		predicates = append(predicates, trustedissuer.IDLT(*i.IDLT))
+	}
+	if i.IDLTE != nil {
+		predicates = append(predicates, trustedissuer.IDLTE(*i.IDLTE))
+	}
+	if i.IDEqualFold != nil {
+		predicates = append(predicates, trustedissuer.IDEqualFold(*i.IDEqualFold))
+	}
+	if i.IDContainsFold != nil {
+		predicates = append(predicates, trustedissuer.IDContainsFold(*i.IDContainsFold))
+	}
+	if i.CreatedAt != nil {
+		predicates = append(predicates, trustedissuer.CreatedAtEQ(*i.CreatedAt))
+	}
+	if i.CreatedAtNEQ != nil {
+		predicates = append(predicates, trustedissuer.CreatedAtNEQ(*i.CreatedAtNEQ))
+	}
+	if len(i.CreatedAtIn) > 0 {
+		predicates = append(predicates, trustedissuer.CreatedAtIn(i.CreatedAtIn...))
+	}
+	if len(i.CreatedAtNotIn) > 0 {
+		predicates = append(predicates, trustedissuer.CreatedAtNotIn(i.CreatedAtNotIn...))
+	}
+	if i.CreatedAtGT != nil {
+		predicates = append(predicates, trustedissuer.CreatedAtGT(*i.CreatedAtGT))
+	}
+	if i.CreatedAtGTE != nil {
+		predicates = append(predicates, trustedissuer.CreatedAtGTE(*i.CreatedAtGTE))
+	}
+	if i.CreatedAtLT != nil {
+		predicates = append(predicates, trustedissuer.CreatedAtLT(*i.CreatedAtLT))
+	}
+	if i.CreatedAtLTE != nil {
+		predicates = append(predicates, trustedissuer.CreatedAtLTE(*i.CreatedAtLTE))
+	}
+	if i.UpdatedAt != nil {
+		predicates = append(predicates, trustedissuer.UpdatedAtEQ(*i.UpdatedAt))
+	}
+	if i.UpdatedAtNEQ != nil {
+		predicates = append(predicates, trustedissuer.UpdatedAtNEQ(*i.UpdatedAtNEQ))
+	}
+	if len(i.UpdatedAtIn) > 0 {
+		predicates = append(predicates, trustedissuer.UpdatedAtIn(i.UpdatedAtIn...))
+	}
+	if len(i.UpdatedAtNotIn) > 0 {
+		predicates = append(predicates, trustedissuer.UpdatedAtNotIn(i.UpdatedAtNotIn...))
+	}
+	if i.UpdatedAtGT != nil {
+		predicates = append(predicates, trustedissuer.UpdatedAtGT(*i.UpdatedAtGT))
+	}
+	if i.UpdatedAtGTE != nil {
+		predicates = append(predicates, trustedissuer.UpdatedAtGTE(*i.UpdatedAtGTE))
+	}
+	if i.UpdatedAtLT != nil {
+		predicates = append(predicates, trustedissuer.UpdatedAtLT(*i.UpdatedAtLT))
+	}
+	if i.UpdatedAtLTE != nil {
+		predicates = append(predicates, trustedissuer.UpdatedAtLTE(*i.UpdatedAtLTE))
+	}
+	if i.Name != nil {
+		predicates = append(predicates, trustedissuer.NameEQ(*i.Name))
+	}
+	if i.NameNEQ != nil {
+		predicates = append(predicates, trustedissuer.NameNEQ(*i.NameNEQ))
+	}
+	if len(i.NameIn) > 0 {
+		predicates = append(predicates, trustedissuer.NameIn(i.NameIn...))
+	}
+	if len(i.NameNotIn) > 0 {
+		predicates = append(predicates, trustedissuer.NameNotIn(i.NameNotIn...))
+	}
+	if i.NameGT != nil {
+		predicates = append(predicates, trustedissuer.NameGT(*i.NameGT))
+	}
+	if i.NameGTE != nil {
+		predicates = append(predicates, trustedissuer.NameGTE(*i.NameGTE))
+	}
+	if i.NameLT != nil {
+		predicates = append(predicates, trustedissuer.NameLT(*i.NameLT))
+	}
+	if i.NameLTE != nil {
+		predicates = append(predicates, trustedissuer.NameLTE(*i.NameLTE))
+	}
+	if i.NameContains != nil {
+		predicates = append(predicates, trustedissuer.NameContains(*i.NameContains))
+	}
+	if i.NameHasPrefix != nil {
+		predicates = append(predicates, trustedissuer.NameHasPrefix(*i.NameHasPrefix))
+	}
+	if i.NameHasSuffix != nil {
+		predicates = append(predicates, trustedissuer.NameHasSuffix(*i.NameHasSuffix))
+	}
+	if i.NameEqualFold != nil {
+		predicates = append(predicates, trustedissuer.NameEqualFold(*i.NameEqualFold))
+	}
+	if i.NameContainsFold != nil {
+		predicates = append(predicates, trustedissuer.NameContainsFold(*i.NameContainsFold))
+	}
+	if i.Issuer != nil {
+		predicates = append(predicates, trustedissuer.IssuerEQ(*i.Issuer))
+	}
+	if i.IssuerNEQ != nil {
+		predicates = append(predicates, trustedissuer.IssuerNEQ(*i.IssuerNEQ))
+	}
+	if len(i.IssuerIn) > 0 {
+		predicates = append(predicates, trustedissuer.IssuerIn(i.IssuerIn...))
+	}
+	if len(i.IssuerNotIn) > 0 {
+		predicates = append(predicates, trustedissuer.IssuerNotIn(i.IssuerNotIn...))
+	}
+	if i.IssuerGT != nil {
+		predicates = append(predicates, trustedissuer.IssuerGT(*i.IssuerGT))
+	}
+	if i.IssuerGTE != nil {
+		predicates = append(predicates, trustedissuer.IssuerGTE(*i.IssuerGTE))
+	}
+	if i.IssuerLT != nil {
+		predicates = append(predicates, trustedissuer.IssuerLT(*i.IssuerLT))
+	}
+	if i.IssuerLTE != nil {
+		predicates = append(predicates, trustedissuer.IssuerLTE(*i.IssuerLTE))
+	}
+	if i.IssuerContains != nil {
+		predicates = append(predicates, trustedissuer.IssuerContains(*i.IssuerContains))
+	}
+	if i.IssuerHasPrefix != nil {
+		predicates = append(predicates, trustedissuer.IssuerHasPrefix(*i.IssuerHasPrefix))
+	}
+	if i.IssuerHasSuffix != nil {
+		predicates = append(predicates, trustedissuer.IssuerHasSuffix(*i.IssuerHasSuffix))
+	}
+	if i.IssuerEqualFold != nil {
+		predicates = append(predicates, trustedissuer.IssuerEqualFold(*i.IssuerEqualFold))
+	}
+	if i.IssuerContainsFold != nil {
+		predicates = append(predicates, trustedissuer.IssuerContainsFold(*i.IssuerContainsFold))
+	}
+	if i.Audience != nil {
+		predicates = append(predicates, trustedissuer.AudienceEQ(*i.Audience))
+	}
+	if i.AudienceNEQ != nil {
+		predicates = append(predicates, trustedissuer.AudienceNEQ(*i.AudienceNEQ))
+	}
+	if len(i.AudienceIn) > 0 {
+		predicates = append(predicates, trustedissuer.AudienceIn(i.AudienceIn...))
+	}
+	if len(i.AudienceNotIn) > 0 {
+		predicates = append(predicates, trustedissuer.AudienceNotIn(i.AudienceNotIn...))
+	}
+	if i.AudienceGT != nil {
+		predicates = append(predicates, trustedissuer.AudienceGT(*i.AudienceGT))
+	}
+	if i.AudienceGTE != nil {
+		predicates = append(predicates, trustedissuer.AudienceGTE(*i.AudienceGTE))
+	}
+	if i.AudienceLT != nil {
+		predicates = append(predicates, trustedissuer.AudienceLT(*i.AudienceLT))
+	}
+	if i.AudienceLTE != nil {
+		predicates = append(predicates, trustedissuer.AudienceLTE(*i.AudienceLTE))
+	}
+	if i.AudienceContains != nil {
+		predicates = append(predicates, trustedissuer.AudienceContains(*i.AudienceContains))
+	}
+	if i.AudienceHasPrefix != nil {
+		predicates = append(predicates, trustedissuer.AudienceHasPrefix(*i.AudienceHasPrefix))
+	}
+	if i.AudienceHasSuffix != nil {
+		predicates = append(predicates, trustedissuer.AudienceHasSuffix(*i.AudienceHasSuffix))
+	}
+	if i.AudienceEqualFold != nil {
+		predicates = append(predicates, trustedissuer.AudienceEqualFold(*i.AudienceEqualFold))
+	}
+	if i.AudienceContainsFold != nil {
+		predicates = append(predicates, trustedissuer.AudienceContainsFold(*i.AudienceContainsFold))
+	}
+	if i.KeysURL != nil {
+		predicates = append(predicates, trustedissuer.KeysURLEQ(*i.KeysURL))
+	}
+	if i.KeysURLNEQ != nil {
+		predicates = append(predicates, trustedissuer.KeysURLNEQ(*i.KeysURLNEQ))
+	}
+	if len(i.KeysURLIn) > 0 {
+		predicates = append(predicates, trustedissuer.KeysURLIn(i.KeysURLIn...))
+	}
+	if len(i.KeysURLNotIn) > 0 {
+		predicates = append(predicates, trustedissuer.KeysURLNotIn(i.KeysURLNotIn...))
+	}
+	if i.KeysURLGT != nil {
+		predicates = append(predicates, trustedissuer.KeysURLGT(*i.KeysURLGT))
+	}
+	if i.KeysURLGTE != nil {
+		predicates = append(predicates, trustedissuer.KeysURLGTE(*i.KeysURLGTE))
+	}
+	if i.KeysURLLT != nil {
+		predicates = append(predicates, trustedissuer.KeysURLLT(*i.KeysURLLT))
+	}
+	if i.KeysURLLTE != nil {
+		predicates = append(predicates, trustedissuer.KeysURLLTE(*i.KeysURLLTE))
+	}
+	if i.KeysURLContains != nil {
+		predicates = append(predicates, trustedissuer.KeysURLContains(*i.KeysURLContains))
+	}
+	if i.KeysURLHasPrefix != nil {
+		predicates = append(predicates, trustedissuer.KeysURLHasPrefix(*i.KeysURLHasPrefix))
+	}
+	if i.KeysURLHasSuffix != nil {
+		predicates = append(predicates, trustedissuer.KeysURLHasSuffix(*i.KeysURLHasSuffix))
+	}
+	if i.KeysURLEqualFold != nil {
+		predicates = append(predicates, trustedissuer.KeysURLEqualFold(*i.KeysURLEqualFold))
+	}
+	if i.KeysURLContainsFold != nil {
+		predicates = append(predicates, trustedissuer.KeysURLContainsFold(*i.KeysURLContainsFold))
+	}
+	if i.ActsAs != nil {
+		predicates = append(predicates, trustedissuer.ActsAsEQ(*i.ActsAs))
+	}
+	if i.ActsAsNEQ != nil {
+		predicates = append(predicates, trustedissuer.ActsAsNEQ(*i.ActsAsNEQ))
+	}
+	if len(i.ActsAsIn) > 0 {
+		predicates = append(predicates, trustedissuer.ActsAsIn(i.ActsAsIn...))
+	}
+	if len(i.ActsAsNotIn) > 0 {
+		predicates = append(predicates, trustedissuer.ActsAsNotIn(i.ActsAsNotIn...))
+	}
+	if i.GroupsClaim != nil {
+		predicates = append(predicates, trustedissuer.GroupsClaimEQ(*i.GroupsClaim))
+	}
+	if i.GroupsClaimNEQ != nil {
+		predicates = append(predicates, trustedissuer.GroupsClaimNEQ(*i.GroupsClaimNEQ))
+	}
+	if len(i.GroupsClaimIn) > 0 {
+		predicates = append(predicates, trustedissuer.GroupsClaimIn(i.GroupsClaimIn...))
+	}
+	if len(i.GroupsClaimNotIn) > 0 {
+		predicates = append(predicates, trustedissuer.GroupsClaimNotIn(i.GroupsClaimNotIn...))
+	}
+	if i.GroupsClaimGT != nil {
+		predicates = append(predicates, trustedissuer.GroupsClaimGT(*i.GroupsClaimGT))
+	}
+	if i.GroupsClaimGTE != nil {
+		predicates = append(predicates, trustedissuer.GroupsClaimGTE(*i.GroupsClaimGTE))
+	}
+	if i.GroupsClaimLT != nil {
+		predicates = append(predicates, trustedissuer.GroupsClaimLT(*i.GroupsClaimLT))
+	}
+	if i.GroupsClaimLTE != nil {
+		predicates = append(predicates, trustedissuer.GroupsClaimLTE(*i.GroupsClaimLTE))
+	}
+	if i.GroupsClaimContains != nil {
+		predicates = append(predicates, trustedissuer.GroupsClaimContains(*i.GroupsClaimContains))
+	}
+	if i.GroupsClaimHasPrefix != nil {
+		predicates = append(predicates, trustedissuer.GroupsClaimHasPrefix(*i.GroupsClaimHasPrefix))
+	}
+	if i.GroupsClaimHasSuffix != nil {
+		predicates = append(predicates, trustedissuer.GroupsClaimHasSuffix(*i.GroupsClaimHasSuffix))
+	}
+	if i.GroupsClaimEqualFold != nil {
+		predicates = append(predicates, trustedissuer.GroupsClaimEqualFold(*i.GroupsClaimEqualFold))
+	}
+	if i.GroupsClaimContainsFold != nil {
+		predicates = append(predicates, trustedissuer.GroupsClaimContainsFold(*i.GroupsClaimContainsFold))
+	}
+	if i.Enabled != nil {
+		predicates = append(predicates, trustedissuer.EnabledEQ(*i.Enabled))
+	}
+	if i.EnabledNEQ != nil {
+		predicates = append(predicates, trustedissuer.EnabledNEQ(*i.EnabledNEQ))
+	}
+
+	switch len(predicates) {
+	case 0:
+		return nil, ErrEmptyTrustedIssuerWhereInput
+	case 1:
+		return predicates[0], nil
+	default:
+		return trustedissuer.And(predicates...), nil
 	}
 }
 

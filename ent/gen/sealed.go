@@ -10,6 +10,7 @@ type SealedColumn struct{ Table, Column string }
 func SealedColumns() []SealedColumn {
 	return []SealedColumn{
 		{"endpoints", "secrets"},
+		{"identity_providers", "client_secret"},
 		{"sessions", "chain"},
 		{"signing_keys", "material"},
 		{"sources", "secrets"},

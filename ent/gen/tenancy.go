@@ -13,6 +13,8 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
+	"github.com/hookyard/hookyard/ent/gen/identity"
+	"github.com/hookyard/hookyard/ent/gen/identityprovider"
 	"github.com/hookyard/hookyard/ent/gen/onetimelink"
 	"github.com/hookyard/hookyard/ent/gen/organization"
 	"github.com/hookyard/hookyard/ent/gen/report"
@@ -21,6 +23,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/signingkey"
 	"github.com/hookyard/hookyard/ent/gen/source"
 	"github.com/hookyard/hookyard/ent/gen/ticket"
+	"github.com/hookyard/hookyard/ent/gen/trustedissuer"
 	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
 	"github.com/hookyard/hookyard/ent/rule"
@@ -304,6 +307,69 @@ func (m *FindingMutation) CheckReferences(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// Organizations returns the organizations whose rows the mutation creates, changes
+// or deletes, whoever is asking.
+func (m *IdentityMutation) Organizations(ctx context.Context) ([]string, error) {
+	if id, ok := m.OrganizationID(); ok {
+		return []string{id}, nil
+	}
+	q := m.Client().Identity.Query().Where(m.predicates...)
+	if m.op.Is(OpUpdateOne | OpDeleteOne) {
+		if m.id == nil {
+			return nil, errors.New("Identity: the mutation has no ID")
+		}
+		q.Where(identity.ID(*m.id))
+	}
+	var ids []string
+	err := q.Unique(true).Select(identity.FieldOrganizationID).Scan(viewer.SystemContext(ctx), &ids)
+	return ids, err
+}
+
+// CheckReferences implements rule.Referrer.
+func (m *IdentityMutation) CheckReferences(ctx context.Context) error {
+	if len(m.AddedEdges()) == 0 {
+		return nil
+	}
+	org, ok := m.OrganizationID()
+	if !ok {
+		var err error
+		if org, err = m.OldOrganizationID(ctx); err != nil {
+			return err
+		}
+	}
+	if ids := m.ProviderIDs(); len(ids) > 0 {
+		n, err := m.Client().IdentityProvider.Query().Where(identityprovider.IDIn(ids...), identityprovider.OrganizationID(org)).Count(ctx)
+		if err := rule.CheckReference("provider", ids, n, err); err != nil {
+			return err
+		}
+	}
+	if ids := m.UserIDs(); len(ids) > 0 {
+		n, err := m.Client().User.Query().Where(user.IDIn(ids...), user.OrganizationID(org)).Count(ctx)
+		if err := rule.CheckReference("user", ids, n, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Organizations returns the organizations whose rows the mutation creates, changes
+// or deletes, whoever is asking.
+func (m *IdentityProviderMutation) Organizations(ctx context.Context) ([]string, error) {
+	if id, ok := m.OrganizationID(); ok {
+		return []string{id}, nil
+	}
+	q := m.Client().IdentityProvider.Query().Where(m.predicates...)
+	if m.op.Is(OpUpdateOne | OpDeleteOne) {
+		if m.id == nil {
+			return nil, errors.New("IdentityProvider: the mutation has no ID")
+		}
+		q.Where(identityprovider.ID(*m.id))
+	}
+	var ids []string
+	err := q.Unique(true).Select(identityprovider.FieldOrganizationID).Scan(viewer.SystemContext(ctx), &ids)
+	return ids, err
 }
 
 // Organizations returns the organizations whose rows the mutation creates, changes
@@ -598,6 +664,24 @@ func (m *TicketMutation) CheckReferences(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// Organizations returns the organizations whose rows the mutation creates, changes
+// or deletes, whoever is asking.
+func (m *TrustedIssuerMutation) Organizations(ctx context.Context) ([]string, error) {
+	if id, ok := m.OrganizationID(); ok {
+		return []string{id}, nil
+	}
+	q := m.Client().TrustedIssuer.Query().Where(m.predicates...)
+	if m.op.Is(OpUpdateOne | OpDeleteOne) {
+		if m.id == nil {
+			return nil, errors.New("TrustedIssuer: the mutation has no ID")
+		}
+		q.Where(trustedissuer.ID(*m.id))
+	}
+	var ids []string
+	err := q.Unique(true).Select(trustedissuer.FieldOrganizationID).Scan(viewer.SystemContext(ctx), &ids)
+	return ids, err
 }
 
 // Organizations returns the organizations whose rows the mutation creates, changes

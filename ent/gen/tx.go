@@ -28,6 +28,10 @@ type Tx struct {
 	Endpoint *EndpointClient
 	// Finding is the client for interacting with the Finding builders.
 	Finding *FindingClient
+	// Identity is the client for interacting with the Identity builders.
+	Identity *IdentityClient
+	// IdentityProvider is the client for interacting with the IdentityProvider builders.
+	IdentityProvider *IdentityProviderClient
 	// OneTimeLink is the client for interacting with the OneTimeLink builders.
 	OneTimeLink *OneTimeLinkClient
 	// Organization is the client for interacting with the Organization builders.
@@ -44,6 +48,8 @@ type Tx struct {
 	Source *SourceClient
 	// Ticket is the client for interacting with the Ticket builders.
 	Ticket *TicketClient
+	// TrustedIssuer is the client for interacting with the TrustedIssuer builders.
+	TrustedIssuer *TrustedIssuerClient
 	// User is the client for interacting with the User builders.
 	User *UserClient
 	// Webhook is the client for interacting with the Webhook builders.
@@ -186,6 +192,8 @@ func (tx *Tx) init() {
 	tx.CustomRole = NewCustomRoleClient(tx.config)
 	tx.Endpoint = NewEndpointClient(tx.config)
 	tx.Finding = NewFindingClient(tx.config)
+	tx.Identity = NewIdentityClient(tx.config)
+	tx.IdentityProvider = NewIdentityProviderClient(tx.config)
 	tx.OneTimeLink = NewOneTimeLinkClient(tx.config)
 	tx.Organization = NewOrganizationClient(tx.config)
 	tx.Report = NewReportClient(tx.config)
@@ -194,6 +202,7 @@ func (tx *Tx) init() {
 	tx.SigningKey = NewSigningKeyClient(tx.config)
 	tx.Source = NewSourceClient(tx.config)
 	tx.Ticket = NewTicketClient(tx.config)
+	tx.TrustedIssuer = NewTrustedIssuerClient(tx.config)
 	tx.User = NewUserClient(tx.config)
 	tx.Webhook = NewWebhookClient(tx.config)
 }

@@ -20,28 +20,32 @@ import (
 
 // The prefixes, one per noun.
 const (
-	Organization = "org"
-	AssetGroup   = "grp"
-	Application  = "app"
-	User         = "usr"
-	APIKey       = "key"
-	CustomRole   = "rol"
-	SigningKey   = "sgn"
-	Source       = "src"
-	Endpoint     = "end"
-	Webhook      = "whk"
-	Scan         = "scn"
-	Finding      = "fnd"
-	Ticket       = "tkt"
-	Report       = "rpt"
-	Receipt      = "rct"
-	Event        = "evt"
-	Delivery     = "dlv"
-	Attempt      = "att"
-	Node         = "nod"
-	AuditEntry   = "aud"
-	Session      = "ses"
-	OneTimeLink  = "lnk"
+	Organization     = "org"
+	AssetGroup       = "grp"
+	Application      = "app"
+	User             = "usr"
+	APIKey           = "key"
+	CustomRole       = "rol"
+	SigningKey       = "sgn"
+	Source           = "src"
+	Endpoint         = "end"
+	Webhook          = "whk"
+	Scan             = "scn"
+	Finding          = "fnd"
+	Ticket           = "tkt"
+	Report           = "rpt"
+	Receipt          = "rct"
+	Event            = "evt"
+	Delivery         = "dlv"
+	Attempt          = "att"
+	Node             = "nod"
+	AuditEntry       = "aud"
+	Session          = "ses"
+	OneTimeLink      = "lnk"
+	IdentityProvider = "idp"
+	Identity         = "idn"
+	TrustedIssuer    = "tri"
+	Outsider         = "out"
 )
 
 // PrefixOf is the prefix of a noun as ent names its type ("APIKey"), "" for any other.
@@ -61,6 +65,12 @@ func PrefixOf(noun string) string {
 		return CustomRole
 	case "SigningKey":
 		return SigningKey
+	case "IdentityProvider":
+		return IdentityProvider
+	case "Identity":
+		return Identity
+	case "TrustedIssuer":
+		return TrustedIssuer
 	case "Source":
 		return Source
 	case "Endpoint":

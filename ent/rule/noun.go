@@ -29,6 +29,7 @@ const (
 	Everyone                   // everyone in the organization
 	InGroup                    // access to the asset group in Noun.Group; a null there needs access to all
 	SelfOrManager              // oneself, and whoever may manage access
+	Managers                   // whoever may change it
 )
 
 // Noun is the policy of one noun: who sees its rows and who may change them.
@@ -139,6 +140,8 @@ func (n Noun) narrow(v *viewer.Viewer, to any) error {
 			groups = append(groups, g)
 		}
 		f.WhereP(func(s *sql.Selector) { s.Where(sql.In(s.C(n.Group), groups...)) })
+	case n.Level == Managers && !v.Can(n.Write):
+		f.WhereP(func(s *sql.Selector) { s.Where(sql.False()) })
 	case n.Level == SelfOrManager && !v.Can(viewer.ManageAccess):
 		f.WhereP(func(s *sql.Selector) { s.Where(sql.EQ(s.C("id"), v.ID)) })
 	}

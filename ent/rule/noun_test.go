@@ -10,6 +10,7 @@ import (
 	"entgo.io/ent/privacy"
 
 	"github.com/hookyard/hookyard/ent/gen"
+	"github.com/hookyard/hookyard/ent/gen/trustedissuer"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
 	"github.com/hookyard/hookyard/ent/ids"
 	"github.com/hookyard/hookyard/ent/rule"
@@ -97,6 +98,28 @@ func nouns() []noun {
 				return c.APIKey.UpdateOneID(id).SetName("x").Exec(ctx)
 			},
 			remove: func(ctx context.Context, c *gen.Client, id string) error { return c.APIKey.DeleteOneID(id).Exec(ctx) }},
+		{name: "identity provider", write: viewer.ManageAccess, access: true,
+			list: func(ctx context.Context, c *gen.Client) ([]string, error) { return c.IdentityProvider.Query().IDs(ctx) },
+			create: func(ctx context.Context, c *gen.Client, name, _ string, _ *world) error {
+				return c.IdentityProvider.Create().SetName(name).SetIssuer("https://login.example.com").SetClientID("hub").Exec(ctx)
+			},
+			update: func(ctx context.Context, c *gen.Client, id string) error {
+				return c.IdentityProvider.UpdateOneID(id).SetEnabled(false).Exec(ctx)
+			},
+			remove: func(ctx context.Context, c *gen.Client, id string) error {
+				return c.IdentityProvider.DeleteOneID(id).Exec(ctx)
+			}},
+		{name: "trusted issuer", write: viewer.ManageAccess, access: true,
+			list: func(ctx context.Context, c *gen.Client) ([]string, error) { return c.TrustedIssuer.Query().IDs(ctx) },
+			create: func(ctx context.Context, c *gen.Client, name, _ string, _ *world) error {
+				return c.TrustedIssuer.Create().SetName(name).SetIssuer("https://login.example.com").SetAudience(name).SetActsAs(trustedissuer.ActsAsRoles).Exec(ctx)
+			},
+			update: func(ctx context.Context, c *gen.Client, id string) error {
+				return c.TrustedIssuer.UpdateOneID(id).SetEnabled(false).Exec(ctx)
+			},
+			remove: func(ctx context.Context, c *gen.Client, id string) error {
+				return c.TrustedIssuer.DeleteOneID(id).Exec(ctx)
+			}},
 		{name: "source", write: viewer.ManageSources,
 			list: func(ctx context.Context, c *gen.Client) ([]string, error) { return c.Source.Query().IDs(ctx) },
 			create: func(ctx context.Context, c *gen.Client, name, level string, _ *world) error {

@@ -35,6 +35,9 @@ func (db *DB) hook() {
 	c.Source.Use(db.revise)
 	c.Endpoint.Use(db.revise)
 	c.Webhook.Use(db.revise)
+	c.IdentityProvider.Use(db.revise, db.bounded)
+	c.TrustedIssuer.Use(db.revise, db.bounded)
+	c.Identity.Use(db.revise)
 	c.Endpoint.Use(db.consistent)
 	c.Webhook.Use(db.consistent)
 }

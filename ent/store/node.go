@@ -12,12 +12,14 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
+	"github.com/hookyard/hookyard/ent/gen/identityprovider"
 	"github.com/hookyard/hookyard/ent/gen/organization"
 	"github.com/hookyard/hookyard/ent/gen/report"
 	"github.com/hookyard/hookyard/ent/gen/scan"
 	"github.com/hookyard/hookyard/ent/gen/session"
 	"github.com/hookyard/hookyard/ent/gen/source"
 	"github.com/hookyard/hookyard/ent/gen/ticket"
+	"github.com/hookyard/hookyard/ent/gen/trustedissuer"
 	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
 	"github.com/hookyard/hookyard/ent/ids"
@@ -42,6 +44,10 @@ func WithNodeType() gen.NodeOption {
 			return customrole.Table, nil
 		case ids.Session:
 			return session.Table, nil
+		case ids.IdentityProvider:
+			return identityprovider.Table, nil
+		case ids.TrustedIssuer:
+			return trustedissuer.Table, nil
 		case ids.Source:
 			return source.Table, nil
 		case ids.Endpoint:

@@ -14,6 +14,7 @@ import (
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/hookyard/hookyard/connectors"
 	"github.com/hookyard/hookyard/ent/gen"
+	"github.com/hookyard/hookyard/ent/gen/trustedissuer"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
 	"github.com/hookyard/hookyard/ent/parts"
 	"github.com/hookyard/hookyard/ent/viewer"
@@ -122,6 +123,34 @@ type CreateEndpointPayload struct {
 	Endpoint *gen.Endpoint `json:"endpoint"`
 }
 
+// A new identity provider.
+type CreateIdentityProviderInput struct {
+	// The name, unique in the organization.
+	Name string `json:"name"`
+	// Its issuer, exactly as it writes it. It cannot be changed later: users are linked to it.
+	Issuer string `json:"issuer"`
+	// The name by which it knows the hub.
+	ClientID string `json:"clientId"`
+	// What the hub proves with that it is that client; null for a client without one. It cannot be read again.
+	ClientSecret *string `json:"clientSecret,omitempty"`
+	// Scopes that are asked for beside openid, email and profile.
+	Scopes []string `json:"scopes,omitempty"`
+	// The claim that the rules look at; "groups" when not given.
+	GroupsClaim *string `json:"groupsClaim,omitempty"`
+	// Who gets which rights. Whom no rule fits may not sign in.
+	Mapping []*parts.AccessRule `json:"mapping"`
+	// Whether a user is created at the first sign-in of somebody who is not one yet.
+	CreateUsers bool `json:"createUsers"`
+	// Whether anyone may sign in through it.
+	Enabled bool `json:"enabled"`
+}
+
+// What came of it.
+type CreateIdentityProviderPayload struct {
+	// The new identity provider.
+	IdentityProvider *gen.IdentityProvider `json:"identityProvider"`
+}
+
 // A new source.
 type CreateSourceInput struct {
 	// The name, unique in the organization.
@@ -146,6 +175,34 @@ type CreateSourcePayload struct {
 	Source *gen.Source `json:"source"`
 	// The address to which it sends. It cannot be read again.
 	Address string `json:"address"`
+}
+
+// A new trusted issuer.
+type CreateTrustedIssuerInput struct {
+	// The name, unique in the organization.
+	Name string `json:"name"`
+	// The "iss" of its tokens, exactly.
+	Issuer string `json:"issuer"`
+	// What must be in the "aud" of its tokens. No other trusted issuer of this hub may have the same issuer and audience.
+	Audience string `json:"audience"`
+	// Where its keys are, as a JWKS; when not given, where its /.well-known/openid-configuration says.
+	KeysURL *string `json:"keysUrl,omitempty"`
+	// The signature algorithms that its tokens may have; RS256, ES256 and EdDSA when not given.
+	Algorithms []string `json:"algorithms,omitempty"`
+	// Whom its tokens speak for. Only an Administrator chooses USERS.
+	ActsAs trustedissuer.ActsAs `json:"actsAs"`
+	// The claim that the rules look at; "groups" when not given.
+	GroupsClaim *string `json:"groupsClaim,omitempty"`
+	// For ROLES: which tokens have which rights. A token that no rule fits is refused.
+	Mapping []*parts.AccessRule `json:"mapping,omitempty"`
+	// Whether its tokens are taken.
+	Enabled bool `json:"enabled"`
+}
+
+// What came of it.
+type CreateTrustedIssuerPayload struct {
+	// The new trusted issuer.
+	TrustedIssuer *gen.TrustedIssuer `json:"trustedIssuer"`
 }
 
 // A new user.
@@ -236,6 +293,12 @@ type DeleteEndpointInput struct {
 	ID string `json:"id"`
 }
 
+// Which identity provider to delete.
+type DeleteIdentityProviderInput struct {
+	// ID of the identity provider.
+	ID string `json:"id"`
+}
+
 // What came of a deletion.
 type DeletePayload struct {
 	// ID of what is gone.
@@ -245,6 +308,12 @@ type DeletePayload struct {
 // Which source to delete.
 type DeleteSourceInput struct {
 	// ID of the source.
+	ID string `json:"id"`
+}
+
+// Which trusted issuer to delete.
+type DeleteTrustedIssuerInput struct {
+	// ID of the trusted issuer.
 	ID string `json:"id"`
 }
 
@@ -585,6 +654,20 @@ type TestEndpointPayload struct {
 	Message string `json:"message"`
 }
 
+// Which identity provider to test.
+type TestIdentityProviderInput struct {
+	// ID of the identity provider.
+	ID string `json:"id"`
+}
+
+// What came of it.
+type TestIdentityProviderPayload struct {
+	// Whether it answers and can be used.
+	Ok bool `json:"ok"`
+	// What is wrong and what to do; empty when nothing is.
+	Message string `json:"message"`
+}
+
 // Which webhook to test.
 type TestWebhookInput struct {
 	// ID of the webhook.
@@ -597,6 +680,18 @@ type TestWebhookPayload struct {
 	Ok bool `json:"ok"`
 	// What is wrong and what to do; empty when nothing is.
 	Message string `json:"message"`
+}
+
+// Whom to unlink.
+type UnlinkUserInput struct {
+	// ID of the user.
+	ID string `json:"id"`
+}
+
+// What came of it.
+type UnlinkUserPayload struct {
+	// How many links there were.
+	Unlinked int `json:"unlinked"`
 }
 
 // What to change of an application. What is not given stays as it is.
@@ -665,6 +760,34 @@ type UpdateEndpointPayload struct {
 	Endpoint *gen.Endpoint `json:"endpoint"`
 }
 
+// What to change of an identity provider. What is not given stays as it is.
+type UpdateIdentityProviderInput struct {
+	// ID of the identity provider.
+	ID string `json:"id"`
+	// The name, unique in the organization.
+	Name *string `json:"name,omitempty"`
+	// The name by which it knows the hub.
+	ClientID *string `json:"clientId,omitempty"`
+	// What the hub proves with that it is that client; empty for a client without one. It cannot be read again.
+	ClientSecret *string `json:"clientSecret,omitempty"`
+	// Scopes that are asked for beside openid, email and profile: all of them.
+	Scopes []string `json:"scopes,omitempty"`
+	// The claim that the rules look at.
+	GroupsClaim *string `json:"groupsClaim,omitempty"`
+	// Who gets which rights: all rules.
+	Mapping []*parts.AccessRule `json:"mapping,omitempty"`
+	// Whether a user is created at the first sign-in of somebody who is not one yet.
+	CreateUsers *bool `json:"createUsers,omitempty"`
+	// Whether anyone may sign in through it.
+	Enabled *bool `json:"enabled,omitempty"`
+}
+
+// What came of it.
+type UpdateIdentityProviderPayload struct {
+	// The identity provider as it is now.
+	IdentityProvider *gen.IdentityProvider `json:"identityProvider"`
+}
+
 // What to change of the organization. What is not given stays as it is.
 type UpdateOrganizationInput struct {
 	// The name, unique on this hub.
@@ -705,6 +828,30 @@ type UpdateSourceInput struct {
 type UpdateSourcePayload struct {
 	// The source as it is now.
 	Source *gen.Source `json:"source"`
+}
+
+// What to change of a trusted issuer. What is not given stays as it is.
+type UpdateTrustedIssuerInput struct {
+	// ID of the trusted issuer.
+	ID string `json:"id"`
+	// The name, unique in the organization.
+	Name *string `json:"name,omitempty"`
+	// Where its keys are, as a JWKS; empty: where its /.well-known/openid-configuration says.
+	KeysURL *string `json:"keysUrl,omitempty"`
+	// The signature algorithms that its tokens may have: all of them.
+	Algorithms []string `json:"algorithms,omitempty"`
+	// The claim that the rules look at.
+	GroupsClaim *string `json:"groupsClaim,omitempty"`
+	// Which tokens have which rights: all rules.
+	Mapping []*parts.AccessRule `json:"mapping,omitempty"`
+	// Whether its tokens are taken.
+	Enabled *bool `json:"enabled,omitempty"`
+}
+
+// What came of it.
+type UpdateTrustedIssuerPayload struct {
+	// The trusted issuer as it is now.
+	TrustedIssuer *gen.TrustedIssuer `json:"trustedIssuer"`
 }
 
 // What to change of a webhook. What is not given stays as it is.

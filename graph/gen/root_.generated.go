@@ -29,6 +29,7 @@ type ResolverRoot interface {
 	Delivery() DeliveryResolver
 	DeliveryLogBatch() DeliveryLogBatchResolver
 	Event() EventResolver
+	IdentityProvider() IdentityProviderResolver
 	Mutation() MutationResolver
 	Query() QueryResolver
 	Receipt() ReceiptResolver
@@ -66,6 +67,14 @@ type ComplexityRoot struct {
 	APIKeyEdge struct {
 		Cursor func(childComplexity int) int
 		Node   func(childComplexity int) int
+	}
+
+	AccessRule struct {
+		AllGroups  func(childComplexity int) int
+		CustomRole func(childComplexity int) int
+		Groups     func(childComplexity int) int
+		Role       func(childComplexity int) int
+		Value      func(childComplexity int) int
 	}
 
 	AllowRule struct {
@@ -215,9 +224,17 @@ type ComplexityRoot struct {
 		Endpoint func(childComplexity int) int
 	}
 
+	CreateIdentityProviderPayload struct {
+		IdentityProvider func(childComplexity int) int
+	}
+
 	CreateSourcePayload struct {
 		Address func(childComplexity int) int
 		Source  func(childComplexity int) int
+	}
+
+	CreateTrustedIssuerPayload struct {
+		TrustedIssuer func(childComplexity int) int
 	}
 
 	CreateUserPayload struct {
@@ -445,6 +462,33 @@ type ComplexityRoot struct {
 		Value func(childComplexity int) int
 	}
 
+	IdentityProvider struct {
+		ClientID    func(childComplexity int) int
+		CreateUsers func(childComplexity int) int
+		CreatedAt   func(childComplexity int) int
+		Enabled     func(childComplexity int) int
+		GroupsClaim func(childComplexity int) int
+		ID          func(childComplexity int) int
+		Issuer      func(childComplexity int) int
+		Mapping     func(childComplexity int) int
+		Name        func(childComplexity int) int
+		RedirectURL func(childComplexity int) int
+		Scopes      func(childComplexity int) int
+		SignInURL   func(childComplexity int) int
+		UpdatedAt   func(childComplexity int) int
+	}
+
+	IdentityProviderConnection struct {
+		Edges      func(childComplexity int) int
+		PageInfo   func(childComplexity int) int
+		TotalCount func(childComplexity int) int
+	}
+
+	IdentityProviderEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
+	}
+
 	Mapping struct {
 		Create  func(childComplexity int) int
 		Default func(childComplexity int) int
@@ -459,43 +503,51 @@ type ComplexityRoot struct {
 	}
 
 	Mutation struct {
-		CancelDeliveries    func(childComplexity int, input CancelDeliveriesInput) int
-		CreateAPIKey        func(childComplexity int, input CreateAPIKeyInput) int
-		CreateApplication   func(childComplexity int, input CreateApplicationInput) int
-		CreateAssetGroup    func(childComplexity int, input CreateAssetGroupInput) int
-		CreateEndpoint      func(childComplexity int, input CreateEndpointInput) int
-		CreateSource        func(childComplexity int, input CreateSourceInput) int
-		CreateUser          func(childComplexity int, input CreateUserInput) int
-		CreateWebhook       func(childComplexity int, input CreateWebhookInput) int
-		DeleteAPIKey        func(childComplexity int, input DeleteAPIKeyInput) int
-		DeleteApplication   func(childComplexity int, input DeleteApplicationInput) int
-		DeleteAssetGroup    func(childComplexity int, input DeleteAssetGroupInput) int
-		DeleteEndpoint      func(childComplexity int, input DeleteEndpointInput) int
-		DeleteSource        func(childComplexity int, input DeleteSourceInput) int
-		DeleteWebhook       func(childComplexity int, input DeleteWebhookInput) int
-		DisableSource       func(childComplexity int, input DisableSourceInput) int
-		DisableWebhook      func(childComplexity int, input DisableWebhookInput) int
-		EnableSource        func(childComplexity int, input EnableSourceInput) int
-		EnableWebhook       func(childComplexity int, input EnableWebhookInput) int
-		PauseWebhook        func(childComplexity int, input PauseWebhookInput) int
-		Redeliver           func(childComplexity int, input RedeliverInput) int
-		RedeliverDeliveries func(childComplexity int, input RedeliverDeliveriesInput) int
-		ReleaseHold         func(childComplexity int) int
-		ReprocessReceipts   func(childComplexity int, input ReprocessReceiptsInput) int
-		ResumeWebhook       func(childComplexity int, input ResumeWebhookInput) int
-		RotateSourceSecret  func(childComplexity int, input RotateSourceSecretInput) int
-		RotateSourceToken   func(childComplexity int, input RotateSourceTokenInput) int
-		RotateWebhookSecret func(childComplexity int, input RotateWebhookSecretInput) int
-		SendEvent           func(childComplexity int, input SendEventInput) int
-		SendEvents          func(childComplexity int, input SendEventsInput) int
-		TestEndpoint        func(childComplexity int, input TestEndpointInput) int
-		TestWebhook         func(childComplexity int, input TestWebhookInput) int
-		UpdateApplication   func(childComplexity int, input UpdateApplicationInput) int
-		UpdateAssetGroup    func(childComplexity int, input UpdateAssetGroupInput) int
-		UpdateEndpoint      func(childComplexity int, input UpdateEndpointInput) int
-		UpdateOrganization  func(childComplexity int, input UpdateOrganizationInput) int
-		UpdateSource        func(childComplexity int, input UpdateSourceInput) int
-		UpdateWebhook       func(childComplexity int, input UpdateWebhookInput) int
+		CancelDeliveries       func(childComplexity int, input CancelDeliveriesInput) int
+		CreateAPIKey           func(childComplexity int, input CreateAPIKeyInput) int
+		CreateApplication      func(childComplexity int, input CreateApplicationInput) int
+		CreateAssetGroup       func(childComplexity int, input CreateAssetGroupInput) int
+		CreateEndpoint         func(childComplexity int, input CreateEndpointInput) int
+		CreateIdentityProvider func(childComplexity int, input CreateIdentityProviderInput) int
+		CreateSource           func(childComplexity int, input CreateSourceInput) int
+		CreateTrustedIssuer    func(childComplexity int, input CreateTrustedIssuerInput) int
+		CreateUser             func(childComplexity int, input CreateUserInput) int
+		CreateWebhook          func(childComplexity int, input CreateWebhookInput) int
+		DeleteAPIKey           func(childComplexity int, input DeleteAPIKeyInput) int
+		DeleteApplication      func(childComplexity int, input DeleteApplicationInput) int
+		DeleteAssetGroup       func(childComplexity int, input DeleteAssetGroupInput) int
+		DeleteEndpoint         func(childComplexity int, input DeleteEndpointInput) int
+		DeleteIdentityProvider func(childComplexity int, input DeleteIdentityProviderInput) int
+		DeleteSource           func(childComplexity int, input DeleteSourceInput) int
+		DeleteTrustedIssuer    func(childComplexity int, input DeleteTrustedIssuerInput) int
+		DeleteWebhook          func(childComplexity int, input DeleteWebhookInput) int
+		DisableSource          func(childComplexity int, input DisableSourceInput) int
+		DisableWebhook         func(childComplexity int, input DisableWebhookInput) int
+		EnableSource           func(childComplexity int, input EnableSourceInput) int
+		EnableWebhook          func(childComplexity int, input EnableWebhookInput) int
+		PauseWebhook           func(childComplexity int, input PauseWebhookInput) int
+		Redeliver              func(childComplexity int, input RedeliverInput) int
+		RedeliverDeliveries    func(childComplexity int, input RedeliverDeliveriesInput) int
+		ReleaseHold            func(childComplexity int) int
+		ReprocessReceipts      func(childComplexity int, input ReprocessReceiptsInput) int
+		ResumeWebhook          func(childComplexity int, input ResumeWebhookInput) int
+		RotateSourceSecret     func(childComplexity int, input RotateSourceSecretInput) int
+		RotateSourceToken      func(childComplexity int, input RotateSourceTokenInput) int
+		RotateWebhookSecret    func(childComplexity int, input RotateWebhookSecretInput) int
+		SendEvent              func(childComplexity int, input SendEventInput) int
+		SendEvents             func(childComplexity int, input SendEventsInput) int
+		TestEndpoint           func(childComplexity int, input TestEndpointInput) int
+		TestIdentityProvider   func(childComplexity int, input TestIdentityProviderInput) int
+		TestWebhook            func(childComplexity int, input TestWebhookInput) int
+		UnlinkUser             func(childComplexity int, input UnlinkUserInput) int
+		UpdateApplication      func(childComplexity int, input UpdateApplicationInput) int
+		UpdateAssetGroup       func(childComplexity int, input UpdateAssetGroupInput) int
+		UpdateEndpoint         func(childComplexity int, input UpdateEndpointInput) int
+		UpdateIdentityProvider func(childComplexity int, input UpdateIdentityProviderInput) int
+		UpdateOrganization     func(childComplexity int, input UpdateOrganizationInput) int
+		UpdateSource           func(childComplexity int, input UpdateSourceInput) int
+		UpdateTrustedIssuer    func(childComplexity int, input UpdateTrustedIssuerInput) int
+		UpdateWebhook          func(childComplexity int, input UpdateWebhookInput) int
 	}
 
 	Organization struct {
@@ -534,30 +586,32 @@ type ComplexityRoot struct {
 	}
 
 	Query struct {
-		APIKeys      func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.APIKeyOrder, where *gen.APIKeyWhereInput) int
-		Applications func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.ApplicationOrder, where *gen.ApplicationWhereInput) int
-		AssetGroups  func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.AssetGroupOrder, where *gen.AssetGroupWhereInput) int
-		Connectors   func(childComplexity int) int
-		Deliveries   func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder, filter *flow.DeliveryFilter) int
-		Endpoints    func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.EndpointOrder, where *gen.EndpointWhereInput) int
-		EventTypes   func(childComplexity int) int
-		Events       func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder, filter *flow.EventFilter) int
-		Explain      func(childComplexity int, webhookID string, eventID string) int
-		Findings     func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.FindingOrder, where *gen.FindingWhereInput) int
-		Formats      func(childComplexity int) int
-		Held         func(childComplexity int) int
-		Node         func(childComplexity int, id string) int
-		Nodes        func(childComplexity int, ids []string) int
-		Organization func(childComplexity int) int
-		Receipts     func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder, filter *flow.ReceiptFilter) int
-		Reports      func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.ReportOrder, where *gen.ReportWhereInput) int
-		Scans        func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.ScanOrder, where *gen.ScanWhereInput) int
-		SourceKinds  func(childComplexity int) int
-		Sources      func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.SourceOrder, where *gen.SourceWhereInput) int
-		Tickets      func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.TicketOrder, where *gen.TicketWhereInput) int
-		Users        func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.UserOrder, where *gen.UserWhereInput) int
-		Viewer       func(childComplexity int) int
-		Webhooks     func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.WebhookOrder, where *gen.WebhookWhereInput) int
+		APIKeys           func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.APIKeyOrder, where *gen.APIKeyWhereInput) int
+		Applications      func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.ApplicationOrder, where *gen.ApplicationWhereInput) int
+		AssetGroups       func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.AssetGroupOrder, where *gen.AssetGroupWhereInput) int
+		Connectors        func(childComplexity int) int
+		Deliveries        func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder, filter *flow.DeliveryFilter) int
+		Endpoints         func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.EndpointOrder, where *gen.EndpointWhereInput) int
+		EventTypes        func(childComplexity int) int
+		Events            func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder, filter *flow.EventFilter) int
+		Explain           func(childComplexity int, webhookID string, eventID string) int
+		Findings          func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.FindingOrder, where *gen.FindingWhereInput) int
+		Formats           func(childComplexity int) int
+		Held              func(childComplexity int) int
+		IdentityProviders func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.IdentityProviderOrder, where *gen.IdentityProviderWhereInput) int
+		Node              func(childComplexity int, id string) int
+		Nodes             func(childComplexity int, ids []string) int
+		Organization      func(childComplexity int) int
+		Receipts          func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder, filter *flow.ReceiptFilter) int
+		Reports           func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.ReportOrder, where *gen.ReportWhereInput) int
+		Scans             func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.ScanOrder, where *gen.ScanWhereInput) int
+		SourceKinds       func(childComplexity int) int
+		Sources           func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.SourceOrder, where *gen.SourceWhereInput) int
+		Tickets           func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.TicketOrder, where *gen.TicketWhereInput) int
+		TrustedIssuers    func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.TrustedIssuerOrder, where *gen.TrustedIssuerWhereInput) int
+		Users             func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.UserOrder, where *gen.UserWhereInput) int
+		Viewer            func(childComplexity int) int
+		Webhooks          func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.WebhookOrder, where *gen.WebhookWhereInput) int
 	}
 
 	Receipt struct {
@@ -766,6 +820,11 @@ type ComplexityRoot struct {
 		Ok      func(childComplexity int) int
 	}
 
+	TestIdentityProviderPayload struct {
+		Message func(childComplexity int) int
+		Ok      func(childComplexity int) int
+	}
+
 	TestWebhookPayload struct {
 		Message func(childComplexity int) int
 		Ok      func(childComplexity int) int
@@ -800,6 +859,36 @@ type ComplexityRoot struct {
 		Node   func(childComplexity int) int
 	}
 
+	TrustedIssuer struct {
+		ActsAs      func(childComplexity int) int
+		Algorithms  func(childComplexity int) int
+		Audience    func(childComplexity int) int
+		CreatedAt   func(childComplexity int) int
+		Enabled     func(childComplexity int) int
+		GroupsClaim func(childComplexity int) int
+		ID          func(childComplexity int) int
+		Issuer      func(childComplexity int) int
+		KeysURL     func(childComplexity int) int
+		Mapping     func(childComplexity int) int
+		Name        func(childComplexity int) int
+		UpdatedAt   func(childComplexity int) int
+	}
+
+	TrustedIssuerConnection struct {
+		Edges      func(childComplexity int) int
+		PageInfo   func(childComplexity int) int
+		TotalCount func(childComplexity int) int
+	}
+
+	TrustedIssuerEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
+	}
+
+	UnlinkUserPayload struct {
+		Unlinked func(childComplexity int) int
+	}
+
 	UpdateApplicationPayload struct {
 		Application func(childComplexity int) int
 	}
@@ -812,12 +901,20 @@ type ComplexityRoot struct {
 		Endpoint func(childComplexity int) int
 	}
 
+	UpdateIdentityProviderPayload struct {
+		IdentityProvider func(childComplexity int) int
+	}
+
 	UpdateOrganizationPayload struct {
 		Organization func(childComplexity int) int
 	}
 
 	UpdateSourcePayload struct {
 		Source func(childComplexity int) int
+	}
+
+	UpdateTrustedIssuerPayload struct {
+		TrustedIssuer func(childComplexity int) int
 	}
 
 	UpdateWebhookPayload struct {
@@ -1016,6 +1113,37 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.APIKeyEdge.Node(childComplexity), true
+
+	case "AccessRule.allGroups":
+		if e.ComplexityRoot.AccessRule.AllGroups == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AccessRule.AllGroups(childComplexity), true
+	case "AccessRule.customRoleId":
+		if e.ComplexityRoot.AccessRule.CustomRole == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AccessRule.CustomRole(childComplexity), true
+	case "AccessRule.groupIds":
+		if e.ComplexityRoot.AccessRule.Groups == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AccessRule.Groups(childComplexity), true
+	case "AccessRule.role":
+		if e.ComplexityRoot.AccessRule.Role == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AccessRule.Role(childComplexity), true
+	case "AccessRule.value":
+		if e.ComplexityRoot.AccessRule.Value == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AccessRule.Value(childComplexity), true
 
 	case "AllowRule.host":
 		if e.ComplexityRoot.AllowRule.Host == nil {
@@ -1559,6 +1687,13 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.CreateEndpointPayload.Endpoint(childComplexity), true
 
+	case "CreateIdentityProviderPayload.identityProvider":
+		if e.ComplexityRoot.CreateIdentityProviderPayload.IdentityProvider == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CreateIdentityProviderPayload.IdentityProvider(childComplexity), true
+
 	case "CreateSourcePayload.address":
 		if e.ComplexityRoot.CreateSourcePayload.Address == nil {
 			break
@@ -1571,6 +1706,13 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.CreateSourcePayload.Source(childComplexity), true
+
+	case "CreateTrustedIssuerPayload.trustedIssuer":
+		if e.ComplexityRoot.CreateTrustedIssuerPayload.TrustedIssuer == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CreateTrustedIssuerPayload.TrustedIssuer(childComplexity), true
 
 	case "CreateUserPayload.user":
 		if e.ComplexityRoot.CreateUserPayload.User == nil {
@@ -2434,6 +2576,117 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.Header.Value(childComplexity), true
 
+	case "IdentityProvider.clientId":
+		if e.ComplexityRoot.IdentityProvider.ClientID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.IdentityProvider.ClientID(childComplexity), true
+	case "IdentityProvider.createUsers":
+		if e.ComplexityRoot.IdentityProvider.CreateUsers == nil {
+			break
+		}
+
+		return e.ComplexityRoot.IdentityProvider.CreateUsers(childComplexity), true
+	case "IdentityProvider.createdAt":
+		if e.ComplexityRoot.IdentityProvider.CreatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.IdentityProvider.CreatedAt(childComplexity), true
+	case "IdentityProvider.enabled":
+		if e.ComplexityRoot.IdentityProvider.Enabled == nil {
+			break
+		}
+
+		return e.ComplexityRoot.IdentityProvider.Enabled(childComplexity), true
+	case "IdentityProvider.groupsClaim":
+		if e.ComplexityRoot.IdentityProvider.GroupsClaim == nil {
+			break
+		}
+
+		return e.ComplexityRoot.IdentityProvider.GroupsClaim(childComplexity), true
+	case "IdentityProvider.id":
+		if e.ComplexityRoot.IdentityProvider.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.IdentityProvider.ID(childComplexity), true
+	case "IdentityProvider.issuer":
+		if e.ComplexityRoot.IdentityProvider.Issuer == nil {
+			break
+		}
+
+		return e.ComplexityRoot.IdentityProvider.Issuer(childComplexity), true
+	case "IdentityProvider.mapping":
+		if e.ComplexityRoot.IdentityProvider.Mapping == nil {
+			break
+		}
+
+		return e.ComplexityRoot.IdentityProvider.Mapping(childComplexity), true
+	case "IdentityProvider.name":
+		if e.ComplexityRoot.IdentityProvider.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.IdentityProvider.Name(childComplexity), true
+	case "IdentityProvider.redirectUrl":
+		if e.ComplexityRoot.IdentityProvider.RedirectURL == nil {
+			break
+		}
+
+		return e.ComplexityRoot.IdentityProvider.RedirectURL(childComplexity), true
+	case "IdentityProvider.scopes":
+		if e.ComplexityRoot.IdentityProvider.Scopes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.IdentityProvider.Scopes(childComplexity), true
+	case "IdentityProvider.signInUrl":
+		if e.ComplexityRoot.IdentityProvider.SignInURL == nil {
+			break
+		}
+
+		return e.ComplexityRoot.IdentityProvider.SignInURL(childComplexity), true
+	case "IdentityProvider.updatedAt":
+		if e.ComplexityRoot.IdentityProvider.UpdatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.IdentityProvider.UpdatedAt(childComplexity), true
+
+	case "IdentityProviderConnection.edges":
+		if e.ComplexityRoot.IdentityProviderConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.IdentityProviderConnection.Edges(childComplexity), true
+	case "IdentityProviderConnection.pageInfo":
+		if e.ComplexityRoot.IdentityProviderConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.IdentityProviderConnection.PageInfo(childComplexity), true
+	case "IdentityProviderConnection.totalCount":
+		if e.ComplexityRoot.IdentityProviderConnection.TotalCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.IdentityProviderConnection.TotalCount(childComplexity), true
+
+	case "IdentityProviderEdge.cursor":
+		if e.ComplexityRoot.IdentityProviderEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.IdentityProviderEdge.Cursor(childComplexity), true
+	case "IdentityProviderEdge.node":
+		if e.ComplexityRoot.IdentityProviderEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.IdentityProviderEdge.Node(childComplexity), true
+
 	case "Mapping.create":
 		if e.ComplexityRoot.Mapping.Create == nil {
 			break
@@ -2533,6 +2786,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.CreateEndpoint(childComplexity, args["input"].(CreateEndpointInput)), true
+	case "Mutation.createIdentityProvider":
+		if e.ComplexityRoot.Mutation.CreateIdentityProvider == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_createIdentityProvider_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.CreateIdentityProvider(childComplexity, args["input"].(CreateIdentityProviderInput)), true
 	case "Mutation.createSource":
 		if e.ComplexityRoot.Mutation.CreateSource == nil {
 			break
@@ -2544,6 +2808,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.CreateSource(childComplexity, args["input"].(CreateSourceInput)), true
+	case "Mutation.createTrustedIssuer":
+		if e.ComplexityRoot.Mutation.CreateTrustedIssuer == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_createTrustedIssuer_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.CreateTrustedIssuer(childComplexity, args["input"].(CreateTrustedIssuerInput)), true
 	case "Mutation.createUser":
 		if e.ComplexityRoot.Mutation.CreateUser == nil {
 			break
@@ -2610,6 +2885,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.DeleteEndpoint(childComplexity, args["input"].(DeleteEndpointInput)), true
+	case "Mutation.deleteIdentityProvider":
+		if e.ComplexityRoot.Mutation.DeleteIdentityProvider == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_deleteIdentityProvider_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.DeleteIdentityProvider(childComplexity, args["input"].(DeleteIdentityProviderInput)), true
 	case "Mutation.deleteSource":
 		if e.ComplexityRoot.Mutation.DeleteSource == nil {
 			break
@@ -2621,6 +2907,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.DeleteSource(childComplexity, args["input"].(DeleteSourceInput)), true
+	case "Mutation.deleteTrustedIssuer":
+		if e.ComplexityRoot.Mutation.DeleteTrustedIssuer == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_deleteTrustedIssuer_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.DeleteTrustedIssuer(childComplexity, args["input"].(DeleteTrustedIssuerInput)), true
 	case "Mutation.deleteWebhook":
 		if e.ComplexityRoot.Mutation.DeleteWebhook == nil {
 			break
@@ -2803,6 +3100,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.TestEndpoint(childComplexity, args["input"].(TestEndpointInput)), true
+	case "Mutation.testIdentityProvider":
+		if e.ComplexityRoot.Mutation.TestIdentityProvider == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_testIdentityProvider_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.TestIdentityProvider(childComplexity, args["input"].(TestIdentityProviderInput)), true
 	case "Mutation.testWebhook":
 		if e.ComplexityRoot.Mutation.TestWebhook == nil {
 			break
@@ -2814,6 +3122,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.TestWebhook(childComplexity, args["input"].(TestWebhookInput)), true
+	case "Mutation.unlinkUser":
+		if e.ComplexityRoot.Mutation.UnlinkUser == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_unlinkUser_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.UnlinkUser(childComplexity, args["input"].(UnlinkUserInput)), true
 	case "Mutation.updateApplication":
 		if e.ComplexityRoot.Mutation.UpdateApplication == nil {
 			break
@@ -2847,6 +3166,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.UpdateEndpoint(childComplexity, args["input"].(UpdateEndpointInput)), true
+	case "Mutation.updateIdentityProvider":
+		if e.ComplexityRoot.Mutation.UpdateIdentityProvider == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_updateIdentityProvider_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.UpdateIdentityProvider(childComplexity, args["input"].(UpdateIdentityProviderInput)), true
 	case "Mutation.updateOrganization":
 		if e.ComplexityRoot.Mutation.UpdateOrganization == nil {
 			break
@@ -2869,6 +3199,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.UpdateSource(childComplexity, args["input"].(UpdateSourceInput)), true
+	case "Mutation.updateTrustedIssuer":
+		if e.ComplexityRoot.Mutation.UpdateTrustedIssuer == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_updateTrustedIssuer_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.UpdateTrustedIssuer(childComplexity, args["input"].(UpdateTrustedIssuerInput)), true
 	case "Mutation.updateWebhook":
 		if e.ComplexityRoot.Mutation.UpdateWebhook == nil {
 			break
@@ -3118,6 +3459,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Held(childComplexity), true
+	case "Query.identityProviders":
+		if e.ComplexityRoot.Query.IdentityProviders == nil {
+			break
+		}
+
+		args, err := ec.field_Query_identityProviders_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.IdentityProviders(childComplexity, args["after"].(*entgql.Cursor[string]), args["first"].(*int), args["before"].(*entgql.Cursor[string]), args["last"].(*int), args["orderBy"].([]*gen.IdentityProviderOrder), args["where"].(*gen.IdentityProviderWhereInput)), true
 
 	case "Query.node":
 		if e.ComplexityRoot.Query.Node == nil {
@@ -3208,6 +3560,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Tickets(childComplexity, args["after"].(*entgql.Cursor[string]), args["first"].(*int), args["before"].(*entgql.Cursor[string]), args["last"].(*int), args["orderBy"].(gen.TicketOrder), args["where"].(*gen.TicketWhereInput)), true
+	case "Query.trustedIssuers":
+		if e.ComplexityRoot.Query.TrustedIssuers == nil {
+			break
+		}
+
+		args, err := ec.field_Query_trustedIssuers_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.TrustedIssuers(childComplexity, args["after"].(*entgql.Cursor[string]), args["first"].(*int), args["before"].(*entgql.Cursor[string]), args["last"].(*int), args["orderBy"].([]*gen.TrustedIssuerOrder), args["where"].(*gen.TrustedIssuerWhereInput)), true
 	case "Query.users":
 		if e.ComplexityRoot.Query.Users == nil {
 			break
@@ -4007,6 +4370,19 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.TestEndpointPayload.Ok(childComplexity), true
 
+	case "TestIdentityProviderPayload.message":
+		if e.ComplexityRoot.TestIdentityProviderPayload.Message == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TestIdentityProviderPayload.Message(childComplexity), true
+	case "TestIdentityProviderPayload.ok":
+		if e.ComplexityRoot.TestIdentityProviderPayload.Ok == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TestIdentityProviderPayload.Ok(childComplexity), true
+
 	case "TestWebhookPayload.message":
 		if e.ComplexityRoot.TestWebhookPayload.Message == nil {
 			break
@@ -4143,6 +4519,118 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.TicketEdge.Node(childComplexity), true
 
+	case "TrustedIssuer.actsAs":
+		if e.ComplexityRoot.TrustedIssuer.ActsAs == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TrustedIssuer.ActsAs(childComplexity), true
+	case "TrustedIssuer.algorithms":
+		if e.ComplexityRoot.TrustedIssuer.Algorithms == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TrustedIssuer.Algorithms(childComplexity), true
+	case "TrustedIssuer.audience":
+		if e.ComplexityRoot.TrustedIssuer.Audience == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TrustedIssuer.Audience(childComplexity), true
+	case "TrustedIssuer.createdAt":
+		if e.ComplexityRoot.TrustedIssuer.CreatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TrustedIssuer.CreatedAt(childComplexity), true
+	case "TrustedIssuer.enabled":
+		if e.ComplexityRoot.TrustedIssuer.Enabled == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TrustedIssuer.Enabled(childComplexity), true
+	case "TrustedIssuer.groupsClaim":
+		if e.ComplexityRoot.TrustedIssuer.GroupsClaim == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TrustedIssuer.GroupsClaim(childComplexity), true
+	case "TrustedIssuer.id":
+		if e.ComplexityRoot.TrustedIssuer.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TrustedIssuer.ID(childComplexity), true
+	case "TrustedIssuer.issuer":
+		if e.ComplexityRoot.TrustedIssuer.Issuer == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TrustedIssuer.Issuer(childComplexity), true
+	case "TrustedIssuer.keysUrl":
+		if e.ComplexityRoot.TrustedIssuer.KeysURL == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TrustedIssuer.KeysURL(childComplexity), true
+	case "TrustedIssuer.mapping":
+		if e.ComplexityRoot.TrustedIssuer.Mapping == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TrustedIssuer.Mapping(childComplexity), true
+	case "TrustedIssuer.name":
+		if e.ComplexityRoot.TrustedIssuer.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TrustedIssuer.Name(childComplexity), true
+	case "TrustedIssuer.updatedAt":
+		if e.ComplexityRoot.TrustedIssuer.UpdatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TrustedIssuer.UpdatedAt(childComplexity), true
+
+	case "TrustedIssuerConnection.edges":
+		if e.ComplexityRoot.TrustedIssuerConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TrustedIssuerConnection.Edges(childComplexity), true
+	case "TrustedIssuerConnection.pageInfo":
+		if e.ComplexityRoot.TrustedIssuerConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TrustedIssuerConnection.PageInfo(childComplexity), true
+	case "TrustedIssuerConnection.totalCount":
+		if e.ComplexityRoot.TrustedIssuerConnection.TotalCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TrustedIssuerConnection.TotalCount(childComplexity), true
+
+	case "TrustedIssuerEdge.cursor":
+		if e.ComplexityRoot.TrustedIssuerEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TrustedIssuerEdge.Cursor(childComplexity), true
+	case "TrustedIssuerEdge.node":
+		if e.ComplexityRoot.TrustedIssuerEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TrustedIssuerEdge.Node(childComplexity), true
+
+	case "UnlinkUserPayload.unlinked":
+		if e.ComplexityRoot.UnlinkUserPayload.Unlinked == nil {
+			break
+		}
+
+		return e.ComplexityRoot.UnlinkUserPayload.Unlinked(childComplexity), true
+
 	case "UpdateApplicationPayload.application":
 		if e.ComplexityRoot.UpdateApplicationPayload.Application == nil {
 			break
@@ -4164,6 +4652,13 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.UpdateEndpointPayload.Endpoint(childComplexity), true
 
+	case "UpdateIdentityProviderPayload.identityProvider":
+		if e.ComplexityRoot.UpdateIdentityProviderPayload.IdentityProvider == nil {
+			break
+		}
+
+		return e.ComplexityRoot.UpdateIdentityProviderPayload.IdentityProvider(childComplexity), true
+
 	case "UpdateOrganizationPayload.organization":
 		if e.ComplexityRoot.UpdateOrganizationPayload.Organization == nil {
 			break
@@ -4177,6 +4672,13 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.UpdateSourcePayload.Source(childComplexity), true
+
+	case "UpdateTrustedIssuerPayload.trustedIssuer":
+		if e.ComplexityRoot.UpdateTrustedIssuerPayload.TrustedIssuer == nil {
+			break
+		}
+
+		return e.ComplexityRoot.UpdateTrustedIssuerPayload.TrustedIssuer(childComplexity), true
 
 	case "UpdateWebhookPayload.webhook":
 		if e.ComplexityRoot.UpdateWebhookPayload.Webhook == nil {
@@ -4519,6 +5021,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 	inputUnmarshalMap := graphql.BuildUnmarshalerMap(
 		ec.unmarshalInputAPIKeyOrder,
 		ec.unmarshalInputAPIKeyWhereInput,
+		ec.unmarshalInputAccessRuleInput,
 		ec.unmarshalInputAllowRuleInput,
 		ec.unmarshalInputApplicationCountsInput,
 		ec.unmarshalInputApplicationOrder,
@@ -4531,7 +5034,9 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputCreateApplicationInput,
 		ec.unmarshalInputCreateAssetGroupInput,
 		ec.unmarshalInputCreateEndpointInput,
+		ec.unmarshalInputCreateIdentityProviderInput,
 		ec.unmarshalInputCreateSourceInput,
+		ec.unmarshalInputCreateTrustedIssuerInput,
 		ec.unmarshalInputCreateUserInput,
 		ec.unmarshalInputCreateWebhookInput,
 		ec.unmarshalInputCustomRoleOrder,
@@ -4540,7 +5045,9 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputDeleteApplicationInput,
 		ec.unmarshalInputDeleteAssetGroupInput,
 		ec.unmarshalInputDeleteEndpointInput,
+		ec.unmarshalInputDeleteIdentityProviderInput,
 		ec.unmarshalInputDeleteSourceInput,
+		ec.unmarshalInputDeleteTrustedIssuerInput,
 		ec.unmarshalInputDeleteWebhookInput,
 		ec.unmarshalInputDeliveryFilter,
 		ec.unmarshalInputDeliveryLogFilter,
@@ -4556,6 +5063,8 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputFindingInput,
 		ec.unmarshalInputFindingOrder,
 		ec.unmarshalInputFindingWhereInput,
+		ec.unmarshalInputIdentityProviderOrder,
+		ec.unmarshalInputIdentityProviderWhereInput,
 		ec.unmarshalInputMappingInput,
 		ec.unmarshalInputMappingRuleInput,
 		ec.unmarshalInputOrganizationOrder,
@@ -4582,15 +5091,21 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputSourceOrder,
 		ec.unmarshalInputSourceWhereInput,
 		ec.unmarshalInputTestEndpointInput,
+		ec.unmarshalInputTestIdentityProviderInput,
 		ec.unmarshalInputTestWebhookInput,
 		ec.unmarshalInputTicketInput,
 		ec.unmarshalInputTicketOrder,
 		ec.unmarshalInputTicketWhereInput,
+		ec.unmarshalInputTrustedIssuerOrder,
+		ec.unmarshalInputTrustedIssuerWhereInput,
+		ec.unmarshalInputUnlinkUserInput,
 		ec.unmarshalInputUpdateApplicationInput,
 		ec.unmarshalInputUpdateAssetGroupInput,
 		ec.unmarshalInputUpdateEndpointInput,
+		ec.unmarshalInputUpdateIdentityProviderInput,
 		ec.unmarshalInputUpdateOrganizationInput,
 		ec.unmarshalInputUpdateSourceInput,
+		ec.unmarshalInputUpdateTrustedIssuerInput,
 		ec.unmarshalInputUpdateWebhookInput,
 		ec.unmarshalInputUserOrder,
 		ec.unmarshalInputUserWhereInput,
@@ -5991,6 +6506,31 @@ input APIKeyWhereInput {
   Whether ownerId contains this, in any case.
   """
   ownerIdContainsFold: ID
+}
+"""
+Rights for whom an outside party says something of. The first rule that fits gives the role; those after it that fit and give the same role add their asset groups.
+"""
+type AccessRule @goModel(model: "github.com/hookyard/hookyard/ent/parts.AccessRule") {
+  """
+  The value that the claim must have; "*" fits everyone.
+  """
+  value: String!
+  """
+  The role.
+  """
+  role: Role!
+  """
+  ID of the role that the organization has made, when role is CUSTOM; else empty.
+  """
+  customRoleId: ID! @goField(name: "CustomRole")
+  """
+  Whether access is complete: all asset groups and the organization's own level.
+  """
+  allGroups: Boolean!
+  """
+  IDs of the asset groups that access is given to.
+  """
+  groupIds: [ID!]! @goField(name: "Groups")
 }
 """
 One line of a list of targets that may be reached.
@@ -8519,6 +9059,452 @@ input FindingWhereInput {
   Whether hasExploits is known.
   """
   hasExploitsNotNil: Boolean
+}
+"""
+An OpenID Connect provider where people of the organization sign in.
+"""
+type IdentityProvider implements Node {
+  """
+  The global ID.
+  """
+  id: ID!
+  """
+  When it was created.
+  """
+  createdAt: Time!
+  """
+  When it was last changed.
+  """
+  updatedAt: Time!
+  """
+  The name, unique in the organization.
+  """
+  name: String!
+  """
+  Its issuer, exactly as it writes it: an https address below which /.well-known/openid-configuration is.
+  """
+  issuer: String!
+  """
+  The name by which it knows the hub.
+  """
+  clientId: String!
+  """
+  Scopes that are asked for beside openid, email and profile.
+  """
+  scopes: [String!]!
+  """
+  The claim that the rules of the mapping look at: its exact name, or a path with dots such as realm_access.roles.
+  """
+  groupsClaim: String!
+  """
+  Who gets which rights at each sign-in. Whom no rule fits may not sign in.
+  """
+  mapping: [AccessRule!]!
+  """
+  Whether a user is created at the first sign-in of somebody who is not one yet.
+  """
+  createUsers: Boolean!
+  """
+  Whether anyone may sign in through it.
+  """
+  enabled: Boolean!
+}
+"""
+A connection to a list of items.
+"""
+type IdentityProviderConnection {
+  """
+  A list of edges.
+  """
+  edges: [IdentityProviderEdge]
+  """
+  Information to aid in pagination.
+  """
+  pageInfo: PageInfo!
+  """
+  Identifies the total count of items in the connection.
+  """
+  totalCount: Int!
+}
+"""
+An edge in a connection.
+"""
+type IdentityProviderEdge {
+  """
+  The item at the end of the edge.
+  """
+  node: IdentityProvider
+  """
+  A cursor for use in pagination.
+  """
+  cursor: Cursor!
+}
+"""
+Ordering options for IdentityProvider connections
+"""
+input IdentityProviderOrder {
+  """
+  The ordering direction.
+  """
+  direction: OrderDirection! = ASC
+  """
+  The field by which to order IdentityProviders.
+  """
+  field: IdentityProviderOrderField!
+}
+"""
+Properties by which IdentityProvider connections can be ordered.
+"""
+enum IdentityProviderOrderField {
+  """
+  By name.
+  """
+  NAME
+}
+"""
+Which IdentityProvider objects are wanted: all conditions must hold.
+"""
+input IdentityProviderWhereInput {
+  """
+  This must not hold.
+  """
+  not: IdentityProviderWhereInput
+  """
+  All of these must hold.
+  """
+  and: [IdentityProviderWhereInput!]
+  """
+  One of these must hold.
+  """
+  or: [IdentityProviderWhereInput!]
+  """
+  Whether id is exactly this.
+  """
+  id: ID
+  """
+  Whether id is anything but this.
+  """
+  idNEQ: ID
+  """
+  Whether id is one of these.
+  """
+  idIn: [ID!]
+  """
+  Whether id is none of these.
+  """
+  idNotIn: [ID!]
+  """
+  Whether id is greater.
+  """
+  idGT: ID
+  """
+  Whether id is this or greater.
+  """
+  idGTE: ID
+  """
+  Whether id is less.
+  """
+  idLT: ID
+  """
+  Whether id is this or less.
+  """
+  idLTE: ID
+  """
+  Whether id is this, in any case.
+  """
+  idEqualFold: ID
+  """
+  Whether id contains this, in any case.
+  """
+  idContainsFold: ID
+  """
+  Whether createdAt is exactly this.
+  """
+  createdAt: Time
+  """
+  Whether createdAt is anything but this.
+  """
+  createdAtNEQ: Time
+  """
+  Whether createdAt is one of these.
+  """
+  createdAtIn: [Time!]
+  """
+  Whether createdAt is none of these.
+  """
+  createdAtNotIn: [Time!]
+  """
+  Whether createdAt is greater.
+  """
+  createdAtGT: Time
+  """
+  Whether createdAt is this or greater.
+  """
+  createdAtGTE: Time
+  """
+  Whether createdAt is less.
+  """
+  createdAtLT: Time
+  """
+  Whether createdAt is this or less.
+  """
+  createdAtLTE: Time
+  """
+  Whether updatedAt is exactly this.
+  """
+  updatedAt: Time
+  """
+  Whether updatedAt is anything but this.
+  """
+  updatedAtNEQ: Time
+  """
+  Whether updatedAt is one of these.
+  """
+  updatedAtIn: [Time!]
+  """
+  Whether updatedAt is none of these.
+  """
+  updatedAtNotIn: [Time!]
+  """
+  Whether updatedAt is greater.
+  """
+  updatedAtGT: Time
+  """
+  Whether updatedAt is this or greater.
+  """
+  updatedAtGTE: Time
+  """
+  Whether updatedAt is less.
+  """
+  updatedAtLT: Time
+  """
+  Whether updatedAt is this or less.
+  """
+  updatedAtLTE: Time
+  """
+  Whether name is exactly this.
+  """
+  name: String
+  """
+  Whether name is anything but this.
+  """
+  nameNEQ: String
+  """
+  Whether name is one of these.
+  """
+  nameIn: [String!]
+  """
+  Whether name is none of these.
+  """
+  nameNotIn: [String!]
+  """
+  Whether name is greater.
+  """
+  nameGT: String
+  """
+  Whether name is this or greater.
+  """
+  nameGTE: String
+  """
+  Whether name is less.
+  """
+  nameLT: String
+  """
+  Whether name is this or less.
+  """
+  nameLTE: String
+  """
+  Whether name contains this.
+  """
+  nameContains: String
+  """
+  Whether name begins with this.
+  """
+  nameHasPrefix: String
+  """
+  Whether name ends with this.
+  """
+  nameHasSuffix: String
+  """
+  Whether name is this, in any case.
+  """
+  nameEqualFold: String
+  """
+  Whether name contains this, in any case.
+  """
+  nameContainsFold: String
+  """
+  Whether issuer is exactly this.
+  """
+  issuer: String
+  """
+  Whether issuer is anything but this.
+  """
+  issuerNEQ: String
+  """
+  Whether issuer is one of these.
+  """
+  issuerIn: [String!]
+  """
+  Whether issuer is none of these.
+  """
+  issuerNotIn: [String!]
+  """
+  Whether issuer is greater.
+  """
+  issuerGT: String
+  """
+  Whether issuer is this or greater.
+  """
+  issuerGTE: String
+  """
+  Whether issuer is less.
+  """
+  issuerLT: String
+  """
+  Whether issuer is this or less.
+  """
+  issuerLTE: String
+  """
+  Whether issuer contains this.
+  """
+  issuerContains: String
+  """
+  Whether issuer begins with this.
+  """
+  issuerHasPrefix: String
+  """
+  Whether issuer ends with this.
+  """
+  issuerHasSuffix: String
+  """
+  Whether issuer is this, in any case.
+  """
+  issuerEqualFold: String
+  """
+  Whether issuer contains this, in any case.
+  """
+  issuerContainsFold: String
+  """
+  Whether clientId is exactly this.
+  """
+  clientId: String
+  """
+  Whether clientId is anything but this.
+  """
+  clientIdNEQ: String
+  """
+  Whether clientId is one of these.
+  """
+  clientIdIn: [String!]
+  """
+  Whether clientId is none of these.
+  """
+  clientIdNotIn: [String!]
+  """
+  Whether clientId is greater.
+  """
+  clientIdGT: String
+  """
+  Whether clientId is this or greater.
+  """
+  clientIdGTE: String
+  """
+  Whether clientId is less.
+  """
+  clientIdLT: String
+  """
+  Whether clientId is this or less.
+  """
+  clientIdLTE: String
+  """
+  Whether clientId contains this.
+  """
+  clientIdContains: String
+  """
+  Whether clientId begins with this.
+  """
+  clientIdHasPrefix: String
+  """
+  Whether clientId ends with this.
+  """
+  clientIdHasSuffix: String
+  """
+  Whether clientId is this, in any case.
+  """
+  clientIdEqualFold: String
+  """
+  Whether clientId contains this, in any case.
+  """
+  clientIdContainsFold: String
+  """
+  Whether groupsClaim is exactly this.
+  """
+  groupsClaim: String
+  """
+  Whether groupsClaim is anything but this.
+  """
+  groupsClaimNEQ: String
+  """
+  Whether groupsClaim is one of these.
+  """
+  groupsClaimIn: [String!]
+  """
+  Whether groupsClaim is none of these.
+  """
+  groupsClaimNotIn: [String!]
+  """
+  Whether groupsClaim is greater.
+  """
+  groupsClaimGT: String
+  """
+  Whether groupsClaim is this or greater.
+  """
+  groupsClaimGTE: String
+  """
+  Whether groupsClaim is less.
+  """
+  groupsClaimLT: String
+  """
+  Whether groupsClaim is this or less.
+  """
+  groupsClaimLTE: String
+  """
+  Whether groupsClaim contains this.
+  """
+  groupsClaimContains: String
+  """
+  Whether groupsClaim begins with this.
+  """
+  groupsClaimHasPrefix: String
+  """
+  Whether groupsClaim ends with this.
+  """
+  groupsClaimHasSuffix: String
+  """
+  Whether groupsClaim is this, in any case.
+  """
+  groupsClaimEqualFold: String
+  """
+  Whether groupsClaim contains this, in any case.
+  """
+  groupsClaimContainsFold: String
+  """
+  Whether createUsers is exactly this.
+  """
+  createUsers: Boolean
+  """
+  Whether createUsers is anything but this.
+  """
+  createUsersNEQ: Boolean
+  """
+  Whether enabled is exactly this.
+  """
+  enabled: Boolean
+  """
+  Whether enabled is anything but this.
+  """
+  enabledNEQ: Boolean
 }
 """
 How the application of an event is found: the first rule that fits, else the sender's own name for it, else the default, else a new application.
@@ -12494,6 +13480,529 @@ input TicketWhereInput {
   assetContainsFold: String
 }
 """
+An outside system whose JWTs are credentials here.
+"""
+type TrustedIssuer implements Node {
+  """
+  The global ID.
+  """
+  id: ID!
+  """
+  When it was created.
+  """
+  createdAt: Time!
+  """
+  When it was last changed.
+  """
+  updatedAt: Time!
+  """
+  The name, unique in the organization.
+  """
+  name: String!
+  """
+  The "iss" of its tokens, exactly.
+  """
+  issuer: String!
+  """
+  What must be in the "aud" of its tokens. Issuer and audience together are unique on this hub, so that a token belongs to one organization.
+  """
+  audience: String!
+  """
+  Where its keys are, as a JWKS; empty: where its /.well-known/openid-configuration says.
+  """
+  keysUrl: String!
+  """
+  The signature algorithms that its tokens may have: RS256 to RS512, PS256 to PS512, ES256 to ES512, EdDSA.
+  """
+  algorithms: [String!]!
+  """
+  Whom its tokens speak for.
+  """
+  actsAs: TrustedIssuerActsAs!
+  """
+  The claim that the rules of the mapping look at: its exact name, or a path with dots such as realm_access.roles.
+  """
+  groupsClaim: String!
+  """
+  For ROLES: which tokens have which rights. A token that no rule fits is refused.
+  """
+  mapping: [AccessRule!]!
+  """
+  Whether its tokens are taken.
+  """
+  enabled: Boolean!
+}
+"""
+TrustedIssuerActsAs is enum for the field acts_as
+"""
+enum TrustedIssuerActsAs @goModel(model: "github.com/hookyard/hookyard/ent/gen/trustedissuer.ActsAs") {
+  """
+  The user with the token's verified e-mail address, with that user's rights. Only an Administrator sets this up.
+  """
+  USERS
+  """
+  Itself, with the rights that the mapping gives it.
+  """
+  ROLES
+}
+"""
+A connection to a list of items.
+"""
+type TrustedIssuerConnection {
+  """
+  A list of edges.
+  """
+  edges: [TrustedIssuerEdge]
+  """
+  Information to aid in pagination.
+  """
+  pageInfo: PageInfo!
+  """
+  Identifies the total count of items in the connection.
+  """
+  totalCount: Int!
+}
+"""
+An edge in a connection.
+"""
+type TrustedIssuerEdge {
+  """
+  The item at the end of the edge.
+  """
+  node: TrustedIssuer
+  """
+  A cursor for use in pagination.
+  """
+  cursor: Cursor!
+}
+"""
+Ordering options for TrustedIssuer connections
+"""
+input TrustedIssuerOrder {
+  """
+  The ordering direction.
+  """
+  direction: OrderDirection! = ASC
+  """
+  The field by which to order TrustedIssuers.
+  """
+  field: TrustedIssuerOrderField!
+}
+"""
+Properties by which TrustedIssuer connections can be ordered.
+"""
+enum TrustedIssuerOrderField {
+  """
+  By name.
+  """
+  NAME
+}
+"""
+Which TrustedIssuer objects are wanted: all conditions must hold.
+"""
+input TrustedIssuerWhereInput {
+  """
+  This must not hold.
+  """
+  not: TrustedIssuerWhereInput
+  """
+  All of these must hold.
+  """
+  and: [TrustedIssuerWhereInput!]
+  """
+  One of these must hold.
+  """
+  or: [TrustedIssuerWhereInput!]
+  """
+  Whether id is exactly this.
+  """
+  id: ID
+  """
+  Whether id is anything but this.
+  """
+  idNEQ: ID
+  """
+  Whether id is one of these.
+  """
+  idIn: [ID!]
+  """
+  Whether id is none of these.
+  """
+  idNotIn: [ID!]
+  """
+  Whether id is greater.
+  """
+  idGT: ID
+  """
+  Whether id is this or greater.
+  """
+  idGTE: ID
+  """
+  Whether id is less.
+  """
+  idLT: ID
+  """
+  Whether id is this or less.
+  """
+  idLTE: ID
+  """
+  Whether id is this, in any case.
+  """
+  idEqualFold: ID
+  """
+  Whether id contains this, in any case.
+  """
+  idContainsFold: ID
+  """
+  Whether createdAt is exactly this.
+  """
+  createdAt: Time
+  """
+  Whether createdAt is anything but this.
+  """
+  createdAtNEQ: Time
+  """
+  Whether createdAt is one of these.
+  """
+  createdAtIn: [Time!]
+  """
+  Whether createdAt is none of these.
+  """
+  createdAtNotIn: [Time!]
+  """
+  Whether createdAt is greater.
+  """
+  createdAtGT: Time
+  """
+  Whether createdAt is this or greater.
+  """
+  createdAtGTE: Time
+  """
+  Whether createdAt is less.
+  """
+  createdAtLT: Time
+  """
+  Whether createdAt is this or less.
+  """
+  createdAtLTE: Time
+  """
+  Whether updatedAt is exactly this.
+  """
+  updatedAt: Time
+  """
+  Whether updatedAt is anything but this.
+  """
+  updatedAtNEQ: Time
+  """
+  Whether updatedAt is one of these.
+  """
+  updatedAtIn: [Time!]
+  """
+  Whether updatedAt is none of these.
+  """
+  updatedAtNotIn: [Time!]
+  """
+  Whether updatedAt is greater.
+  """
+  updatedAtGT: Time
+  """
+  Whether updatedAt is this or greater.
+  """
+  updatedAtGTE: Time
+  """
+  Whether updatedAt is less.
+  """
+  updatedAtLT: Time
+  """
+  Whether updatedAt is this or less.
+  """
+  updatedAtLTE: Time
+  """
+  Whether name is exactly this.
+  """
+  name: String
+  """
+  Whether name is anything but this.
+  """
+  nameNEQ: String
+  """
+  Whether name is one of these.
+  """
+  nameIn: [String!]
+  """
+  Whether name is none of these.
+  """
+  nameNotIn: [String!]
+  """
+  Whether name is greater.
+  """
+  nameGT: String
+  """
+  Whether name is this or greater.
+  """
+  nameGTE: String
+  """
+  Whether name is less.
+  """
+  nameLT: String
+  """
+  Whether name is this or less.
+  """
+  nameLTE: String
+  """
+  Whether name contains this.
+  """
+  nameContains: String
+  """
+  Whether name begins with this.
+  """
+  nameHasPrefix: String
+  """
+  Whether name ends with this.
+  """
+  nameHasSuffix: String
+  """
+  Whether name is this, in any case.
+  """
+  nameEqualFold: String
+  """
+  Whether name contains this, in any case.
+  """
+  nameContainsFold: String
+  """
+  Whether issuer is exactly this.
+  """
+  issuer: String
+  """
+  Whether issuer is anything but this.
+  """
+  issuerNEQ: String
+  """
+  Whether issuer is one of these.
+  """
+  issuerIn: [String!]
+  """
+  Whether issuer is none of these.
+  """
+  issuerNotIn: [String!]
+  """
+  Whether issuer is greater.
+  """
+  issuerGT: String
+  """
+  Whether issuer is this or greater.
+  """
+  issuerGTE: String
+  """
+  Whether issuer is less.
+  """
+  issuerLT: String
+  """
+  Whether issuer is this or less.
+  """
+  issuerLTE: String
+  """
+  Whether issuer contains this.
+  """
+  issuerContains: String
+  """
+  Whether issuer begins with this.
+  """
+  issuerHasPrefix: String
+  """
+  Whether issuer ends with this.
+  """
+  issuerHasSuffix: String
+  """
+  Whether issuer is this, in any case.
+  """
+  issuerEqualFold: String
+  """
+  Whether issuer contains this, in any case.
+  """
+  issuerContainsFold: String
+  """
+  Whether audience is exactly this.
+  """
+  audience: String
+  """
+  Whether audience is anything but this.
+  """
+  audienceNEQ: String
+  """
+  Whether audience is one of these.
+  """
+  audienceIn: [String!]
+  """
+  Whether audience is none of these.
+  """
+  audienceNotIn: [String!]
+  """
+  Whether audience is greater.
+  """
+  audienceGT: String
+  """
+  Whether audience is this or greater.
+  """
+  audienceGTE: String
+  """
+  Whether audience is less.
+  """
+  audienceLT: String
+  """
+  Whether audience is this or less.
+  """
+  audienceLTE: String
+  """
+  Whether audience contains this.
+  """
+  audienceContains: String
+  """
+  Whether audience begins with this.
+  """
+  audienceHasPrefix: String
+  """
+  Whether audience ends with this.
+  """
+  audienceHasSuffix: String
+  """
+  Whether audience is this, in any case.
+  """
+  audienceEqualFold: String
+  """
+  Whether audience contains this, in any case.
+  """
+  audienceContainsFold: String
+  """
+  Whether keysUrl is exactly this.
+  """
+  keysUrl: String
+  """
+  Whether keysUrl is anything but this.
+  """
+  keysUrlNEQ: String
+  """
+  Whether keysUrl is one of these.
+  """
+  keysUrlIn: [String!]
+  """
+  Whether keysUrl is none of these.
+  """
+  keysUrlNotIn: [String!]
+  """
+  Whether keysUrl is greater.
+  """
+  keysUrlGT: String
+  """
+  Whether keysUrl is this or greater.
+  """
+  keysUrlGTE: String
+  """
+  Whether keysUrl is less.
+  """
+  keysUrlLT: String
+  """
+  Whether keysUrl is this or less.
+  """
+  keysUrlLTE: String
+  """
+  Whether keysUrl contains this.
+  """
+  keysUrlContains: String
+  """
+  Whether keysUrl begins with this.
+  """
+  keysUrlHasPrefix: String
+  """
+  Whether keysUrl ends with this.
+  """
+  keysUrlHasSuffix: String
+  """
+  Whether keysUrl is this, in any case.
+  """
+  keysUrlEqualFold: String
+  """
+  Whether keysUrl contains this, in any case.
+  """
+  keysUrlContainsFold: String
+  """
+  Whether actsAs is exactly this.
+  """
+  actsAs: TrustedIssuerActsAs
+  """
+  Whether actsAs is anything but this.
+  """
+  actsAsNEQ: TrustedIssuerActsAs
+  """
+  Whether actsAs is one of these.
+  """
+  actsAsIn: [TrustedIssuerActsAs!]
+  """
+  Whether actsAs is none of these.
+  """
+  actsAsNotIn: [TrustedIssuerActsAs!]
+  """
+  Whether groupsClaim is exactly this.
+  """
+  groupsClaim: String
+  """
+  Whether groupsClaim is anything but this.
+  """
+  groupsClaimNEQ: String
+  """
+  Whether groupsClaim is one of these.
+  """
+  groupsClaimIn: [String!]
+  """
+  Whether groupsClaim is none of these.
+  """
+  groupsClaimNotIn: [String!]
+  """
+  Whether groupsClaim is greater.
+  """
+  groupsClaimGT: String
+  """
+  Whether groupsClaim is this or greater.
+  """
+  groupsClaimGTE: String
+  """
+  Whether groupsClaim is less.
+  """
+  groupsClaimLT: String
+  """
+  Whether groupsClaim is this or less.
+  """
+  groupsClaimLTE: String
+  """
+  Whether groupsClaim contains this.
+  """
+  groupsClaimContains: String
+  """
+  Whether groupsClaim begins with this.
+  """
+  groupsClaimHasPrefix: String
+  """
+  Whether groupsClaim ends with this.
+  """
+  groupsClaimHasSuffix: String
+  """
+  Whether groupsClaim is this, in any case.
+  """
+  groupsClaimEqualFold: String
+  """
+  Whether groupsClaim contains this, in any case.
+  """
+  groupsClaimContainsFold: String
+  """
+  Whether enabled is exactly this.
+  """
+  enabled: Boolean
+  """
+  Whether enabled is anything but this.
+  """
+  enabledNEQ: Boolean
+}
+"""
 A person of the organization.
 """
 type User implements Node {
@@ -14114,6 +15623,146 @@ type SentEvent @goModel(model: "github.com/hookyard/hookyard/server/flow.Accepte
   conflict: Boolean!
 }
 `, BuiltIn: false},
+	{Name: "../schema/identityprovider.graphql", Input: `extend type Query {
+  "The identity providers; none, for whoever may not manage access."
+  identityProviders(
+    "Only what comes after this cursor."
+    after: Cursor
+    "How many from the start: 1 to 200; 50 when neither first nor last is given."
+    first: Int
+    "Only what comes before this cursor."
+    before: Cursor
+    "How many from the end: 1 to 200."
+    last: Int
+    "How they are sorted; by ID when not given."
+    orderBy: [IdentityProviderOrder!]
+    "Which are wanted; all when not given."
+    where: IdentityProviderWhereInput
+  ): IdentityProviderConnection!
+}
+
+extend type Mutation {
+  "Creates an identity provider. Nobody maps to more rights than they have."
+  createIdentityProvider("The new provider." input: CreateIdentityProviderInput!): CreateIdentityProviderPayload! @requires(permission: MANAGE_ACCESS)
+  "Changes an identity provider. Users keep the rights that they have until they sign in again."
+  updateIdentityProvider("What to change." input: UpdateIdentityProviderInput!): UpdateIdentityProviderPayload! @requires(permission: MANAGE_ACCESS)
+  "Deletes an identity provider. Its users stay, but nobody signs in through it any more."
+  deleteIdentityProvider("What to delete." input: DeleteIdentityProviderInput!): DeletePayload! @requires(permission: MANAGE_ACCESS)
+  "Unlinks a user from the persons whom identity providers know: the next sign-in finds the user by the e-mail address again."
+  unlinkUser("Whom to unlink." input: UnlinkUserInput!): UnlinkUserPayload! @requires(permission: MANAGE_ACCESS)
+  "Tries whether an identity provider answers and can be used, without anyone signing in."
+  testIdentityProvider("What to test." input: TestIdentityProviderInput!): TestIdentityProviderPayload! @requires(permission: MANAGE_ACCESS)
+}
+
+extend type IdentityProvider {
+  "Where people begin to sign in through it. A \"?return=/path\" at its end says where they are sent afterwards."
+  signInUrl: String! @goField(forceResolver: true)
+  "The redirect address that has to be registered at the provider."
+  redirectUrl: String! @goField(forceResolver: true)
+}
+
+"Rights for whom an outside party says something of."
+input AccessRuleInput @goModel(model: "github.com/hookyard/hookyard/ent/parts.AccessRule") {
+  "The value that the claim must have; \"*\" fits everyone."
+  value: String!
+  "The role. Nobody maps to a role with permissions that they do not have."
+  role: Role!
+  "ID of the role that the organization has made, when role is CUSTOM."
+  customRoleId: ID @goField(name: "CustomRole")
+  "Whether access is complete: all asset groups and the organization's own level."
+  allGroups: Boolean! = false
+  "IDs of the asset groups that access is given to."
+  groupIds: [ID!] @goField(name: "Groups")
+}
+
+"A new identity provider."
+input CreateIdentityProviderInput {
+  "The name, unique in the organization."
+  name: String!
+  "Its issuer, exactly as it writes it. It cannot be changed later: users are linked to it."
+  issuer: String!
+  "The name by which it knows the hub."
+  clientId: String!
+  "What the hub proves with that it is that client; null for a client without one. It cannot be read again."
+  clientSecret: String
+  "Scopes that are asked for beside openid, email and profile."
+  scopes: [String!]
+  "The claim that the rules look at; \"groups\" when not given."
+  groupsClaim: String
+  "Who gets which rights. Whom no rule fits may not sign in."
+  mapping: [AccessRuleInput!]!
+  "Whether a user is created at the first sign-in of somebody who is not one yet."
+  createUsers: Boolean! = true
+  "Whether anyone may sign in through it."
+  enabled: Boolean! = true
+}
+
+"What came of it."
+type CreateIdentityProviderPayload {
+  "The new identity provider."
+  identityProvider: IdentityProvider!
+}
+
+"What to change of an identity provider. What is not given stays as it is."
+input UpdateIdentityProviderInput {
+  "ID of the identity provider."
+  id: ID!
+  "The name, unique in the organization."
+  name: String
+  "The name by which it knows the hub."
+  clientId: String
+  "What the hub proves with that it is that client; empty for a client without one. It cannot be read again."
+  clientSecret: String
+  "Scopes that are asked for beside openid, email and profile: all of them."
+  scopes: [String!]
+  "The claim that the rules look at."
+  groupsClaim: String
+  "Who gets which rights: all rules."
+  mapping: [AccessRuleInput!]
+  "Whether a user is created at the first sign-in of somebody who is not one yet."
+  createUsers: Boolean
+  "Whether anyone may sign in through it."
+  enabled: Boolean
+}
+
+"What came of it."
+type UpdateIdentityProviderPayload {
+  "The identity provider as it is now."
+  identityProvider: IdentityProvider!
+}
+
+"Which identity provider to delete."
+input DeleteIdentityProviderInput {
+  "ID of the identity provider."
+  id: ID!
+}
+
+"Which identity provider to test."
+input TestIdentityProviderInput {
+  "ID of the identity provider."
+  id: ID!
+}
+
+"What came of it."
+type TestIdentityProviderPayload {
+  "Whether it answers and can be used."
+  ok: Boolean!
+  "What is wrong and what to do; empty when nothing is."
+  message: String!
+}
+
+"Whom to unlink."
+input UnlinkUserInput {
+  "ID of the user."
+  id: ID!
+}
+
+"What came of it."
+type UnlinkUserPayload {
+  "How many links there were."
+  unlinked: Int!
+}
+`, BuiltIn: false},
 	{Name: "../schema/organization.graphql", Input: `extend type Query {
   "Who is asking, and what they may do."
   viewer: Viewer!
@@ -14549,6 +16198,91 @@ type DisableSourcePayload {
   source: Source!
 }
 `, BuiltIn: false},
+	{Name: "../schema/trustedissuer.graphql", Input: `extend type Query {
+  "The trusted issuers; none, for whoever may not manage access."
+  trustedIssuers(
+    "Only what comes after this cursor."
+    after: Cursor
+    "How many from the start: 1 to 200; 50 when neither first nor last is given."
+    first: Int
+    "Only what comes before this cursor."
+    before: Cursor
+    "How many from the end: 1 to 200."
+    last: Int
+    "How they are sorted; by ID when not given."
+    orderBy: [TrustedIssuerOrder!]
+    "Which are wanted; all when not given."
+    where: TrustedIssuerWhereInput
+  ): TrustedIssuerConnection!
+}
+
+extend type Mutation {
+  "Creates a trusted issuer. Nobody lets it give more rights than they have."
+  createTrustedIssuer("The new issuer." input: CreateTrustedIssuerInput!): CreateTrustedIssuerPayload! @requires(permission: MANAGE_ACCESS)
+  "Changes a trusted issuer. The next call with one of its tokens goes by it."
+  updateTrustedIssuer("What to change." input: UpdateTrustedIssuerInput!): UpdateTrustedIssuerPayload! @requires(permission: MANAGE_ACCESS)
+  "Deletes a trusted issuer. Its tokens stop working at once."
+  deleteTrustedIssuer("What to delete." input: DeleteTrustedIssuerInput!): DeletePayload! @requires(permission: MANAGE_ACCESS)
+}
+
+"A new trusted issuer."
+input CreateTrustedIssuerInput {
+  "The name, unique in the organization."
+  name: String!
+  "The \"iss\" of its tokens, exactly."
+  issuer: String!
+  "What must be in the \"aud\" of its tokens. No other trusted issuer of this hub may have the same issuer and audience."
+  audience: String!
+  "Where its keys are, as a JWKS; when not given, where its /.well-known/openid-configuration says."
+  keysUrl: String
+  "The signature algorithms that its tokens may have; RS256, ES256 and EdDSA when not given."
+  algorithms: [String!]
+  "Whom its tokens speak for. Only an Administrator chooses USERS."
+  actsAs: TrustedIssuerActsAs!
+  "The claim that the rules look at; \"groups\" when not given."
+  groupsClaim: String
+  "For ROLES: which tokens have which rights. A token that no rule fits is refused."
+  mapping: [AccessRuleInput!]
+  "Whether its tokens are taken."
+  enabled: Boolean! = true
+}
+
+"What came of it."
+type CreateTrustedIssuerPayload {
+  "The new trusted issuer."
+  trustedIssuer: TrustedIssuer!
+}
+
+"What to change of a trusted issuer. What is not given stays as it is."
+input UpdateTrustedIssuerInput {
+  "ID of the trusted issuer."
+  id: ID!
+  "The name, unique in the organization."
+  name: String
+  "Where its keys are, as a JWKS; empty: where its /.well-known/openid-configuration says."
+  keysUrl: String
+  "The signature algorithms that its tokens may have: all of them."
+  algorithms: [String!]
+  "The claim that the rules look at."
+  groupsClaim: String
+  "Which tokens have which rights: all rules."
+  mapping: [AccessRuleInput!]
+  "Whether its tokens are taken."
+  enabled: Boolean
+}
+
+"What came of it."
+type UpdateTrustedIssuerPayload {
+  "The trusted issuer as it is now."
+  trustedIssuer: TrustedIssuer!
+}
+
+"Which trusted issuer to delete."
+input DeleteTrustedIssuerInput {
+  "ID of the trusted issuer."
+  id: ID!
+}
+`, BuiltIn: false},
 	{Name: "../schema/user.graphql", Input: `extend type Query {
   "The users; oneself only, for whoever may not manage access."
   users(
@@ -14910,6 +16644,22 @@ func (ec *executionContext) childFields_APIKeyEdge(ctx context.Context, field gr
 	return nil, fmt.Errorf("no field named %q was found under type APIKeyEdge", field.Name)
 }
 
+func (ec *executionContext) childFields_AccessRule(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "value":
+		return ec.fieldContext_AccessRule_value(ctx, field)
+	case "role":
+		return ec.fieldContext_AccessRule_role(ctx, field)
+	case "customRoleId":
+		return ec.fieldContext_AccessRule_customRoleId(ctx, field)
+	case "allGroups":
+		return ec.fieldContext_AccessRule_allGroups(ctx, field)
+	case "groupIds":
+		return ec.fieldContext_AccessRule_groupIds(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type AccessRule", field.Name)
+}
+
 func (ec *executionContext) childFields_AllowRule(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "host":
@@ -15170,6 +16920,14 @@ func (ec *executionContext) childFields_CreateEndpointPayload(ctx context.Contex
 	return nil, fmt.Errorf("no field named %q was found under type CreateEndpointPayload", field.Name)
 }
 
+func (ec *executionContext) childFields_CreateIdentityProviderPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "identityProvider":
+		return ec.fieldContext_CreateIdentityProviderPayload_identityProvider(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type CreateIdentityProviderPayload", field.Name)
+}
+
 func (ec *executionContext) childFields_CreateSourcePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "source":
@@ -15178,6 +16936,14 @@ func (ec *executionContext) childFields_CreateSourcePayload(ctx context.Context,
 		return ec.fieldContext_CreateSourcePayload_address(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type CreateSourcePayload", field.Name)
+}
+
+func (ec *executionContext) childFields_CreateTrustedIssuerPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "trustedIssuer":
+		return ec.fieldContext_CreateTrustedIssuerPayload_trustedIssuer(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type CreateTrustedIssuerPayload", field.Name)
 }
 
 func (ec *executionContext) childFields_CreateUserPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -15628,6 +17394,60 @@ func (ec *executionContext) childFields_Header(ctx context.Context, field graphq
 		return ec.fieldContext_Header_value(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Header", field.Name)
+}
+
+func (ec *executionContext) childFields_IdentityProvider(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_IdentityProvider_id(ctx, field)
+	case "createdAt":
+		return ec.fieldContext_IdentityProvider_createdAt(ctx, field)
+	case "updatedAt":
+		return ec.fieldContext_IdentityProvider_updatedAt(ctx, field)
+	case "name":
+		return ec.fieldContext_IdentityProvider_name(ctx, field)
+	case "issuer":
+		return ec.fieldContext_IdentityProvider_issuer(ctx, field)
+	case "clientId":
+		return ec.fieldContext_IdentityProvider_clientId(ctx, field)
+	case "scopes":
+		return ec.fieldContext_IdentityProvider_scopes(ctx, field)
+	case "groupsClaim":
+		return ec.fieldContext_IdentityProvider_groupsClaim(ctx, field)
+	case "mapping":
+		return ec.fieldContext_IdentityProvider_mapping(ctx, field)
+	case "createUsers":
+		return ec.fieldContext_IdentityProvider_createUsers(ctx, field)
+	case "enabled":
+		return ec.fieldContext_IdentityProvider_enabled(ctx, field)
+	case "signInUrl":
+		return ec.fieldContext_IdentityProvider_signInUrl(ctx, field)
+	case "redirectUrl":
+		return ec.fieldContext_IdentityProvider_redirectUrl(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type IdentityProvider", field.Name)
+}
+
+func (ec *executionContext) childFields_IdentityProviderConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_IdentityProviderConnection_edges(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_IdentityProviderConnection_pageInfo(ctx, field)
+	case "totalCount":
+		return ec.fieldContext_IdentityProviderConnection_totalCount(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type IdentityProviderConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_IdentityProviderEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "node":
+		return ec.fieldContext_IdentityProviderEdge_node(ctx, field)
+	case "cursor":
+		return ec.fieldContext_IdentityProviderEdge_cursor(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type IdentityProviderEdge", field.Name)
 }
 
 func (ec *executionContext) childFields_Mapping(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -16108,6 +17928,16 @@ func (ec *executionContext) childFields_TestEndpointPayload(ctx context.Context,
 	return nil, fmt.Errorf("no field named %q was found under type TestEndpointPayload", field.Name)
 }
 
+func (ec *executionContext) childFields_TestIdentityProviderPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "ok":
+		return ec.fieldContext_TestIdentityProviderPayload_ok(ctx, field)
+	case "message":
+		return ec.fieldContext_TestIdentityProviderPayload_message(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type TestIdentityProviderPayload", field.Name)
+}
+
 func (ec *executionContext) childFields_TestWebhookPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "ok":
@@ -16176,6 +18006,66 @@ func (ec *executionContext) childFields_TicketEdge(ctx context.Context, field gr
 	return nil, fmt.Errorf("no field named %q was found under type TicketEdge", field.Name)
 }
 
+func (ec *executionContext) childFields_TrustedIssuer(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_TrustedIssuer_id(ctx, field)
+	case "createdAt":
+		return ec.fieldContext_TrustedIssuer_createdAt(ctx, field)
+	case "updatedAt":
+		return ec.fieldContext_TrustedIssuer_updatedAt(ctx, field)
+	case "name":
+		return ec.fieldContext_TrustedIssuer_name(ctx, field)
+	case "issuer":
+		return ec.fieldContext_TrustedIssuer_issuer(ctx, field)
+	case "audience":
+		return ec.fieldContext_TrustedIssuer_audience(ctx, field)
+	case "keysUrl":
+		return ec.fieldContext_TrustedIssuer_keysUrl(ctx, field)
+	case "algorithms":
+		return ec.fieldContext_TrustedIssuer_algorithms(ctx, field)
+	case "actsAs":
+		return ec.fieldContext_TrustedIssuer_actsAs(ctx, field)
+	case "groupsClaim":
+		return ec.fieldContext_TrustedIssuer_groupsClaim(ctx, field)
+	case "mapping":
+		return ec.fieldContext_TrustedIssuer_mapping(ctx, field)
+	case "enabled":
+		return ec.fieldContext_TrustedIssuer_enabled(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type TrustedIssuer", field.Name)
+}
+
+func (ec *executionContext) childFields_TrustedIssuerConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_TrustedIssuerConnection_edges(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_TrustedIssuerConnection_pageInfo(ctx, field)
+	case "totalCount":
+		return ec.fieldContext_TrustedIssuerConnection_totalCount(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type TrustedIssuerConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_TrustedIssuerEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "node":
+		return ec.fieldContext_TrustedIssuerEdge_node(ctx, field)
+	case "cursor":
+		return ec.fieldContext_TrustedIssuerEdge_cursor(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type TrustedIssuerEdge", field.Name)
+}
+
+func (ec *executionContext) childFields_UnlinkUserPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "unlinked":
+		return ec.fieldContext_UnlinkUserPayload_unlinked(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type UnlinkUserPayload", field.Name)
+}
+
 func (ec *executionContext) childFields_UpdateApplicationPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "application":
@@ -16200,6 +18090,14 @@ func (ec *executionContext) childFields_UpdateEndpointPayload(ctx context.Contex
 	return nil, fmt.Errorf("no field named %q was found under type UpdateEndpointPayload", field.Name)
 }
 
+func (ec *executionContext) childFields_UpdateIdentityProviderPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "identityProvider":
+		return ec.fieldContext_UpdateIdentityProviderPayload_identityProvider(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type UpdateIdentityProviderPayload", field.Name)
+}
+
 func (ec *executionContext) childFields_UpdateOrganizationPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "organization":
@@ -16214,6 +18112,14 @@ func (ec *executionContext) childFields_UpdateSourcePayload(ctx context.Context,
 		return ec.fieldContext_UpdateSourcePayload_source(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type UpdateSourcePayload", field.Name)
+}
+
+func (ec *executionContext) childFields_UpdateTrustedIssuerPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "trustedIssuer":
+		return ec.fieldContext_UpdateTrustedIssuerPayload_trustedIssuer(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type UpdateTrustedIssuerPayload", field.Name)
 }
 
 func (ec *executionContext) childFields_UpdateWebhookPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {

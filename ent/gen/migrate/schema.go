@@ -286,6 +286,82 @@ var (
 			},
 		},
 	}
+	// IdentitiesColumns holds the columns for the "identities" table.
+	IdentitiesColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString, Size: 64},
+		{Name: "created_at", Type: field.TypeTime},
+		{Name: "updated_at", Type: field.TypeTime},
+		{Name: "organization_id", Type: field.TypeString},
+		{Name: "subject", Type: field.TypeString, Size: 255},
+		{Name: "provider_id", Type: field.TypeString, Size: 64},
+		{Name: "user_id", Type: field.TypeString, Size: 64},
+	}
+	// IdentitiesTable holds the schema information for the "identities" table.
+	IdentitiesTable = &schema.Table{
+		Name:       "identities",
+		Columns:    IdentitiesColumns,
+		PrimaryKey: []*schema.Column{IdentitiesColumns[0]},
+		ForeignKeys: []*schema.ForeignKey{
+			{
+				Symbol:     "identities_identity_providers_provider",
+				Columns:    []*schema.Column{IdentitiesColumns[5]},
+				RefColumns: []*schema.Column{IdentityProvidersColumns[0]},
+				OnDelete:   schema.Cascade,
+			},
+			{
+				Symbol:     "identities_users_user",
+				Columns:    []*schema.Column{IdentitiesColumns[6]},
+				RefColumns: []*schema.Column{UsersColumns[0]},
+				OnDelete:   schema.Cascade,
+			},
+		},
+		Indexes: []*schema.Index{
+			{
+				Name:    "identity_provider_id_subject",
+				Unique:  true,
+				Columns: []*schema.Column{IdentitiesColumns[5], IdentitiesColumns[4]},
+			},
+			{
+				Name:    "identity_provider_id_user_id",
+				Unique:  true,
+				Columns: []*schema.Column{IdentitiesColumns[5], IdentitiesColumns[6]},
+			},
+			{
+				Name:    "identity_user_id",
+				Unique:  false,
+				Columns: []*schema.Column{IdentitiesColumns[6]},
+			},
+		},
+	}
+	// IdentityProvidersColumns holds the columns for the "identity_providers" table.
+	IdentityProvidersColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString, Size: 64},
+		{Name: "created_at", Type: field.TypeTime},
+		{Name: "updated_at", Type: field.TypeTime},
+		{Name: "organization_id", Type: field.TypeString},
+		{Name: "name", Type: field.TypeString, Size: 200},
+		{Name: "issuer", Type: field.TypeString, Size: 2048},
+		{Name: "client_id", Type: field.TypeString, Size: 500},
+		{Name: "client_secret", Type: field.TypeBytes, Nullable: true},
+		{Name: "scopes", Type: field.TypeJSON},
+		{Name: "groups_claim", Type: field.TypeString, Size: 500, Default: "groups"},
+		{Name: "mapping", Type: field.TypeJSON},
+		{Name: "create_users", Type: field.TypeBool, Default: true},
+		{Name: "enabled", Type: field.TypeBool, Default: true},
+	}
+	// IdentityProvidersTable holds the schema information for the "identity_providers" table.
+	IdentityProvidersTable = &schema.Table{
+		Name:       "identity_providers",
+		Columns:    IdentityProvidersColumns,
+		PrimaryKey: []*schema.Column{IdentityProvidersColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "identityprovider_organization_id_name",
+				Unique:  true,
+				Columns: []*schema.Column{IdentityProvidersColumns[3], IdentityProvidersColumns[4]},
+			},
+		},
+	}
 	// OneTimeLinksColumns holds the columns for the "one_time_links" table.
 	OneTimeLinksColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeString, Size: 64},
@@ -621,6 +697,40 @@ var (
 			},
 		},
 	}
+	// TrustedIssuersColumns holds the columns for the "trusted_issuers" table.
+	TrustedIssuersColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString, Size: 64},
+		{Name: "created_at", Type: field.TypeTime},
+		{Name: "updated_at", Type: field.TypeTime},
+		{Name: "organization_id", Type: field.TypeString},
+		{Name: "name", Type: field.TypeString, Size: 200},
+		{Name: "issuer", Type: field.TypeString, Size: 2048},
+		{Name: "audience", Type: field.TypeString, Size: 500},
+		{Name: "keys_url", Type: field.TypeString, Size: 2048, Default: ""},
+		{Name: "algorithms", Type: field.TypeJSON},
+		{Name: "acts_as", Type: field.TypeEnum, Enums: []string{"USERS", "ROLES"}},
+		{Name: "groups_claim", Type: field.TypeString, Size: 500, Default: "groups"},
+		{Name: "mapping", Type: field.TypeJSON},
+		{Name: "enabled", Type: field.TypeBool, Default: true},
+	}
+	// TrustedIssuersTable holds the schema information for the "trusted_issuers" table.
+	TrustedIssuersTable = &schema.Table{
+		Name:       "trusted_issuers",
+		Columns:    TrustedIssuersColumns,
+		PrimaryKey: []*schema.Column{TrustedIssuersColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "trustedissuer_organization_id_name",
+				Unique:  true,
+				Columns: []*schema.Column{TrustedIssuersColumns[3], TrustedIssuersColumns[4]},
+			},
+			{
+				Name:    "trustedissuer_issuer_audience",
+				Unique:  true,
+				Columns: []*schema.Column{TrustedIssuersColumns[5], TrustedIssuersColumns[6]},
+			},
+		},
+	}
 	// UsersColumns holds the columns for the "users" table.
 	UsersColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeString, Size: 64},
@@ -892,6 +1002,8 @@ var (
 		CustomRolesTable,
 		EndpointsTable,
 		FindingsTable,
+		IdentitiesTable,
+		IdentityProvidersTable,
 		OneTimeLinksTable,
 		OrganizationsTable,
 		ReportsTable,
@@ -900,6 +1012,7 @@ var (
 		SigningKeysTable,
 		SourcesTable,
 		TicketsTable,
+		TrustedIssuersTable,
 		UsersTable,
 		WebhooksTable,
 		APIKeyGroupsTable,
@@ -918,6 +1031,8 @@ func init() {
 	EndpointsTable.ForeignKeys[0].RefTable = AssetGroupsTable
 	FindingsTable.ForeignKeys[0].RefTable = ApplicationsTable
 	FindingsTable.ForeignKeys[1].RefTable = AssetGroupsTable
+	IdentitiesTable.ForeignKeys[0].RefTable = IdentityProvidersTable
+	IdentitiesTable.ForeignKeys[1].RefTable = UsersTable
 	OneTimeLinksTable.ForeignKeys[0].RefTable = UsersTable
 	ReportsTable.ForeignKeys[0].RefTable = ApplicationsTable
 	ReportsTable.ForeignKeys[1].RefTable = AssetGroupsTable

@@ -27,6 +27,12 @@ type Endpoint func(*sql.Selector)
 // Finding is the predicate function for finding builders.
 type Finding func(*sql.Selector)
 
+// Identity is the predicate function for identity builders.
+type Identity func(*sql.Selector)
+
+// IdentityProvider is the predicate function for identityprovider builders.
+type IdentityProvider func(*sql.Selector)
+
 // OneTimeLink is the predicate function for onetimelink builders.
 type OneTimeLink func(*sql.Selector)
 
@@ -50,6 +56,9 @@ type Source func(*sql.Selector)
 
 // Ticket is the predicate function for ticket builders.
 type Ticket func(*sql.Selector)
+
+// TrustedIssuer is the predicate function for trustedissuer builders.
+type TrustedIssuer func(*sql.Selector)
 
 // User is the predicate function for user builders.
 type User func(*sql.Selector)

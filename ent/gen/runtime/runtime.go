@@ -13,6 +13,8 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/customrole"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
+	"github.com/hookyard/hookyard/ent/gen/identity"
+	"github.com/hookyard/hookyard/ent/gen/identityprovider"
 	"github.com/hookyard/hookyard/ent/gen/onetimelink"
 	"github.com/hookyard/hookyard/ent/gen/organization"
 	"github.com/hookyard/hookyard/ent/gen/report"
@@ -21,6 +23,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/signingkey"
 	"github.com/hookyard/hookyard/ent/gen/source"
 	"github.com/hookyard/hookyard/ent/gen/ticket"
+	"github.com/hookyard/hookyard/ent/gen/trustedissuer"
 	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
 	"github.com/hookyard/hookyard/ent/parts"
@@ -638,6 +641,224 @@ func init() {
 	// finding.IDValidator is a validator for the "id" field. It is called by the builders before save.
 	finding.IDValidator = func() func(string) error {
 		validators := findingDescID.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(id string) error {
+			for _, fn := range fns {
+				if err := fn(id); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	identityMixin := schema.Identity{}.Mixin()
+	identity.Policy = privacy.NewPolicies(schema.Identity{})
+	identity.Hooks[0] = func(next ent.Mutator) ent.Mutator {
+		return ent.MutateFunc(func(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+			if err := identity.Policy.EvalMutation(ctx, m); err != nil {
+				return nil, err
+			}
+			return next.Mutate(ctx, m)
+		})
+	}
+	identityMixinHooks2 := identityMixin[2].Hooks()
+
+	identity.Hooks[1] = identityMixinHooks2[0]
+
+	identity.Hooks[2] = identityMixinHooks2[1]
+	identityMixinFields0 := identityMixin[0].Fields()
+	_ = identityMixinFields0
+	identityMixinFields1 := identityMixin[1].Fields()
+	_ = identityMixinFields1
+	identityMixinFields2 := identityMixin[2].Fields()
+	_ = identityMixinFields2
+	identityFields := schema.Identity{}.Fields()
+	_ = identityFields
+	// identityDescCreatedAt is the schema descriptor for created_at field.
+	identityDescCreatedAt := identityMixinFields1[0].Descriptor()
+	// identity.DefaultCreatedAt holds the default value on creation for the created_at field.
+	identity.DefaultCreatedAt = identityDescCreatedAt.Default.(func() time.Time)
+	// identityDescUpdatedAt is the schema descriptor for updated_at field.
+	identityDescUpdatedAt := identityMixinFields1[1].Descriptor()
+	// identity.DefaultUpdatedAt holds the default value on creation for the updated_at field.
+	identity.DefaultUpdatedAt = identityDescUpdatedAt.Default.(func() time.Time)
+	// identity.UpdateDefaultUpdatedAt holds the default value on update for the updated_at field.
+	identity.UpdateDefaultUpdatedAt = identityDescUpdatedAt.UpdateDefault.(func() time.Time)
+	// identityDescOrganizationID is the schema descriptor for organization_id field.
+	identityDescOrganizationID := identityMixinFields2[0].Descriptor()
+	// identity.OrganizationIDValidator is a validator for the "organization_id" field. It is called by the builders before save.
+	identity.OrganizationIDValidator = identityDescOrganizationID.Validators[0].(func(string) error)
+	// identityDescSubject is the schema descriptor for subject field.
+	identityDescSubject := identityFields[1].Descriptor()
+	// identity.SubjectValidator is a validator for the "subject" field. It is called by the builders before save.
+	identity.SubjectValidator = func() func(string) error {
+		validators := identityDescSubject.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(subject string) error {
+			for _, fn := range fns {
+				if err := fn(subject); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	// identityDescID is the schema descriptor for id field.
+	identityDescID := identityMixinFields0[0].Descriptor()
+	// identity.IDValidator is a validator for the "id" field. It is called by the builders before save.
+	identity.IDValidator = func() func(string) error {
+		validators := identityDescID.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(id string) error {
+			for _, fn := range fns {
+				if err := fn(id); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	identityproviderMixin := schema.IdentityProvider{}.Mixin()
+	identityprovider.Policy = privacy.NewPolicies(schema.IdentityProvider{})
+	identityprovider.Hooks[0] = func(next ent.Mutator) ent.Mutator {
+		return ent.MutateFunc(func(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+			if err := identityprovider.Policy.EvalMutation(ctx, m); err != nil {
+				return nil, err
+			}
+			return next.Mutate(ctx, m)
+		})
+	}
+	identityproviderMixinHooks2 := identityproviderMixin[2].Hooks()
+
+	identityprovider.Hooks[1] = identityproviderMixinHooks2[0]
+
+	identityprovider.Hooks[2] = identityproviderMixinHooks2[1]
+	identityproviderMixinFields0 := identityproviderMixin[0].Fields()
+	_ = identityproviderMixinFields0
+	identityproviderMixinFields1 := identityproviderMixin[1].Fields()
+	_ = identityproviderMixinFields1
+	identityproviderMixinFields2 := identityproviderMixin[2].Fields()
+	_ = identityproviderMixinFields2
+	identityproviderFields := schema.IdentityProvider{}.Fields()
+	_ = identityproviderFields
+	// identityproviderDescCreatedAt is the schema descriptor for created_at field.
+	identityproviderDescCreatedAt := identityproviderMixinFields1[0].Descriptor()
+	// identityprovider.DefaultCreatedAt holds the default value on creation for the created_at field.
+	identityprovider.DefaultCreatedAt = identityproviderDescCreatedAt.Default.(func() time.Time)
+	// identityproviderDescUpdatedAt is the schema descriptor for updated_at field.
+	identityproviderDescUpdatedAt := identityproviderMixinFields1[1].Descriptor()
+	// identityprovider.DefaultUpdatedAt holds the default value on creation for the updated_at field.
+	identityprovider.DefaultUpdatedAt = identityproviderDescUpdatedAt.Default.(func() time.Time)
+	// identityprovider.UpdateDefaultUpdatedAt holds the default value on update for the updated_at field.
+	identityprovider.UpdateDefaultUpdatedAt = identityproviderDescUpdatedAt.UpdateDefault.(func() time.Time)
+	// identityproviderDescOrganizationID is the schema descriptor for organization_id field.
+	identityproviderDescOrganizationID := identityproviderMixinFields2[0].Descriptor()
+	// identityprovider.OrganizationIDValidator is a validator for the "organization_id" field. It is called by the builders before save.
+	identityprovider.OrganizationIDValidator = identityproviderDescOrganizationID.Validators[0].(func(string) error)
+	// identityproviderDescName is the schema descriptor for name field.
+	identityproviderDescName := identityproviderFields[0].Descriptor()
+	// identityprovider.NameValidator is a validator for the "name" field. It is called by the builders before save.
+	identityprovider.NameValidator = func() func(string) error {
+		validators := identityproviderDescName.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(name string) error {
+			for _, fn := range fns {
+				if err := fn(name); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	// identityproviderDescIssuer is the schema descriptor for issuer field.
+	identityproviderDescIssuer := identityproviderFields[1].Descriptor()
+	// identityprovider.IssuerValidator is a validator for the "issuer" field. It is called by the builders before save.
+	identityprovider.IssuerValidator = func() func(string) error {
+		validators := identityproviderDescIssuer.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(issuer string) error {
+			for _, fn := range fns {
+				if err := fn(issuer); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	// identityproviderDescClientID is the schema descriptor for client_id field.
+	identityproviderDescClientID := identityproviderFields[2].Descriptor()
+	// identityprovider.ClientIDValidator is a validator for the "client_id" field. It is called by the builders before save.
+	identityprovider.ClientIDValidator = func() func(string) error {
+		validators := identityproviderDescClientID.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(client_id string) error {
+			for _, fn := range fns {
+				if err := fn(client_id); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	// identityproviderDescScopes is the schema descriptor for scopes field.
+	identityproviderDescScopes := identityproviderFields[4].Descriptor()
+	// identityprovider.DefaultScopes holds the default value on creation for the scopes field.
+	identityprovider.DefaultScopes = identityproviderDescScopes.Default.([]string)
+	// identityproviderDescGroupsClaim is the schema descriptor for groups_claim field.
+	identityproviderDescGroupsClaim := identityproviderFields[5].Descriptor()
+	// identityprovider.DefaultGroupsClaim holds the default value on creation for the groups_claim field.
+	identityprovider.DefaultGroupsClaim = identityproviderDescGroupsClaim.Default.(string)
+	// identityprovider.GroupsClaimValidator is a validator for the "groups_claim" field. It is called by the builders before save.
+	identityprovider.GroupsClaimValidator = func() func(string) error {
+		validators := identityproviderDescGroupsClaim.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(groups_claim string) error {
+			for _, fn := range fns {
+				if err := fn(groups_claim); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	// identityproviderDescMapping is the schema descriptor for mapping field.
+	identityproviderDescMapping := identityproviderFields[6].Descriptor()
+	// identityprovider.DefaultMapping holds the default value on creation for the mapping field.
+	identityprovider.DefaultMapping = identityproviderDescMapping.Default.([]parts.AccessRule)
+	// identityproviderDescCreateUsers is the schema descriptor for create_users field.
+	identityproviderDescCreateUsers := identityproviderFields[7].Descriptor()
+	// identityprovider.DefaultCreateUsers holds the default value on creation for the create_users field.
+	identityprovider.DefaultCreateUsers = identityproviderDescCreateUsers.Default.(bool)
+	// identityproviderDescEnabled is the schema descriptor for enabled field.
+	identityproviderDescEnabled := identityproviderFields[8].Descriptor()
+	// identityprovider.DefaultEnabled holds the default value on creation for the enabled field.
+	identityprovider.DefaultEnabled = identityproviderDescEnabled.Default.(bool)
+	// identityproviderDescID is the schema descriptor for id field.
+	identityproviderDescID := identityproviderMixinFields0[0].Descriptor()
+	// identityprovider.IDValidator is a validator for the "id" field. It is called by the builders before save.
+	identityprovider.IDValidator = func() func(string) error {
+		validators := identityproviderDescID.Validators
 		fns := [...]func(string) error{
 			validators[0].(func(string) error),
 			validators[1].(func(string) error),
@@ -1280,6 +1501,167 @@ func init() {
 	// ticket.IDValidator is a validator for the "id" field. It is called by the builders before save.
 	ticket.IDValidator = func() func(string) error {
 		validators := ticketDescID.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(id string) error {
+			for _, fn := range fns {
+				if err := fn(id); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	trustedissuerMixin := schema.TrustedIssuer{}.Mixin()
+	trustedissuer.Policy = privacy.NewPolicies(schema.TrustedIssuer{})
+	trustedissuer.Hooks[0] = func(next ent.Mutator) ent.Mutator {
+		return ent.MutateFunc(func(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+			if err := trustedissuer.Policy.EvalMutation(ctx, m); err != nil {
+				return nil, err
+			}
+			return next.Mutate(ctx, m)
+		})
+	}
+	trustedissuerMixinHooks2 := trustedissuerMixin[2].Hooks()
+
+	trustedissuer.Hooks[1] = trustedissuerMixinHooks2[0]
+
+	trustedissuer.Hooks[2] = trustedissuerMixinHooks2[1]
+	trustedissuerMixinFields0 := trustedissuerMixin[0].Fields()
+	_ = trustedissuerMixinFields0
+	trustedissuerMixinFields1 := trustedissuerMixin[1].Fields()
+	_ = trustedissuerMixinFields1
+	trustedissuerMixinFields2 := trustedissuerMixin[2].Fields()
+	_ = trustedissuerMixinFields2
+	trustedissuerFields := schema.TrustedIssuer{}.Fields()
+	_ = trustedissuerFields
+	// trustedissuerDescCreatedAt is the schema descriptor for created_at field.
+	trustedissuerDescCreatedAt := trustedissuerMixinFields1[0].Descriptor()
+	// trustedissuer.DefaultCreatedAt holds the default value on creation for the created_at field.
+	trustedissuer.DefaultCreatedAt = trustedissuerDescCreatedAt.Default.(func() time.Time)
+	// trustedissuerDescUpdatedAt is the schema descriptor for updated_at field.
+	trustedissuerDescUpdatedAt := trustedissuerMixinFields1[1].Descriptor()
+	// trustedissuer.DefaultUpdatedAt holds the default value on creation for the updated_at field.
+	trustedissuer.DefaultUpdatedAt = trustedissuerDescUpdatedAt.Default.(func() time.Time)
+	// trustedissuer.UpdateDefaultUpdatedAt holds the default value on update for the updated_at field.
+	trustedissuer.UpdateDefaultUpdatedAt = trustedissuerDescUpdatedAt.UpdateDefault.(func() time.Time)
+	// trustedissuerDescOrganizationID is the schema descriptor for organization_id field.
+	trustedissuerDescOrganizationID := trustedissuerMixinFields2[0].Descriptor()
+	// trustedissuer.OrganizationIDValidator is a validator for the "organization_id" field. It is called by the builders before save.
+	trustedissuer.OrganizationIDValidator = trustedissuerDescOrganizationID.Validators[0].(func(string) error)
+	// trustedissuerDescName is the schema descriptor for name field.
+	trustedissuerDescName := trustedissuerFields[0].Descriptor()
+	// trustedissuer.NameValidator is a validator for the "name" field. It is called by the builders before save.
+	trustedissuer.NameValidator = func() func(string) error {
+		validators := trustedissuerDescName.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(name string) error {
+			for _, fn := range fns {
+				if err := fn(name); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	// trustedissuerDescIssuer is the schema descriptor for issuer field.
+	trustedissuerDescIssuer := trustedissuerFields[1].Descriptor()
+	// trustedissuer.IssuerValidator is a validator for the "issuer" field. It is called by the builders before save.
+	trustedissuer.IssuerValidator = func() func(string) error {
+		validators := trustedissuerDescIssuer.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(issuer string) error {
+			for _, fn := range fns {
+				if err := fn(issuer); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	// trustedissuerDescAudience is the schema descriptor for audience field.
+	trustedissuerDescAudience := trustedissuerFields[2].Descriptor()
+	// trustedissuer.AudienceValidator is a validator for the "audience" field. It is called by the builders before save.
+	trustedissuer.AudienceValidator = func() func(string) error {
+		validators := trustedissuerDescAudience.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(audience string) error {
+			for _, fn := range fns {
+				if err := fn(audience); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	// trustedissuerDescKeysURL is the schema descriptor for keys_url field.
+	trustedissuerDescKeysURL := trustedissuerFields[3].Descriptor()
+	// trustedissuer.DefaultKeysURL holds the default value on creation for the keys_url field.
+	trustedissuer.DefaultKeysURL = trustedissuerDescKeysURL.Default.(string)
+	// trustedissuer.KeysURLValidator is a validator for the "keys_url" field. It is called by the builders before save.
+	trustedissuer.KeysURLValidator = func() func(string) error {
+		validators := trustedissuerDescKeysURL.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(keys_url string) error {
+			for _, fn := range fns {
+				if err := fn(keys_url); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	// trustedissuerDescAlgorithms is the schema descriptor for algorithms field.
+	trustedissuerDescAlgorithms := trustedissuerFields[4].Descriptor()
+	// trustedissuer.DefaultAlgorithms holds the default value on creation for the algorithms field.
+	trustedissuer.DefaultAlgorithms = trustedissuerDescAlgorithms.Default.([]string)
+	// trustedissuerDescGroupsClaim is the schema descriptor for groups_claim field.
+	trustedissuerDescGroupsClaim := trustedissuerFields[6].Descriptor()
+	// trustedissuer.DefaultGroupsClaim holds the default value on creation for the groups_claim field.
+	trustedissuer.DefaultGroupsClaim = trustedissuerDescGroupsClaim.Default.(string)
+	// trustedissuer.GroupsClaimValidator is a validator for the "groups_claim" field. It is called by the builders before save.
+	trustedissuer.GroupsClaimValidator = func() func(string) error {
+		validators := trustedissuerDescGroupsClaim.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(groups_claim string) error {
+			for _, fn := range fns {
+				if err := fn(groups_claim); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	// trustedissuerDescMapping is the schema descriptor for mapping field.
+	trustedissuerDescMapping := trustedissuerFields[7].Descriptor()
+	// trustedissuer.DefaultMapping holds the default value on creation for the mapping field.
+	trustedissuer.DefaultMapping = trustedissuerDescMapping.Default.([]parts.AccessRule)
+	// trustedissuerDescEnabled is the schema descriptor for enabled field.
+	trustedissuerDescEnabled := trustedissuerFields[8].Descriptor()
+	// trustedissuer.DefaultEnabled holds the default value on creation for the enabled field.
+	trustedissuer.DefaultEnabled = trustedissuerDescEnabled.Default.(bool)
+	// trustedissuerDescID is the schema descriptor for id field.
+	trustedissuerDescID := trustedissuerMixinFields0[0].Descriptor()
+	// trustedissuer.IDValidator is a validator for the "id" field. It is called by the builders before save.
+	trustedissuer.IDValidator = func() func(string) error {
+		validators := trustedissuerDescID.Validators
 		fns := [...]func(string) error{
 			validators[0].(func(string) error),
 			validators[1].(func(string) error),
