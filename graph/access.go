@@ -82,7 +82,8 @@ func (r *Resolver) updateOrganization(ctx context.Context, in graphgen.UpdateOrg
 	id := viewer.FromContext(ctx).Organization
 	return change(ctx, r, r.DB.Client.Organization.Get, func(ctx context.Context, tx *gen.Tx) (string, error) {
 		u := tx.Organization.UpdateOneID(id).SetNillableName(in.Name).SetNillableRetentionEventsDays(in.RetentionEventsDays).
-			SetNillableRetentionAttemptsDays(in.RetentionAttemptsDays).SetNillableRetentionPayloadsDays(in.RetentionPayloadsDays)
+			SetNillableRetentionAttemptsDays(in.RetentionAttemptsDays).SetNillableRetentionPayloadsDays(in.RetentionPayloadsDays).
+			SetNillableRetentionAuditDays(in.RetentionAuditDays)
 		if in.AllowTargets != nil {
 			u.SetAllowTargets(allow)
 		}

@@ -72,6 +72,12 @@ type Follower interface {
 		send func(context.Context, flow.EntryBatch) error) error
 }
 
+// AuditFollower watches the audit log; see package server/watch. It returns why it ended.
+type AuditFollower interface {
+	Follow(ctx context.Context, scope rule.Scope, f store.AuditFilter, after *int64,
+		send func(context.Context, store.AuditBatch) error) error
+}
+
 // Hold is the state of a restored hub, which delivers nothing until it is released.
 type Hold interface {
 	Held() bool
@@ -118,6 +124,7 @@ type Services struct {
 	Checker     Checker
 	Explainer   Explainer
 	Log         Follower
+	Audit       AuditFollower
 	Hold        Hold
 	Secrets     Sealer
 	Credentials Credentials

@@ -8,52 +8,78 @@ import (
 	"sync"
 
 	"github.com/hookyard/hookyard/ent/rule"
+	"github.com/hookyard/hookyard/ent/store"
 	"github.com/hookyard/hookyard/server/flow"
 )
 
-// cursorMark begins a cursor of the delivery log, with the version of its form.
-const cursorMark = "log1:"
+// What cursors of the logs begin with: which log, and the version of the form.
+const (
+	deliveryMark = "log1:"
+	auditMark    = "aud1:"
+)
 
 // logCursor writes a place in an organization's log as an opaque text.
-func logCursor(org string, seq int64) string {
-	return base64.RawURLEncoding.EncodeToString([]byte(cursorMark + org + ":" + strconv.FormatInt(seq, 10)))
+func logCursor(mark, org string, seq int64) string {
+	return base64.RawURLEncoding.EncodeToString([]byte(mark + org + ":" + strconv.FormatInt(seq, 10)))
 }
 
-// parseLogCursor reads what logCursor wrote for the same organization.
-func parseLogCursor(org, s string) (int64, error) {
-	wrong := badInput("after", "This is not a cursor of this delivery log. Start without one.")
-	b, err := base64.RawURLEncoding.DecodeString(s)
-	if err != nil {
-		return 0, wrong
+// parseLogCursor reads what logCursor wrote for the same organization and log; nothing
+// is nil.
+func parseLogCursor(mark, org string, after *string) (*int64, error) {
+	if after == nil || *after == "" {
+		return nil, nil
 	}
-	rest, ok := strings.CutPrefix(string(b), cursorMark+org+":")
+	wrong := badInput("after", "This is not a cursor of this log. Start without one.")
+	b, err := base64.RawURLEncoding.DecodeString(*after)
+	if err != nil {
+		return nil, wrong
+	}
+	rest, ok := strings.CutPrefix(string(b), mark+org+":")
 	seq, err := strconv.ParseInt(rest, 10, 64)
 	if !ok || err != nil || seq < 0 {
-		return 0, wrong
+		return nil, wrong
 	}
-	return seq, nil
+	return &seq, nil
 }
 
-// followLog hands batches to the returned channel until ctx ends or the log cannot be
-// followed any longer; the reason is then told to the operation before the channel is
-// closed.
+// followLog watches the delivery log.
 func (r *Resolver) followLog(ctx context.Context, f flow.EntryFilter, after *string) (<-chan *flow.EntryBatch, error) {
 	scope, err := rule.LedgerScope(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var from *int64
-	if after != nil && *after != "" {
-		seq, err := parseLogCursor(scope.Organization(), *after)
-		if err != nil {
-			return nil, err
-		}
-		from = &seq
+	from, err := parseLogCursor(deliveryMark, scope.Organization(), after)
+	if err != nil {
+		return nil, err
 	}
-	batches := make(chan *flow.EntryBatch)
+	return stream(ctx, func(send func(context.Context, flow.EntryBatch) error) error {
+		return r.Log.Follow(ctx, scope, f, from, send)
+	}), nil
+}
+
+// followAudit watches the audit log.
+func (r *Resolver) followAudit(ctx context.Context, f store.AuditFilter, after *string) (<-chan *store.AuditBatch, error) {
+	scope, err := rule.AuditScope(ctx)
+	if err != nil {
+		return nil, err
+	}
+	from, err := parseLogCursor(auditMark, scope.Organization(), after)
+	if err != nil {
+		return nil, err
+	}
+	return stream(ctx, func(send func(context.Context, store.AuditBatch) error) error {
+		return r.Audit.Follow(ctx, scope, f, from, send)
+	}), nil
+}
+
+// stream hands batches to the returned channel until ctx ends or the log cannot be
+// followed any longer; the reason is then told to the operation before the channel is
+// closed.
+func stream[B any](ctx context.Context, follow func(send func(context.Context, B) error) error) <-chan *B {
+	batches := make(chan *B)
 	go func() {
 		defer close(batches)
-		err := r.Log.Follow(ctx, scope, f, from, func(ctx context.Context, b flow.EntryBatch) error {
+		err := follow(func(ctx context.Context, b B) error {
 			select {
 			case batches <- &b:
 				return nil
@@ -65,7 +91,7 @@ func (r *Resolver) followLog(ctx context.Context, f flow.EntryFilter, after *str
 			endingOf(ctx).set(err)
 		}
 	}()
-	return batches, nil
+	return batches
 }
 
 // ending is why a subscription ended by itself.

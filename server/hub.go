@@ -72,6 +72,7 @@ type Hub struct {
 	dispatch *dispatch.Dispatcher
 	ingest   *ingest.Ingest
 	watch    *watch.Watch
+	audit    *watch.Audit
 	auth     *auth.Authenticator
 	keys     *auth.Keyring
 	signIn   *auth.SignIn
@@ -148,6 +149,7 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Hub, err error) {
 		PublicURL: cfg.PublicURL, MaxBody: cfg.MaxBody, Count: h.metrics.received,
 	})
 	h.watch = watch.New(h.ledger, watch.Options{Clock: h.clock, Log: h.log})
+	h.audit = watch.NewAudit(store.AuditTail{DB: h.db}, watch.Options{Clock: h.clock, Log: h.log})
 	if err := h.openAuth(ctx); err != nil {
 		return nil, err
 	}

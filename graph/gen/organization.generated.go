@@ -428,7 +428,7 @@ func (ec *executionContext) unmarshalInputUpdateOrganizationInput(ctx context.Co
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"name", "retentionEventsDays", "retentionAttemptsDays", "retentionPayloadsDays", "allowTargets"}
+	fieldsInOrder := [...]string{"name", "retentionEventsDays", "retentionAttemptsDays", "retentionPayloadsDays", "retentionAuditDays", "allowTargets"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -463,6 +463,13 @@ func (ec *executionContext) unmarshalInputUpdateOrganizationInput(ctx context.Co
 				return it, err
 			}
 			it.RetentionPayloadsDays = data
+		case "retentionAuditDays":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("retentionAuditDays"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.RetentionAuditDays = data
 		case "allowTargets":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("allowTargets"))
 			data, err := ec.unmarshalOAllowRuleInput2ᚕᚖgithubᚗcomᚋhookyardᚋhookyardᚋconnectorsᚐAllowRuleᚄ(ctx, v)

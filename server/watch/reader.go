@@ -5,52 +5,49 @@ import (
 	"fmt"
 	"sort"
 	"sync/atomic"
-
-	"github.com/hookyard/hookyard/server/flow"
 )
 
 // readLimit is how many entries one read of the ledger takes.
 const readLimit = 1000
 
 // reader follows one organization's log and publishes what it reads as views.
-type reader struct {
+type reader[E any] struct {
 	org      string
-	tail     Tail
-	opt      *Options
+	log      *log[E]
 	cancel   context.CancelFunc
 	wake     chan struct{}
 	started  chan struct{} // closed when view or failed is set
 	failed   error         // why it could not start
-	view     atomic.Pointer[view]
+	view     atomic.Pointer[view[E]]
 	watchers int // guarded by Watch.mu
 }
 
 // view is the log's end at one moment. It is immutable; the next one usually shares
 // its array, which only ever grows behind the older view's end.
-type view struct {
-	floor   int64        // every entry with floor < Seq <= last is in entries
-	last    int64        // how far the log has been read
-	entries []flow.Entry // in order
+type view[E any] struct {
+	floor   int64 // every entry with floor < Seq <= last is in entries
+	last    int64 // how far the log has been read
+	entries []E   // in order
 	newer   chan struct{}
 }
 
 // after returns up to limit entries behind pos, and the position behind them. Where
 // pos is before the floor the answer is of no use.
-func (v *view) after(pos int64, limit int) ([]flow.Entry, int64) {
-	i := sort.Search(len(v.entries), func(i int) bool { return v.entries[i].Seq > pos })
+func (v *view[E]) after(pos int64, limit int, seq func(*E) int64) ([]E, int64) {
+	i := sort.Search(len(v.entries), func(i int) bool { return seq(&v.entries[i]) > pos })
 	if rest := v.entries[i:]; len(rest) > limit {
-		return rest[:limit:limit], rest[limit-1].Seq
+		return rest[:limit:limit], seq(&rest[limit-1])
 	}
 	return v.entries[i:len(v.entries):len(v.entries)], max(pos, v.last)
 }
 
-func newReader(org string, tail Tail, opt *Options, cancel context.CancelFunc) *reader {
-	return &reader{org: org, tail: tail, opt: opt, cancel: cancel,
+func newReader[E any](org string, of *log[E], cancel context.CancelFunc) *reader[E] {
+	return &reader[E]{org: org, log: of, cancel: cancel,
 		wake: make(chan struct{}, 1), started: make(chan struct{})}
 }
 
 // poke asks for a read soon.
-func (r *reader) poke() {
+func (r *reader[E]) poke() {
 	select {
 	case r.wake <- struct{}{}:
 	default: // already asked
@@ -58,7 +55,7 @@ func (r *reader) poke() {
 }
 
 // gaveUp says that the reader is started and has failed.
-func (r *reader) gaveUp() bool {
+func (r *reader[E]) gaveUp() bool {
 	select {
 	case <-r.started:
 		return r.failed != nil
@@ -67,17 +64,17 @@ func (r *reader) gaveUp() bool {
 	}
 }
 
-func (r *reader) run(ctx context.Context) {
-	last, err := r.tail.LastSeq(ctx, r.org)
+func (r *reader[E]) run(ctx context.Context) {
+	last, err := r.log.tail.LastSeq(ctx, r.org)
 	if err != nil {
 		r.failed = fmt.Errorf("watch: read the end of the log: %w", err)
 		close(r.started)
 		return
 	}
-	r.view.Store(&view{floor: last, last: last, newer: make(chan struct{})})
+	r.view.Store(&view[E]{floor: last, last: last, newer: make(chan struct{})})
 	close(r.started)
 
-	poll := r.opt.Clock.NewTicker(r.opt.Poll)
+	poll := r.log.opt.Clock.NewTicker(r.log.opt.Poll)
 	defer poll.Stop()
 	ok := true
 	for {
@@ -90,23 +87,23 @@ func (r *reader) run(ctx context.Context) {
 		if err := r.read(ctx); ctx.Err() == nil && (err == nil) != ok {
 			ok = err == nil
 			if ok {
-				r.opt.Log.Info("the delivery log can be read again", "organization", r.org)
+				r.log.opt.Log.Info("the log can be read again", "log", r.log.name, "organization", r.org)
 			} else {
-				r.opt.Log.Warn("cannot read the delivery log, trying again", "organization", r.org, "error", err)
+				r.log.opt.Log.Warn("cannot read the log, trying again", "log", r.log.name, "organization", r.org, "error", err)
 			}
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-r.opt.Clock.After(r.opt.Tick):
+		case <-r.log.opt.Clock.After(r.log.opt.Tick):
 		}
 	}
 }
 
 // read takes everything that is new since the last read.
-func (r *reader) read(ctx context.Context) error {
+func (r *reader[E]) read(ctx context.Context) error {
 	for {
-		entries, err := r.tail.Tail(ctx, r.org, r.view.Load().last, readLimit)
+		entries, err := r.log.tail.Tail(ctx, r.org, r.view.Load().last, readLimit)
 		if err != nil {
 			return err
 		}
@@ -120,13 +117,13 @@ func (r *reader) read(ctx context.Context) error {
 }
 
 // publish replaces the view by one that has the new entries, too.
-func (r *reader) publish(entries []flow.Entry) {
+func (r *reader[E]) publish(entries []E) {
 	old := r.view.Load()
-	v := &view{floor: old.floor, last: entries[len(entries)-1].Seq, newer: make(chan struct{})}
+	v := &view[E]{floor: old.floor, last: r.log.seq(&entries[len(entries)-1]), newer: make(chan struct{})}
 	v.entries = append(old.entries, entries...)
-	if n := len(v.entries); n > 2*r.opt.Ring { // a new array, so that the old one can go
-		v.floor = v.entries[n-r.opt.Ring-1].Seq
-		v.entries = append(make([]flow.Entry, 0, 2*r.opt.Ring+readLimit), v.entries[n-r.opt.Ring:]...)
+	if n := len(v.entries); n > 2*r.log.opt.Ring { // a new array, so that the old one can go
+		v.floor = r.log.seq(&v.entries[n-r.log.opt.Ring-1])
+		v.entries = append(make([]E, 0, 2*r.log.opt.Ring+readLimit), v.entries[n-r.log.opt.Ring:]...)
 	}
 	r.view.Store(v)
 	close(old.newer)

@@ -1,7 +1,8 @@
-// Package watch carries the delivery log to those who watch it live.
+// Package watch carries the delivery log, and the audit log, to those who watch it live.
 //
 // Place in the path of an event: the last part. The ledger has committed an entry and
-// wakes us; we read the ledger's tail and hand lists of entries to watchers.
+// wakes us; we read the ledger's tail and hand lists of entries to watchers. The audit
+// log has a tail of the same kind.
 //
 // Guarantees:
 //   - A watcher gets every entry that its scope and filter let through, once, in order
@@ -29,10 +30,10 @@ import (
 	"github.com/hookyard/hookyard/server/flow"
 )
 
-// Tail is the ledger as far as it is read here.
-type Tail interface {
+// Tail is a log as far as it is read here: the ledger's, or the audit log.
+type Tail[E any] interface {
 	// Tail returns up to limit of the organization's entries with Seq > after, in order.
-	Tail(ctx context.Context, org string, after int64, limit int) ([]flow.Entry, error)
+	Tail(ctx context.Context, org string, after int64, limit int) ([]E, error)
 	// LastSeq is the highest Seq that a reader may have seen, 0 for none.
 	LastSeq(ctx context.Context, org string) (int64, error)
 	// OldestSeq is where the kept log begins: every entry with that Seq or a higher
@@ -80,26 +81,49 @@ func (o *Options) defaults() {
 	}
 }
 
-// Watch serves the watchers of all organizations.
-type Watch struct {
-	tail    Tail
-	opt     Options
-	catchUp chan struct{} // one token per watcher that reads the ledger itself
-
-	mu      sync.RWMutex
-	readers map[string]*reader
-}
+// Watch serves the watchers of all organizations' delivery logs.
+type Watch struct{ log[flow.Entry] }
 
 // New returns a Watch over the ledger's tail. It runs nothing until somebody watches.
-func New(tail Tail, o Options) *Watch {
+func New(tail Tail[flow.Entry], o Options) *Watch {
+	return &Watch{newLog("delivery log", tail, func(e *flow.Entry) int64 { return e.Seq }, o)}
+}
+
+// Follow watches the log from the cursor after (nil: from now on) and calls send with
+// one batch after the other until ctx ends. The first batch comes at once, empty if
+// need be, so that the watcher has a cursor. send must return when its context ends.
+//
+// Follow always returns an error: that of ctx, of send, flow.ErrSlow, flow.ErrExpired,
+// or the ledger's.
+func (w *Watch) Follow(ctx context.Context, scope rule.Scope, f flow.EntryFilter, after *int64,
+	send func(context.Context, flow.EntryBatch) error) error {
+	return w.follow(ctx, scope.Organization(), after, func(e *flow.Entry) bool { return scope.Sees(e.Org, e.Level) && f.Match(e) },
+		func(ctx context.Context, entries []flow.Entry, cursor int64) error {
+			return send(ctx, flow.EntryBatch{Entries: entries, Cursor: cursor, Heartbeat: len(entries) == 0})
+		})
+}
+
+// log serves the watchers of all organizations' logs of one kind.
+type log[E any] struct {
+	name    string
+	tail    Tail[E]
+	seq     func(*E) int64
+	opt     Options
+	catchUp chan struct{} // one token per watcher that reads the log itself
+
+	mu      *sync.RWMutex
+	readers map[string]*reader[E]
+}
+
+func newLog[E any](name string, tail Tail[E], seq func(*E) int64, o Options) log[E] {
 	o.defaults()
-	return &Watch{tail: tail, opt: o, catchUp: make(chan struct{}, o.CatchUp), readers: map[string]*reader{}}
+	return log[E]{name: name, tail: tail, seq: seq, opt: o, catchUp: make(chan struct{}, o.CatchUp), mu: &sync.RWMutex{}, readers: map[string]*reader[E]{}}
 }
 
 // Wake says that the organization ("": any) has new entries. The ledger calls it after
 // a commit, here or on another node. It never blocks, and costs next to nothing when
 // nobody watches.
-func (w *Watch) Wake(org string) {
+func (w *log[E]) Wake(org string) {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	if org != "" {
@@ -114,7 +138,7 @@ func (w *Watch) Wake(org string) {
 }
 
 // Watchers returns how many are watching now, for the metrics.
-func (w *Watch) Watchers() int {
+func (w *log[E]) Watchers() int {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	n := 0
@@ -124,15 +148,9 @@ func (w *Watch) Watchers() int {
 	return n
 }
 
-// Follow watches the log from the cursor after (nil: from now on) and calls send with
-// one batch after the other until ctx ends. The first batch comes at once, empty if
-// need be, so that the watcher has a cursor. send must return when its context ends.
-//
-// Follow always returns an error: that of ctx, of send, flow.ErrSlow, flow.ErrExpired,
-// or the ledger's.
-func (w *Watch) Follow(ctx context.Context, scope rule.Scope, f flow.EntryFilter, after *int64,
-	send func(context.Context, flow.EntryBatch) error) error {
-	org := scope.Organization()
+// follow is Follow with the watcher's view of an entry as see.
+func (w *log[E]) follow(ctx context.Context, org string, after *int64, see func(*E) bool,
+	send func(ctx context.Context, entries []E, cursor int64) error) error {
 	if org == "" {
 		return rule.ErrNoViewer
 	}
@@ -145,7 +163,7 @@ func (w *Watch) Follow(ctx context.Context, scope rule.Scope, f flow.EntryFilter
 	pos := r.view.Load().last
 	if after != nil {
 		pos = *after
-		if pos > r.view.Load().last { // the reader may be late; the ledger is not
+		if pos > r.view.Load().last { // the reader may be late; the log is not
 			last, err := w.tail.LastSeq(ctx, org)
 			if err != nil {
 				return fmt.Errorf("watch: read the end of the log: %w", err)
@@ -156,22 +174,21 @@ func (w *Watch) Follow(ctx context.Context, scope rule.Scope, f flow.EntryFilter
 		}
 	}
 
-	see := func(e *flow.Entry) bool { return scope.Sees(e.Org, e.Level) && f.Match(e) }
 	beat := w.opt.Clock.NewTimer(w.opt.Heartbeat)
 	defer beat.Stop()
 	due := true
 	for {
 		v := r.view.Load()
-		entries, next := v.after(pos, w.opt.Batch)
+		entries, next := v.after(pos, w.opt.Batch, w.seq)
 		if pos < v.floor {
 			if entries, err = w.page(ctx, org, pos); err != nil {
 				return err
 			}
 			switch n := len(entries); {
 			case n == w.opt.Batch:
-				next = entries[n-1].Seq
+				next = w.seq(&entries[n-1])
 			case n > 0: // a short page: there is nothing else up to the view's end
-				next = max(v.last, entries[n-1].Seq)
+				next = max(v.last, w.seq(&entries[n-1]))
 			default:
 				next = v.last
 			}
@@ -179,8 +196,7 @@ func (w *Watch) Follow(ctx context.Context, scope rule.Scope, f flow.EntryFilter
 		entries = choose(entries, see)
 		pos = next
 		if len(entries) > 0 || due {
-			b := flow.EntryBatch{Entries: entries, Cursor: pos, Heartbeat: len(entries) == 0}
-			if err := w.hand(ctx, b, send); err != nil {
+			if err := w.hand(ctx, entries, pos, send); err != nil {
 				return err
 			}
 			due = false
@@ -203,11 +219,11 @@ func (w *Watch) Follow(ctx context.Context, scope rule.Scope, f flow.EntryFilter
 }
 
 // hand gives the watcher a batch within the limit.
-func (w *Watch) hand(ctx context.Context, b flow.EntryBatch, send func(context.Context, flow.EntryBatch) error) error {
+func (w *log[E]) hand(ctx context.Context, entries []E, cursor int64, send func(context.Context, []E, int64) error) error {
 	sctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer w.opt.Clock.AfterFunc(w.opt.SendLimit, func() { cancel(flow.ErrSlow) }).Stop()
-	err := send(sctx, b)
+	err := send(sctx, entries, cursor)
 	if err != nil && errors.Is(context.Cause(sctx), flow.ErrSlow) {
 		return fmt.Errorf("watch: a batch was not taken within %s: %w", w.opt.SendLimit, flow.ErrSlow)
 	}
@@ -216,7 +232,7 @@ func (w *Watch) hand(ctx context.Context, b flow.EntryBatch, send func(context.C
 
 // page reads for a watcher that is behind the ring. What the log has lost is looked at
 // after the read, so that a removal in between cannot pass for a quiet time.
-func (w *Watch) page(ctx context.Context, org string, pos int64) ([]flow.Entry, error) {
+func (w *log[E]) page(ctx context.Context, org string, pos int64) ([]E, error) {
 	select {
 	case w.catchUp <- struct{}{}:
 		defer func() { <-w.catchUp }()
@@ -238,7 +254,7 @@ func (w *Watch) page(ctx context.Context, org string, pos int64) ([]flow.Entry, 
 }
 
 // choose returns the entries that see lets through, without a copy when all are.
-func choose(entries []flow.Entry, see func(*flow.Entry) bool) []flow.Entry {
+func choose[E any](entries []E, see func(*E) bool) []E {
 	for i := range entries {
 		if see(&entries[i]) {
 			continue
@@ -255,13 +271,13 @@ func choose(entries []flow.Entry, see func(*flow.Entry) bool) []flow.Entry {
 }
 
 // join returns the organization's reader, started, with one more watcher.
-func (w *Watch) join(ctx context.Context, org string) (*reader, error) {
+func (w *log[E]) join(ctx context.Context, org string) (*reader[E], error) {
 	w.mu.Lock()
 	r := w.readers[org]
 	if r == nil {
 		// The reader outlives the watcher that started it; leave ends it.
 		rctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-		r = newReader(org, w.tail, &w.opt, cancel)
+		r = newReader(org, w, cancel)
 		w.readers[org] = r
 		go r.run(rctx)
 	}
@@ -283,7 +299,7 @@ func (w *Watch) join(ctx context.Context, org string) (*reader, error) {
 
 // leave takes a watcher away, and the reader with the last one. A reader that could
 // not start goes with the first, so that the next watcher tries again.
-func (w *Watch) leave(r *reader) {
+func (w *log[E]) leave(r *reader[E]) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	r.watchers--
