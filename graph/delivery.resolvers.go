@@ -12,6 +12,7 @@ import (
 	"entgo.io/contrib/entgql"
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/hookyard/hookyard/ent/gen"
+	"github.com/hookyard/hookyard/ent/store"
 	"github.com/hookyard/hookyard/ent/viewer"
 	graphgen "github.com/hookyard/hookyard/graph/gen"
 	"github.com/hookyard/hookyard/graph/scalar"
@@ -102,6 +103,9 @@ func (r *mutationResolver) CancelDeliveries(ctx context.Context, input graphgen.
 func (r *mutationResolver) ReleaseHold(ctx context.Context) (*graphgen.ReleaseHoldPayload, error) {
 	if viewer.FromContext(ctx).Role != viewer.Administrator {
 		return nil, forbidden("Only Administrators release the hold.")
+	}
+	if err := r.audit(ctx, store.ReleaseHold, "Hub", "", "", ""); err != nil {
+		return nil, err
 	}
 	if err := r.Hold.Unhold(ctx); err != nil {
 		return nil, err

@@ -19,6 +19,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/ids"
 	"github.com/hookyard/hookyard/ent/parts"
+	"github.com/hookyard/hookyard/ent/store"
 	"github.com/hookyard/hookyard/ent/viewer"
 	graphgen "github.com/hookyard/hookyard/graph/gen"
 )
@@ -256,6 +257,13 @@ func (d *draftEndpoint) checkSettings(spec connectors.Spec) error {
 func (r *Resolver) test(ctx context.Context, id string) (message string, err error) {
 	e, err := r.DB.Client.Endpoint.Get(ctx, id)
 	if err != nil {
+		return "", err
+	}
+	group := ""
+	if e.AssetGroupID != nil {
+		group = *e.AssetGroupID
+	}
+	if err := r.audit(ctx, store.TestEndpoint, "Endpoint", e.ID, e.Name, group); err != nil {
 		return "", err
 	}
 	if err := r.Checker.Check(ctx, viewer.FromContext(ctx).Organization, e.ID); err != nil {

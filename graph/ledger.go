@@ -147,6 +147,9 @@ func (r *Resolver) redeliver(ctx context.Context, id string) (*flow.DeliveryView
 	if !d.State.Final() {
 		return nil, conflict("The delivery has not ended yet.")
 	}
+	if err := r.audit(ctx, store.Redeliver, "Delivery", id, "", d.Level); err != nil {
+		return nil, err
+	}
 	done, err := r.Redeliverer.RedeliverMatching(ctx, scope, flow.DeliveryFilter{IDs: []string{id}}, 1, false)
 	if err != nil {
 		return nil, err
@@ -168,6 +171,11 @@ func (r *Resolver) redeliverMatching(ctx context.Context, f flow.DeliveryFilter,
 	for _, s := range f.States {
 		if !s.Final() {
 			return flow.Bulk{}, badInput("input.filter.states", "Only deliveries that have ended are delivered once more: %v.", ended())
+		}
+	}
+	if !dryRun {
+		if err := r.auditMany(ctx, scope, store.Redeliver, "Delivery"); err != nil {
+			return flow.Bulk{}, err
 		}
 	}
 	return r.Redeliverer.RedeliverMatching(ctx, scope, f, maxBulk, dryRun)
@@ -196,6 +204,9 @@ func (r *Resolver) cancelMatching(ctx context.Context, f flow.DeliveryFilter, dr
 	}
 	done := flow.Bulk{Matched: len(list)}
 	if !dryRun && len(list) > 0 {
+		if err := r.auditMany(ctx, scope, store.Cancel, "Delivery"); err != nil {
+			return done, err
+		}
 		if done, err = r.Redeliverer.CancelDeliveries(ctx, scope, list); err != nil {
 			return done, err
 		}
@@ -210,6 +221,11 @@ func (r *Resolver) reprocess(ctx context.Context, f flow.ReceiptFilter, dryRun b
 	scope, err := rule.LedgerScope(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if !dryRun {
+		if err := r.auditMany(ctx, scope, store.Reprocess, "Receipt"); err != nil {
+			return nil, err
+		}
 	}
 	out := &graphgen.ReprocessReceiptsPayload{EventIds: []string{}}
 	for p := (flow.Page{Limit: maxPage, Oldest: true}); ; {

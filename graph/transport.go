@@ -303,7 +303,7 @@ func (h *Handler) tellEnding(ctx context.Context, next graphql.OperationHandler)
 	}
 	e := &ending{}
 	answer := next(scalar.WithBatchPlan(context.WithValue(ctx, endingKey{}, e), func(seq int64) string {
-		return logCursor(viewer.FromContext(ctx).Organization, seq)
+		return logCursor(deliveryMark, viewer.FromContext(ctx).Organization, seq)
 	}))
 	return func(ctx context.Context) *graphql.Response {
 		resp := answer(ctx)

@@ -46,6 +46,7 @@ type world struct {
 	db      *store.DB
 	ledger  *ledger.Ledger
 	watch   *watch.Watch
+	audit   *watch.Audit
 	ids     *ids.Maker
 	secrets *secret.Box
 	api     *Handler
@@ -84,6 +85,7 @@ func newWorld(t testing.TB, db *store.DB, o Options, wo watch.Options) *world {
 		t.Fatal(err)
 	}
 	w.watch = watch.New(w.ledger, wo)
+	w.audit = watch.NewAudit(store.AuditTail{DB: db}, wo)
 	done := make(chan struct{})
 	waking, stop := context.WithCancel(context.Background())
 	go func() {
@@ -129,6 +131,10 @@ func newWorld(t testing.TB, db *store.DB, o Options, wo watch.Options) *world {
 	w.viewer("manager", viewer.Manager, w.vars["red"])
 	w.viewer("tester", viewer.Tester, w.vars["red"])
 	w.viewer("reader", viewer.ReportViewer, w.vars["blue"])
+	for name, group := range map[string]string{"auditor": w.vars["red"], "outsider": w.vars["blue"]} {
+		w.viewer(name, viewer.ReportViewer, group)
+		w.viewers[name].Permissions = []viewer.Permission{viewer.ReadAudit}
+	}
 	w.viewers["stranger"] = &viewer.Viewer{ID: "key_stranger", Organization: w.vars["other"], Role: viewer.Administrator, Permissions: viewer.Administrator.Permissions()}
 
 	o.Auth, o.BadCredential = w, errBad
@@ -141,7 +147,7 @@ func newWorld(t testing.TB, db *store.DB, o Options, wo watch.Options) *world {
 		return w.log.Write(b)
 	}), nil))
 	w.api = New(Services{DB: db, Connectors: set, IDs: w.ids, Events: w.ledger, Deliveries: w.ledger, Receipts: w.ledger, Redeliverer: w.ledger,
-		Sender: w, Reprocessor: w, Checker: w, Explainer: w, Log: w.watch, Hold: w, Secrets: w.secrets, Credentials: w, SignIn: w}, o)
+		Sender: w, Reprocessor: w, Checker: w, Explainer: w, Log: w.watch, Audit: w.audit, Hold: w, Secrets: w.secrets, Credentials: w, SignIn: w}, o)
 	w.server = httptest.NewServer(w.api)
 	t.Cleanup(func() {
 		w.server.CloseClientConnections()

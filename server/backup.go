@@ -305,7 +305,10 @@ func (r *restorer) finish() (err error) {
 		if r.db, err = store.Open(r.ctx, cfg); err != nil {
 			return err
 		}
-		err = r.db.SetHeld(r.ctx, true)
+		err = errors.Join(r.db.SetHeld(r.ctx, true), store.NoteRestore(byOperator(r.ctx), func(ctx context.Context, query string, args ...any) error {
+			_, err := r.db.Write.ExecContext(ctx, query, args...)
+			return err
+		}))
 		err = errors.Join(err, r.db.Close()) // the database is one file again
 		r.db = nil
 	} else {
@@ -313,6 +316,12 @@ func (r *restorer) finish() (err error) {
 			return fmt.Errorf("the backup is not whole: it has %d of %d tables", r.tables, len(r.m.Tables))
 		}
 		if _, err = r.tx.Exec(r.ctx, "INSERT INTO meta (name, value) VALUES ($1, '1') ON CONFLICT (name) DO UPDATE SET value = excluded.value", store.HeldName); err == nil {
+			err = store.NoteRestore(byOperator(r.ctx), func(ctx context.Context, query string, args ...any) error {
+				_, err := r.tx.Exec(ctx, query, args...)
+				return err
+			})
+		}
+		if err == nil {
 			err = r.tx.Commit(r.ctx)
 		}
 	}

@@ -37,6 +37,7 @@ import (
 	"github.com/hookyard/hookyard/ent/ids"
 	"github.com/hookyard/hookyard/ent/secret"
 	"github.com/hookyard/hookyard/ent/store"
+	"github.com/hookyard/hookyard/ent/viewer"
 	"github.com/hookyard/hookyard/graph"
 	"github.com/hookyard/hookyard/plugins"
 	"github.com/hookyard/hookyard/plugins/host"
@@ -184,7 +185,15 @@ func (h *Hub) openData(ctx context.Context, maker *ids.Maker) (err error) {
 			h.recheck(org)
 		}
 	}
+	cfg.Audited = func(org string) {
+		if h.audit != nil { // else the hub is still opening
+			h.audit.Wake(org)
+		}
+	}
 	if h.db, err = store.Open(ctx, cfg); err != nil {
+		return err
+	}
+	if err := h.db.AuditRestore(ctx); err != nil {
 		return err
 	}
 	if h.secrets, err = secret.Open(ctx, h.cfg.secrets()); err != nil {
@@ -193,7 +202,7 @@ func (h *Hub) openData(ctx context.Context, maker *ids.Maker) (err error) {
 	if err := h.db.CheckKey(ctx, h.secrets); err != nil {
 		return err
 	}
-	file, err := firstStart(ctx, &Operator{db: h.db, now: h.clock.Now}, &h.cfg)
+	file, err := firstStart(ctx, &Operator{db: h.db, now: h.clock.Now, by: viewer.SystemContext}, &h.cfg)
 	if err != nil {
 		return fmt.Errorf("make the first organization: %w", err)
 	}
@@ -382,6 +391,14 @@ func (h *Hub) retain(ctx context.Context) {
 				h.log.Warn("retention", "err", err)
 			}
 			more = done.More && err == nil
+		}
+		for org, keep := range h.retentions() {
+			for more := keep.Audit > 0; more && ctx.Err() == nil; {
+				var err error
+				if _, more, err = h.db.RetainAudit(ctx, org, h.clock.Now().Add(-keep.Audit)); err != nil && ctx.Err() == nil {
+					h.log.Warn("retention", "err", err)
+				}
+			}
 		}
 	}
 }

@@ -50,10 +50,12 @@ func (h *Hub) hear(ctx context.Context) error {
 		return err
 	}
 	for {
-		if _, err := own.WaitForNotification(ctx); err != nil {
+		n, err := own.WaitForNotification(ctx)
+		if err != nil {
 			return err
 		}
 		h.atlas.Wake()
+		h.audit.Wake(n.Payload)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	osuser "os/user"
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
@@ -27,6 +28,24 @@ import (
 type Operator struct {
 	db  *store.DB
 	now func() time.Time
+	by  func(context.Context) context.Context // says who asks: viewer.OperatorContext, or the hub itself
+}
+
+// byOperator says that whoever is at the command line asks.
+func byOperator(ctx context.Context) context.Context {
+	return viewer.OperatorContext(ctx, operatorName())
+}
+
+// operatorName is the account of the person at the command line, "" not known.
+func operatorName() string {
+	u, err := osuser.Current()
+	if err != nil {
+		return ""
+	}
+	if as := os.Getenv("SUDO_USER"); as != "" && as != u.Username {
+		return u.Username + " (" + as + ")"
+	}
+	return u.Username
 }
 
 // Operate opens the data, lets do work on it and closes it again.
@@ -36,13 +55,13 @@ func Operate(ctx context.Context, cfg Config, do func(*Operator) error) (err err
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	return do(&Operator{db: db, now: time.Now})
+	return do(&Operator{db: db, now: time.Now, by: byOperator})
 }
 
 // CreateOrganization makes an organization and its Administrator, and returns the
 // Administrator's API key.
 func (o *Operator) CreateOrganization(ctx context.Context, name, email string) (key string, err error) {
-	err = o.db.WithTx(viewer.SystemContext(ctx), func(ctx context.Context, tx *gen.Tx) error {
+	err = o.db.WithTx(o.by(ctx), func(ctx context.Context, tx *gen.Tx) error {
 		org, err := tx.Organization.Create().SetName(name).Save(ctx)
 		if gen.IsConstraintError(err) {
 			return fmt.Errorf("there is an organization %q already", name)
@@ -86,7 +105,7 @@ func (o *Operator) organization(ctx context.Context, name string) (*gen.Organiza
 
 // Suspend stops an organization or lifts that again.
 func (o *Operator) Suspend(ctx context.Context, name string, on bool) error {
-	ctx = viewer.SystemContext(ctx)
+	ctx = o.by(ctx)
 	org, err := o.organization(ctx, name)
 	if err != nil {
 		return err
@@ -106,7 +125,7 @@ func (o *Operator) Suspend(ctx context.Context, name string, on bool) error {
 // suspends it first and lets running hubs finish what they have in flight for it, or
 // they would write more rows after it is gone.
 func (o *Operator) DeleteOrganization(ctx context.Context, name string) error {
-	ctx = viewer.SystemContext(ctx)
+	ctx = o.by(ctx)
 	org, err := o.organization(ctx, name)
 	if err != nil {
 		return err
@@ -156,7 +175,7 @@ func (o *Operator) quiet(ctx context.Context, org string) error {
 
 // List writes a table of the organizations.
 func (o *Operator) List(ctx context.Context, out io.Writer) error {
-	list, err := o.db.Client.Organization.Query().Order(gen.Asc(organization.FieldName)).All(viewer.SystemContext(ctx))
+	list, err := o.db.Client.Organization.Query().Order(gen.Asc(organization.FieldName)).All(o.by(ctx))
 	if err != nil {
 		return err
 	}
@@ -175,7 +194,7 @@ func (o *Operator) List(ctx context.Context, out io.Writer) error {
 // ResetUser withdraws a user's API keys, enables the user and returns a new key. The
 // organization may be "" when only one has such a user.
 func (o *Operator) ResetUser(ctx context.Context, org, email string) (key string, err error) {
-	ctx = viewer.SystemContext(ctx)
+	ctx = o.by(ctx)
 	q := o.db.Client.User.Query().Where(user.Email(strings.ToLower(email)))
 	if org != "" {
 		found, err := o.organization(ctx, org)
@@ -208,7 +227,12 @@ func (o *Operator) ResetUser(ctx context.Context, org, email string) (key string
 }
 
 // Release lets a restored hub deliver again.
-func (o *Operator) Release(ctx context.Context) error { return o.db.SetHeld(ctx, false) }
+func (o *Operator) Release(ctx context.Context) error {
+	if err := o.db.Audit(o.by(ctx), store.Action{Organization: store.Everywhere, Action: store.ReleaseHold, Noun: "Hub"}); err != nil {
+		return err
+	}
+	return o.db.SetHeld(ctx, false)
+}
 
 // AdminFile is where the first start leaves the Administrator's credentials.
 const AdminFile = "admin.json"
@@ -224,13 +248,13 @@ type admin struct {
 // writes AdminFile for the person who started the hub. With several nodes on one new
 // database the first to commit does it.
 func firstStart(ctx context.Context, o *Operator, cfg *Config) (file string, err error) {
-	exists, err := o.db.Client.Organization.Query().Exist(viewer.SystemContext(ctx))
+	exists, err := o.db.Client.Organization.Query().Exist(o.by(ctx))
 	if err != nil || exists {
 		return "", err
 	}
 	key, err := o.CreateOrganization(ctx, cfg.Organization, cfg.Administrator)
 	if err != nil {
-		if exists, again := o.db.Client.Organization.Query().Exist(viewer.SystemContext(ctx)); again == nil && exists {
+		if exists, again := o.db.Client.Organization.Query().Exist(o.by(ctx)); again == nil && exists {
 			return "", nil
 		}
 		return "", err

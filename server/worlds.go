@@ -50,6 +50,7 @@ func (r worlds) read(ctx context.Context, c *gen.Client, org string) (*flow.Worl
 				Events:   time.Duration(o.RetentionEventsDays) * day,
 				Attempts: time.Duration(o.RetentionAttemptsDays) * day,
 				Payloads: time.Duration(o.RetentionPayloadsDays) * day,
+				Audit:    time.Duration(o.RetentionAuditDays) * day,
 			}},
 		Groups: map[string]flow.Group{}, Applications: map[string]flow.Application{},
 		Sources: map[string]*flow.Source{}, Endpoints: map[string]*flow.Endpoint{}, Webhooks: map[string]*flow.Webhook{},

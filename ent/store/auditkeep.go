@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -63,6 +64,55 @@ func permitted(ctx context.Context, tx *gen.Tx, do func() error) error {
 	}
 	_, err := tx.ExecContext(ctx, RevokeAudit)
 	return err
+}
+
+// restoredName is the note, in meta, that the database was filled from a backup.
+const restoredName = "audit.restored"
+
+// NoteRestore notes, by exec, that the context's viewer has filled the database from a
+// backup. The backup may be of a schema without an audit log, so the entry is written by
+// AuditRestore, when a hub has opened it.
+func NoteRestore(ctx context.Context, exec func(ctx context.Context, query string, args ...any) error) error {
+	note, err := json.Marshal(actorOf(ctx))
+	if err != nil {
+		return err
+	}
+	if err := exec(ctx, "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value", restoredName, string(note)); err != nil {
+		return fmt.Errorf("note the restore: %w", err)
+	}
+	return nil
+}
+
+// AuditRestore writes what NoteRestore has noted into every organization's audit log.
+func (db *DB) AuditRestore(ctx context.Context) error {
+	ctx = viewer.OperatorContext(ctx, "")
+	return db.WithTx(ctx, func(ctx context.Context, tx *gen.Tx) error {
+		rows, err := tx.QueryContext(ctx, "DELETE FROM meta WHERE name = $1 RETURNING value", restoredName)
+		if err != nil {
+			return fmt.Errorf("look for the note of a restore: %w", err)
+		}
+		var notes []string
+		for rows.Next() {
+			var n string
+			if err := rows.Scan(&n); err != nil {
+				return errors.Join(err, rows.Close())
+			}
+			notes = append(notes, n)
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			return fmt.Errorf("look for the note of a restore: %w", err)
+		}
+		for _, n := range notes {
+			var who Actor
+			if err := json.Unmarshal([]byte(n), &who); err != nil {
+				return fmt.Errorf("read the note of a restore: %w", err)
+			}
+			if err := db.Audit(ctx, Action{Organization: Everywhere, Actor: &who, Action: Restore, Noun: "Hub"}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // Person is who is to be erased.

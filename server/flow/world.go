@@ -50,6 +50,7 @@ type Retention struct {
 	Events   time.Duration // events and their deliveries
 	Attempts time.Duration // the log of attempts, the tail
 	Payloads time.Duration // bodies: receipts, documents, renderings, responses
+	Audit    time.Duration // the audit log
 }
 
 // Group is an asset group.

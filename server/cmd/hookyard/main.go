@@ -261,7 +261,9 @@ func run(args []string) error {
 		if o.Confirm != o.Name {
 			return fmt.Errorf("--confirm must repeat the name %q: all data of the organization is removed for good", o.Name)
 		}
-		return server.Operate(ctx, o.config(), func(op *server.Operator) error { return op.DeleteOrganization(ctx, o.Name) })
+		return server.Operate(ctx, o.config(), func(op *server.Operator) error {
+			return printed(op.DeleteOrganization(ctx, o.Name), "removed organization %q with all of its data, its audit log included\n", o.Name)
+		})
 	case "org list":
 		return server.Operate(ctx, c.Org.List.config(), func(op *server.Operator) error { return op.List(ctx, os.Stdout) })
 	case "user reset <email>":
