@@ -69,6 +69,7 @@ func (r *Resolver) updateEndpoint(ctx context.Context, in graphgen.UpdateEndpoin
 		if err := r.Secrets.UnsealJSON(e.ID, endpoint.FieldSecrets, e.Secrets, &d.secrets); err != nil {
 			return "", err
 		}
+		kept := maps.Clone(d.secrets)
 		if in.URL != nil {
 			d.url = *in.URL
 		}
@@ -84,13 +85,17 @@ func (r *Resolver) updateEndpoint(ctx context.Context, in graphgen.UpdateEndpoin
 		if err := d.check(r); err != nil {
 			return "", err
 		}
-		sealed, err := r.Secrets.SealJSON(e.ID, endpoint.FieldSecrets, d.secrets)
-		if err != nil {
-			return "", err
+		u := tx.Endpoint.UpdateOneID(e.ID).SetNillableName(in.Name).SetURL(d.url).SetNillableEnabled(in.Enabled).
+			SetHeaders(d.headers).SetSettings(d.settings).
+			SetNillableRatePerSecond(in.RatePerSecond).SetNillableBurst(in.Burst).SetNillableMaxInFlight(in.MaxInFlight)
+		if !maps.Equal(kept, d.secrets) { // sealed anew they would look changed in the audit log
+			sealed, err := r.Secrets.SealJSON(e.ID, endpoint.FieldSecrets, d.secrets)
+			if err != nil {
+				return "", err
+			}
+			u.SetSecrets(sealed)
 		}
-		return e.ID, tx.Endpoint.UpdateOneID(e.ID).SetNillableName(in.Name).SetURL(d.url).SetNillableEnabled(in.Enabled).
-			SetHeaders(d.headers).SetSettings(d.settings).SetSecrets(sealed).
-			SetNillableRatePerSecond(in.RatePerSecond).SetNillableBurst(in.Burst).SetNillableMaxInFlight(in.MaxInFlight).Exec(ctx)
+		return e.ID, u.Exec(ctx)
 	})
 }
 

@@ -194,7 +194,7 @@ func TestDeliveryLogOverWebsocket(t *testing.T) {
 		}
 
 		// A cursor that is another organization's, or none, is refused.
-		for _, after := range []string{cursor, "nonsense", logCursor(w.vars["other"], 1<<40)} {
+		for _, after := range []string{cursor, "nonsense", logCursor(deliveryMark, w.vars["other"], 1<<40)} {
 			c := w.dial("stranger")
 			c.follow(nil, after)
 			if a := c.batch(); len(a.Errors) != 1 || a.Errors[0].Extensions.Code != BadUserInput && a.Errors[0].Extensions.Code != Expired {
@@ -212,7 +212,7 @@ func TestBatchIsWrittenAsSelected(t *testing.T) {
 	c := w.dial("admin")
 	b, _ := json.Marshal(map[string]any{"query": `subscription ($no: Boolean!, $after: String) { log: deliveryLog(after: $after) { __typename ...rest quiet: heartbeat cursor @skip(if: $no) } }
 		fragment rest on DeliveryLogBatch { entries { kind: __typename s: state number @include(if: $no) outcome @skip(if: $no) } }`,
-		"variables": map[string]any{"no": true, "after": logCursor(w.org, 0)}})
+		"variables": map[string]any{"no": true, "after": logCursor(deliveryMark, w.org, 0)}})
 	c.send(wsMessage{ID: "\"1\"", Type: "subscribe", Payload: b})
 	m, err := c.next()
 	if err != nil || m.ID != "\"1\"" {
@@ -293,7 +293,7 @@ func TestDeliveryLogFilterAndExpiry(t *testing.T) {
 	w := newWorld(t, storetest.Open(t, store.Config{DataDir: t.TempDir()}), Options{}, watch.Options{Tick: time.Millisecond})
 	w.webhookForAll()
 	c := w.dial("admin")
-	c.follow(map[string]any{"states": []string{"FAILED"}, "types": []string{"scan.completed"}}, logCursor(w.org, 0))
+	c.follow(map[string]any{"states": []string{"FAILED"}, "types": []string{"scan.completed"}}, logCursor(deliveryMark, w.org, 0))
 	c.batch()
 	w.deliver(2)
 	if _, err := w.Send(t.Context(), w.org, "key_admin", "", []flow.Sent{{}, {}}); err != nil {
@@ -313,7 +313,7 @@ func TestDeliveryLogFilterAndExpiry(t *testing.T) {
 		}
 	}
 	c = w.dial("admin")
-	c.follow(nil, logCursor(w.org, 1<<40))
+	c.follow(nil, logCursor(deliveryMark, w.org, 1<<40))
 	if a := c.batch(); len(a.Errors) != 1 || a.Errors[0].Extensions.Code != Expired {
 		t.Errorf("a cursor ahead of the log: %+v", a)
 	}
@@ -424,10 +424,10 @@ func TestClientThatDoesNotRead(t *testing.T) {
 	}
 	defer raw.Close()
 	_ = raw.(*net.TCPConn).SetReadBuffer(4 << 10)
-	body, _ := json.Marshal(map[string]any{"query": logQuery, "variables": map[string]any{"after": logCursor(w.org, 0)}})
+	body, _ := json.Marshal(map[string]any{"query": logQuery, "variables": map[string]any{"after": logCursor(deliveryMark, w.org, 0)}})
 	fmt.Fprintf(raw, "POST / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer admin\r\nAccept: text/event-stream\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 	good := w.dial("admin")
-	good.follow(nil, logCursor(w.org, 0))
+	good.follow(nil, logCursor(deliveryMark, w.org, 0))
 	good.batch()
 	gone := make(chan int)
 	go func() {

@@ -52,7 +52,7 @@ func (r *Resolver) followLog(ctx context.Context, f flow.EntryFilter, after *str
 	if err != nil {
 		return nil, err
 	}
-	return stream(ctx, func(send func(context.Context, flow.EntryBatch) error) error {
+	return handOver(ctx, func(send func(context.Context, flow.EntryBatch) error) error {
 		return r.Log.Follow(ctx, scope, f, from, send)
 	}), nil
 }
@@ -67,15 +67,15 @@ func (r *Resolver) followAudit(ctx context.Context, f store.AuditFilter, after *
 	if err != nil {
 		return nil, err
 	}
-	return stream(ctx, func(send func(context.Context, store.AuditBatch) error) error {
+	return handOver(ctx, func(send func(context.Context, store.AuditBatch) error) error {
 		return r.Audit.Follow(ctx, scope, f, from, send)
 	}), nil
 }
 
-// stream hands batches to the returned channel until ctx ends or the log cannot be
+// handOver hands batches to the returned channel until ctx ends or the log cannot be
 // followed any longer; the reason is then told to the operation before the channel is
 // closed.
-func stream[B any](ctx context.Context, follow func(send func(context.Context, B) error) error) <-chan *B {
+func handOver[B any](ctx context.Context, follow func(send func(context.Context, B) error) error) <-chan *B {
 	batches := make(chan *B)
 	go func() {
 		defer close(batches)

@@ -254,8 +254,8 @@ func compare(old, now parts.AuditRow) ([]parts.AuditChange, error) {
 		if now.Fields != nil {
 			is = now.Fields[i].Value
 		}
-		if empty(was) && empty(is) && (was == nil || is == nil) {
-			continue // not set when it was made, or when it went
+		if empty(was) && empty(is) {
+			continue
 		}
 		x := parts.AuditChange{Field: apiName(f.Name), Hidden: f.Secret}
 		before, after, err := plain(was, is)

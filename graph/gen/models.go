@@ -798,6 +798,8 @@ type UpdateOrganizationInput struct {
 	RetentionAttemptsDays *int `json:"retentionAttemptsDays,omitempty"`
 	// For how many days bodies of receipts, events, requests and responses are kept; 0 keeps them for ever.
 	RetentionPayloadsDays *int `json:"retentionPayloadsDays,omitempty"`
+	// For how many days the audit log is kept, at least 30; 0 keeps it for ever.
+	RetentionAuditDays *int `json:"retentionAuditDays,omitempty"`
 	// Hosts and ports that endpoints of the organization may reach; an empty list takes the limit away.
 	AllowTargets []*connectors.AllowRule `json:"allowTargets,omitempty"`
 }

@@ -11,6 +11,7 @@ import (
 	"entgo.io/contrib/entgql"
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/hookyard/hookyard/ent/gen"
+	"github.com/hookyard/hookyard/ent/store"
 	"github.com/hookyard/hookyard/ent/viewer"
 	"github.com/hookyard/hookyard/server/flow"
 	gqlparser "github.com/vektah/gqlparser/v2"
@@ -26,6 +27,7 @@ type Config = graphql.Config[ResolverRoot, DirectiveRoot, ComplexityRoot]
 
 type ResolverRoot interface {
 	Attempt() AttemptResolver
+	AuditLogBatch() AuditLogBatchResolver
 	Delivery() DeliveryResolver
 	DeliveryLogBatch() DeliveryLogBatchResolver
 	Event() EventResolver
@@ -184,6 +186,22 @@ type ComplexityRoot struct {
 		ObjectID     func(childComplexity int) int
 		ObjectName   func(childComplexity int) int
 		Origin       func(childComplexity int) int
+	}
+
+	AuditEntryConnection struct {
+		Edges    func(childComplexity int) int
+		PageInfo func(childComplexity int) int
+	}
+
+	AuditEntryEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
+	}
+
+	AuditLogBatch struct {
+		Cursor    func(childComplexity int) int
+		Entries   func(childComplexity int) int
+		Heartbeat func(childComplexity int) int
 	}
 
 	Body struct {
@@ -589,6 +607,7 @@ type ComplexityRoot struct {
 		APIKeys           func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.APIKeyOrder, where *gen.APIKeyWhereInput) int
 		Applications      func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.ApplicationOrder, where *gen.ApplicationWhereInput) int
 		AssetGroups       func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.AssetGroupOrder, where *gen.AssetGroupWhereInput) int
+		AuditLog          func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder, filter *store.AuditFilter) int
 		Connectors        func(childComplexity int) int
 		Deliveries        func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder, filter *flow.DeliveryFilter) int
 		Endpoints         func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.EndpointOrder, where *gen.EndpointWhereInput) int
@@ -812,6 +831,7 @@ type ComplexityRoot struct {
 	}
 
 	Subscription struct {
+		AuditLog    func(childComplexity int, filter *store.AuditFilter, after *string) int
 		DeliveryLog func(childComplexity int, filter *flow.EntryFilter, after *string) int
 	}
 
@@ -1577,6 +1597,51 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.AuditEntry.Origin(childComplexity), true
+
+	case "AuditEntryConnection.edges":
+		if e.ComplexityRoot.AuditEntryConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditEntryConnection.Edges(childComplexity), true
+	case "AuditEntryConnection.pageInfo":
+		if e.ComplexityRoot.AuditEntryConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditEntryConnection.PageInfo(childComplexity), true
+
+	case "AuditEntryEdge.cursor":
+		if e.ComplexityRoot.AuditEntryEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditEntryEdge.Cursor(childComplexity), true
+	case "AuditEntryEdge.node":
+		if e.ComplexityRoot.AuditEntryEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditEntryEdge.Node(childComplexity), true
+
+	case "AuditLogBatch.cursor":
+		if e.ComplexityRoot.AuditLogBatch.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditLogBatch.Cursor(childComplexity), true
+	case "AuditLogBatch.entries":
+		if e.ComplexityRoot.AuditLogBatch.Entries == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditLogBatch.Entries(childComplexity), true
+	case "AuditLogBatch.heartbeat":
+		if e.ComplexityRoot.AuditLogBatch.Heartbeat == nil {
+			break
+		}
+
+		return e.ComplexityRoot.AuditLogBatch.Heartbeat(childComplexity), true
 
 	case "Body.base64":
 		if e.ComplexityRoot.Body.Base64 == nil {
@@ -3380,6 +3445,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.AssetGroups(childComplexity, args["after"].(*entgql.Cursor[string]), args["first"].(*int), args["before"].(*entgql.Cursor[string]), args["last"].(*int), args["orderBy"].([]*gen.AssetGroupOrder), args["where"].(*gen.AssetGroupWhereInput)), true
+	case "Query.auditLog":
+		if e.ComplexityRoot.Query.AuditLog == nil {
+			break
+		}
+
+		args, err := ec.field_Query_auditLog_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.AuditLog(childComplexity, args["after"].(*entgql.Cursor[string]), args["first"].(*int), args["before"].(*entgql.Cursor[string]), args["last"].(*int), args["orderBy"].(TimeOrder), args["filter"].(*store.AuditFilter)), true
 	case "Query.connectors":
 		if e.ComplexityRoot.Query.Connectors == nil {
 			break
@@ -4345,6 +4421,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.SourceEdge.Node(childComplexity), true
 
+	case "Subscription.auditLog":
+		if e.ComplexityRoot.Subscription.AuditLog == nil {
+			break
+		}
+
+		args, err := ec.field_Subscription_auditLog_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Subscription.AuditLog(childComplexity, args["filter"].(*store.AuditFilter), args["after"].(*string)), true
 	case "Subscription.deliveryLog":
 		if e.ComplexityRoot.Subscription.DeliveryLog == nil {
 			break
@@ -5028,6 +5115,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputApplicationWhereInput,
 		ec.unmarshalInputAssetGroupOrder,
 		ec.unmarshalInputAssetGroupWhereInput,
+		ec.unmarshalInputAuditFilter,
 		ec.unmarshalInputCancelDeliveriesInput,
 		ec.unmarshalInputCountsInput,
 		ec.unmarshalInputCreateAPIKeyInput,
@@ -5388,6 +5476,78 @@ type UpdateAssetGroupPayload {
 input DeleteAssetGroupInput {
   "ID of the asset group."
   id: ID!
+}
+`, BuiltIn: false},
+	{Name: "../schema/audit.graphql", Input: `extend type Query {
+  "The audit log: who changed what, when and from where, and what else was done that matters. You see the entries of the asset groups that you have access to, and with access to all groups those of the organization."
+  auditLog(
+    "Only what comes after this cursor."
+    after: Cursor
+    "How many from the start: 1 to 200; 50 when neither first nor last is given."
+    first: Int
+    "Only what comes before this cursor."
+    before: Cursor
+    "How many from the end: 1 to 200."
+    last: Int
+    "Which end of time comes first."
+    orderBy: TimeOrder! = NEWEST_FIRST
+    "Which are wanted; all when not given."
+    filter: AuditFilter
+  ): AuditEntryConnection! @requires(permission: READ_AUDIT)
+}
+
+extend type Subscription {
+  "The audit log, live: the entries in their order, each once. With the cursor of the last batch it goes on from there, on any node, until what follows is not kept any more (EXPIRED)."
+  auditLog(
+    "Which entries are wanted; all when not given."
+    filter: AuditFilter
+    "The cursor of the last batch that was handled; when not given, the log starts now."
+    after: String
+  ): AuditLogBatch! @requires(permission: READ_AUDIT)
+}
+
+"Which entries of the audit log are wanted: all that is given must fit."
+input AuditFilter @goModel(model: "github.com/hookyard/hookyard/ent/store.AuditFilter") {
+  "Done by any of these users and API keys, by ID."
+  actorIds: [ID!] @goField(name: "Actors")
+  "Done by any of these kinds of actors."
+  actorKinds: [AuditEntryActorKind!] @goField(name: "Kinds")
+  "Done to any of these nouns: \"Webhook\", \"User\", …"
+  nouns: [String!]
+  "Done to any of these objects, by ID."
+  objectIds: [ID!] @goField(name: "Objects")
+  "Any of these actions: \"CREATE\", \"UPDATE\", \"DELETE\", \"SIGN_IN\", …"
+  actions: [String!]
+  "Done at this time or later."
+  from: Time
+  "Done before this time."
+  to: Time
+}
+
+"A page of entries of the audit log."
+type AuditEntryConnection {
+  "The entries with their cursors."
+  edges: [AuditEntryEdge!]!
+  "Where the page is in the list."
+  pageInfo: PageInfo!
+}
+
+"One of the entries in a page, with its cursor."
+type AuditEntryEdge {
+  "The entry."
+  node: AuditEntry!
+  "Its place in the list; hand it back as after or before."
+  cursor: Cursor!
+}
+
+"A piece of the audit log."
+type AuditLogBatch @goModel(model: "github.com/hookyard/hookyard/ent/store.AuditBatch") {
+  "The entries, in their order."
+  entries: [AuditEntry!]!
+  "Hand it back as after, once the entries are handled, to go on from there."
+  cursor: String! @goField(forceResolver: true)
+  "Whether nothing has happened: the batch only says that the log is alive, and where it is."
+  heartbeat: Boolean!
 }
 `, BuiltIn: false},
 	{Name: "../schema/catalogue.graphql", Input: `extend type Query {
@@ -15836,6 +15996,8 @@ input UpdateOrganizationInput {
   retentionAttemptsDays: Int
   "For how many days bodies of receipts, events, requests and responses are kept; 0 keeps them for ever."
   retentionPayloadsDays: Int
+  "For how many days the audit log is kept, at least 30; 0 keeps it for ever."
+  retentionAuditDays: Int
   "Hosts and ports that endpoints of the organization may reach; an empty list takes the limit away."
   allowTargets: [AllowRuleInput!]
 }
@@ -16842,6 +17004,72 @@ func (ec *executionContext) childFields_AuditChange(ctx context.Context, field g
 		return ec.fieldContext_AuditChange_cut(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type AuditChange", field.Name)
+}
+
+func (ec *executionContext) childFields_AuditEntry(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_AuditEntry_id(ctx, field)
+	case "number":
+		return ec.fieldContext_AuditEntry_number(ctx, field)
+	case "at":
+		return ec.fieldContext_AuditEntry_at(ctx, field)
+	case "actorKind":
+		return ec.fieldContext_AuditEntry_actorKind(ctx, field)
+	case "actorId":
+		return ec.fieldContext_AuditEntry_actorId(ctx, field)
+	case "actorName":
+		return ec.fieldContext_AuditEntry_actorName(ctx, field)
+	case "origin":
+		return ec.fieldContext_AuditEntry_origin(ctx, field)
+	case "action":
+		return ec.fieldContext_AuditEntry_action(ctx, field)
+	case "noun":
+		return ec.fieldContext_AuditEntry_noun(ctx, field)
+	case "objectId":
+		return ec.fieldContext_AuditEntry_objectId(ctx, field)
+	case "objectName":
+		return ec.fieldContext_AuditEntry_objectName(ctx, field)
+	case "assetGroupId":
+		return ec.fieldContext_AuditEntry_assetGroupId(ctx, field)
+	case "changes":
+		return ec.fieldContext_AuditEntry_changes(ctx, field)
+	case "erasedAt":
+		return ec.fieldContext_AuditEntry_erasedAt(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type AuditEntry", field.Name)
+}
+
+func (ec *executionContext) childFields_AuditEntryConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_AuditEntryConnection_edges(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_AuditEntryConnection_pageInfo(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type AuditEntryConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_AuditEntryEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "node":
+		return ec.fieldContext_AuditEntryEdge_node(ctx, field)
+	case "cursor":
+		return ec.fieldContext_AuditEntryEdge_cursor(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type AuditEntryEdge", field.Name)
+}
+
+func (ec *executionContext) childFields_AuditLogBatch(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "entries":
+		return ec.fieldContext_AuditLogBatch_entries(ctx, field)
+	case "cursor":
+		return ec.fieldContext_AuditLogBatch_cursor(ctx, field)
+	case "heartbeat":
+		return ec.fieldContext_AuditLogBatch_heartbeat(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type AuditLogBatch", field.Name)
 }
 
 func (ec *executionContext) childFields_Body(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
