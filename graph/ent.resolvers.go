@@ -24,6 +24,9 @@ func (r *queryResolver) Nodes(ctx context.Context, ids []string) ([]gen.Noder, e
 
 // Endpoint is the resolver for the endpoint field.
 func (r *webhookResolver) Endpoint(ctx context.Context, obj *gen.Webhook) (*gen.Endpoint, error) {
+	if e, err := obj.Edges.EndpointOrErr(); !gen.IsNotLoaded(err) {
+		return e, gen.MaskNotFound(err)
+	}
 	return loadersOf(ctx).endpoints.get(ctx, obj.EndpointID)
 }
 

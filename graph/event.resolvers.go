@@ -22,7 +22,7 @@ func (r *eventResolver) Source(ctx context.Context, obj *flow.EventView) (*gen.S
 
 // Subject is the resolver for the subject field.
 func (r *eventResolver) Subject(ctx context.Context, obj *flow.EventView) (gen.Noder, error) {
-	return r.subject(ctx, obj.Subject)
+	return loadersOf(ctx).subject(ctx, obj.Subject)
 }
 
 // Application is the resolver for the application field.

@@ -70,18 +70,6 @@ func orNotFound(err error, field, id string) error {
 	return err
 }
 
-// subject is what an event speaks of, nil when it is not there to be seen.
-func (r *Resolver) subject(ctx context.Context, id string) (gen.Noder, error) {
-	if id == "" {
-		return nil, nil
-	}
-	n, err := r.DB.Client.Noder(ctx, id, store.WithNodeType())
-	if err != nil {
-		return nil, gen.MaskNotFound(err)
-	}
-	return n, nil
-}
-
 func (r *Resolver) attempts(ctx context.Context, delivery string) ([]*flow.AttemptView, error) {
 	scope, err := rule.LedgerScope(ctx)
 	if err != nil {

@@ -49,6 +49,7 @@ func (r *Resolver) events(ctx context.Context, f *flow.EventFilter, a listArgs) 
 		e := &rows[i]
 		l.sources.hint(e.Source)
 		l.applications.hint(e.App)
+		l.hintSubject(e.Subject)
 		l.receipts.hint(e.Receipt)
 		out.Edges[i] = &graphgen.EventEdge{Node: e, Cursor: gen.Cursor{ID: e.ID}}
 	}

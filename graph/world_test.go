@@ -42,17 +42,18 @@ var errBad = errors.New("bad credential")
 // world is a hub's storage, ledger and watch with the API in front; what the hub would
 // do with events is done by hand.
 type world struct {
-	t       testing.TB
-	db      *store.DB
-	ledger  *ledger.Ledger
-	watch   *watch.Watch
-	audit   *watch.Audit
-	ids     *ids.Maker
-	secrets *secret.Box
-	api     *Handler
-	server  *httptest.Server
-	org     string
-	vars    map[string]string // for scenarios
+	t        testing.TB
+	db       *store.DB
+	ledger   *ledger.Ledger
+	watch    *watch.Watch
+	audit    *watch.Audit
+	ids      *ids.Maker
+	secrets  *secret.Box
+	api      *Handler
+	services Services
+	server   *httptest.Server
+	org      string
+	vars     map[string]string // for scenarios
 
 	mu      sync.Mutex
 	viewers map[string]*viewer.Viewer // by credential
@@ -146,8 +147,9 @@ func newWorld(t testing.TB, db *store.DB, o Options, wo watch.Options) *world {
 		defer w.mu.Unlock()
 		return w.log.Write(b)
 	}), nil))
-	w.api = New(Services{DB: db, Connectors: set, IDs: w.ids, Events: w.ledger, Deliveries: w.ledger, Receipts: w.ledger, Redeliverer: w.ledger,
-		Sender: w, Reprocessor: w, Checker: w, Explainer: w, Log: w.watch, Audit: w.audit, Hold: w, Secrets: w.secrets, Credentials: w, SignIn: w}, o)
+	w.services = Services{DB: db, Connectors: set, IDs: w.ids, Events: w.ledger, Deliveries: w.ledger, Receipts: w.ledger, Redeliverer: w.ledger,
+		Sender: w, Reprocessor: w, Checker: w, Explainer: w, Log: w.watch, Audit: w.audit, Hold: w, Secrets: w.secrets, Credentials: w, SignIn: w}
+	w.api = New(w.services, o)
 	w.server = httptest.NewServer(w.api)
 	t.Cleanup(func() {
 		w.server.CloseClientConnections()
@@ -215,10 +217,23 @@ func (w *world) Send(ctx context.Context, org, sender, source string, events []f
 		}
 		n := flow.NewEvent{ID: w.ids.New(ids.Event), Org: org, Source: sender, Receipt: receipt.ID, Type: e.Type, Time: now, Received: now,
 			App: e.Application, Group: group, Document: doc, Key: e.ID, Digest: doc}
-		if e.Data.Scan != nil {
-			s := *e.Data.Scan
-			s.ID = ids.Of(ids.Scan, sender, s.Key)
-			n.Subject, n.Catalogue = s.ID, &flow.CatalogueRow{Scan: &s}
+		switch d := e.Data; {
+		case d.Scan != nil:
+			x := *d.Scan
+			x.ID = ids.Of(ids.Scan, sender, x.Key)
+			n.Subject, n.Catalogue = x.ID, &flow.CatalogueRow{Scan: &x}
+		case d.Finding != nil:
+			x := *d.Finding
+			x.ID = ids.Of(ids.Finding, sender, x.Key)
+			n.Subject, n.Catalogue = x.ID, &flow.CatalogueRow{Finding: &x}
+		case d.Ticket != nil:
+			x := *d.Ticket
+			x.ID = ids.Of(ids.Ticket, sender, x.Key)
+			n.Subject, n.Catalogue = x.ID, &flow.CatalogueRow{Ticket: &x}
+		case d.Report != nil:
+			x := *d.Report
+			x.ID = ids.Of(ids.Report, sender, x.Key)
+			n.Subject, n.Catalogue = x.ID, &flow.CatalogueRow{Report: &x}
 		}
 		for _, h := range hooks {
 			if h.OrganizationID != org || !h.Global {

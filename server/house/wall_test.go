@@ -1,0 +1,95 @@
+package house_test
+
+import (
+	"go/ast"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// doors are the files in which code may act as somebody else than who is asking, each with
+// its reason: as the hub itself, which sees and changes everything, or as a viewer that it
+// makes. Whoever adds a line opens a door in the wall.
+var doors = []struct{ file, why string }{
+	{"ent/viewer/viewer.go", "it is where the hub's own context is made"},
+	{"ent/store/auditkeep.go", "retention of the audit log, in the background"},
+	{"ent/store/auditlog.go", "what is written down of a change is all of it, not what its maker sees"},
+	{"ent/store/auditread.go", "the numbers of an organization's log have no gaps, whoever reads it"},
+	{"ent/store/hooks.go", "disabling a user ends his sessions, which nobody else sees"},
+	{"ent/store/level.go", "a webhook has to fit also with what its maker does not see"},
+	{"ent/store/access.go", "an organization keeps an Administrator, whoever is asking"},
+	{"ent/store/granted.go", "what an identity provider gives is held against the roles as they are"},
+	{"server/accounts.go", "signing in: there is no viewer yet"},
+	{"server/api.go", "a receipt is read again by the hub, payload included; what the viewer gets is the events' IDs"},
+	{"server/directory.go", "it makes viewers out of credentials"},
+	{"server/door.go", "signing in: there is no viewer yet"},
+	{"server/operator.go", "the operator has the machine: there is no viewer on its command line"},
+	{"server/secrets.go", "sealing all secrets with another key is the operator's"},
+	{"server/sessions.go", "renewing a session: there is no viewer yet"},
+	{"server/signing.go", "the keys that tokens are signed with are the hub's own"},
+	{"server/sso.go", "single sign-on: there is no viewer yet"},
+	{"server/worlds.go", "events are routed by the configuration of the whole organization"},
+}
+
+// TestHouseDoors finds every place that acts as the hub itself or makes a viewer, and
+// everything that would let a policy be skipped.
+func TestHouseDoors(t *testing.T) {
+	allowed := map[string]bool{}
+	for _, d := range doors {
+		allowed[d.file] = true
+	}
+	for _, f := range parse(t, 0) {
+		if f.test || strings.HasPrefix(f.dir, "server/servertest") {
+			continue
+		}
+		ast.Inspect(f.ast, func(n ast.Node) bool {
+			what := ""
+			switch n := n.(type) {
+			case *ast.SelectorExpr:
+				if x, ok := n.X.(*ast.Ident); ok {
+					switch name := x.Name + "." + n.Sel.Name; name {
+					case "viewer.SystemContext":
+						what = "acts as the hub itself (" + name + ")"
+					case "privacy.DecisionContext":
+						t.Errorf("%s skips the policies (%s); nothing may", f.at(n.Pos()), name)
+					}
+				}
+			case *ast.CompositeLit:
+				if s, ok := n.Type.(*ast.SelectorExpr); ok && s.Sel.Name == "Viewer" {
+					if x, ok := s.X.(*ast.Ident); ok && x.Name == "viewer" {
+						what = "makes a viewer"
+					}
+				}
+			}
+			if what != "" && !allowed[f.path] {
+				t.Errorf("%s %s: pass on the context of who is asking, or, if there is a reason, add\n\t{%q, \"the reason\"},\nto doors in server/house/wall_test.go", f.at(n.Pos()), what, f.path)
+			}
+			return true
+		})
+	}
+}
+
+// TestHouseScopes sees that scopes come from two functions of ent/rule, one for the ledger and one for the audit log: their
+// fields can be set in that package only, and there nothing else gives one away.
+func TestHouseScopes(t *testing.T) {
+	for _, f := range parse(t, 0) {
+		if f.test || f.dir != "ent/rule" {
+			continue
+		}
+		for _, d := range f.ast.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok || fn.Type.Results == nil || slices.Contains([]string{"LedgerScope", "AuditScope"}, fn.Name.Name) {
+				continue
+			}
+			for _, r := range fn.Type.Results.List {
+				typ := r.Type
+				if star, ok := typ.(*ast.StarExpr); ok {
+					typ = star.X
+				}
+				if id, ok := typ.(*ast.Ident); ok && id.Name == "Scope" {
+					t.Errorf("%s: %s gives a Scope; only LedgerScope and AuditScope may, which make it from a viewer", f.at(fn.Pos()), fn.Name.Name)
+				}
+			}
+		}
+	}
+}
