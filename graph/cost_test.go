@@ -125,6 +125,9 @@ func TestNoQueryPerRow(t *testing.T) {
 					}
 					return statements.Load() + ledger.n.Load(), len(got.Data.R.Edges)
 				}
+				if c := codes(decoded(w.serve(t, who, `{ r: `+f.Name+`(first: 1) { pageInfo { endCursor } } }`))); slices.Contains(c, string(Forbidden)) {
+					continue
+				}
 				few, _ := count(8) // events speak of four nouns in turn
 				many, rows := count(20)
 				if few != many {
@@ -136,6 +139,11 @@ func TestNoQueryPerRow(t *testing.T) {
 			}
 		}
 	}
+}
+
+func decoded(answer []byte) (out any) {
+	_ = json.Unmarshal(answer, &out)
+	return out
 }
 
 // edgeSelection asks for what a field leads to, "" when it leads nowhere.

@@ -3,6 +3,7 @@ package server_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -92,7 +93,7 @@ func TestEverythingHasARule(t *testing.T) {
 			_, connection := edgeOf(s, f)
 			name := root.Name + "." + f.Name
 			switch {
-			case strings.HasPrefix(f.Name, "__"), root == s.Query && connection, name == "Subscription.deliveryLog":
+			case strings.HasPrefix(f.Name, "__"), root == s.Query && connection, root == s.Subscription && live()[f.Name] != "":
 			case !declared[name]:
 				t.Errorf("%s has no rule: add a line such as\n\t{%q, \"webhook\", `…`, false, \"\"},\nto operations in server/matrix_table_test.go, and see there", name, name)
 			}
@@ -157,7 +158,7 @@ type matrix struct {
 	placed map[string]string            // every canary's place, by ID
 	hidden map[string]string            // the permission that is needed to see it
 	past   map[string]*history
-	start  string // cursor at the beginning of the log
+	starts map[string]string // cursors at the beginning of the subscriptions, by organization and field
 	people []*person
 	names  int
 	asked  int
@@ -181,7 +182,7 @@ func (p *person) sees(place, hidden string) bool {
 	case place == inA || place == inB:
 		return p.all || slices.Contains(p.groups, place)
 	}
-	return place == inOther || p.all || hidden != ""
+	return place == inOther || p.all || hidden == "MANAGE_ACCESS"
 }
 
 func newMatrix(t *testing.T, url string) *matrix {
@@ -196,7 +197,12 @@ func newMatrix(t *testing.T, url string) *matrix {
 	lines := strings.Fields(said)
 	w.other = w.holder(lines[len(lines)-1])
 	until(t, 5*time.Second, "the other organization is known", func() bool { return w.other.Do(t.Context(), `{ viewer { id } }`, nil, nil) == nil })
-	w.start = mark(t, w.Hub)
+	w.starts = map[string]string{}
+	for _, place := range whole() {
+		for field := range live() {
+			w.starts[place+field] = w.beginning(place, field)
+		}
+	}
 	for _, n := range nouns() {
 		w.nouns[n.name] = n
 		w.rows[n.name] = map[string]string{}
@@ -359,10 +365,13 @@ func (w *matrix) fill(text, place string) string {
 			at = parts[2]
 		}
 		switch name {
-		case "new", "newEmail":
+		case "new", "newEmail", "newURL":
 			w.names++
 			if name == "new" {
 				return fmt.Sprintf(`"new %d"`, w.names)
+			}
+			if name == "newURL" {
+				return fmt.Sprintf(`"https://id.example.com/%d"`, w.names)
 			}
 			return fmt.Sprintf(`"new%d@example.com"`, w.names)
 		case "sink":
@@ -578,7 +587,9 @@ func (w *matrix) run() []*table {
 		}
 		out = append(out, t)
 	}
-	add("Subscription.deliveryLog", levelled(), w.log)
+	for _, field := range slices.Sorted(maps.Keys(live())) {
+		add("Subscription."+field, levelled(), func(p *person) []string { return w.follow(p, field) })
+	}
 	seen := map[string]bool{}
 	for _, n := range nouns() {
 		if seen[n.typ] {
@@ -739,43 +750,67 @@ func (w *matrix) places(data map[string]any) []string {
 	return out
 }
 
-// log reads the delivery log from its beginning, as far as it goes at once.
-func (w *matrix) log(p *person) []string {
+// live are the subscriptions, with what is asked of their entries.
+func live() map[string]string {
+	return map[string]string{
+		"deliveryLog": "id deliveryId eventId webhookId endpointId assetGroupId applicationId",
+		"auditLog":    "id objectId objectName actorId assetGroupId changes { field before after }",
+	}
+}
+
+// beginning is the cursor of a subscription as it is now.
+func (w *matrix) beginning(place, field string) string {
 	w.t.Helper()
-	w.asked++
-	cells := make([]string, len(levelled()))
-	after := w.start
-	if p.name == "Administrator elsewhere" { // a cursor is one organization's
-		after = ""
-	}
-	log, err := p.client.Subscribe(w.t.Context(), `subscription ($a: String) { deliveryLog(after: $a) { entries { id deliveryId eventId webhookId endpointId assetGroupId applicationId } } }`, program.Input{"a": after})
-	var raw json.RawMessage
-	if err == nil {
-		raw, err = log.NextRaw(w.t.Context())
-		_ = log.Close()
-	}
+	s, err := w.admin(place).Subscribe(w.t.Context(), `subscription { r: `+field+` { cursor } }`, nil)
 	if err != nil {
-		for i := range cells {
-			cells[i] = "UNAUTHENTICATED" // the socket was refused
-		}
-		return cells
-	}
-	var answer struct {
-		Data struct {
-			DeliveryLog struct{ Entries []struct{ DeliveryID string } }
-		}
-	}
-	if err := json.Unmarshal(raw, &answer); err != nil {
 		w.t.Fatal(err)
 	}
-	w.noCanary(p, "subscription { deliveryLog }", raw)
-	reached := map[string]bool{}
-	for _, e := range answer.Data.DeliveryLog.Entries {
-		reached[w.placed[e.DeliveryID]] = true
+	defer func() { _ = s.Close() }()
+	var got struct{ R struct{ Cursor string } }
+	if err := s.Next(w.t.Context(), &got); err != nil {
+		w.t.Fatalf("%s: %v", field, err)
 	}
+	return got.R.Cursor
+}
+
+// follow reads a subscription from its beginning, as far as it goes at once.
+func (w *matrix) follow(p *person, field string) []string {
+	w.t.Helper()
+	w.asked++
+	start := w.starts[inOrg+field]
+	if p.name == "Administrator elsewhere" { // a cursor is one organization's
+		start = w.starts[inOther+field]
+	}
+	cells := make([]string, len(levelled()))
+	s, err := p.client.Subscribe(w.t.Context(), `subscription ($a: String) { r: `+field+`(after: $a) { entries { `+live()[field]+` } } }`, program.Input{"a": start})
+	var answer struct {
+		Data   struct{ R map[string]any }
+		Errors []*program.Error
+	}
+	if err == nil {
+		raw, nextErr := s.NextRaw(w.t.Context())
+		_ = s.Close()
+		if err = nextErr; err == nil {
+			w.noCanary(p, "subscription { "+field+" }", raw)
+			if err := json.Unmarshal(raw, &answer); err != nil {
+				w.t.Fatal(err)
+			}
+			if len(answer.Errors) > 0 {
+				err = answer.Errors[0]
+			}
+		}
+	}
+	reached := w.places(answer.Data.R)
 	for i, place := range levelled() {
-		if cells[i] = "–"; reached[place] {
+		switch refusal := (*program.Error)(nil); {
+		case errors.As(err, &refusal):
+			cells[i] = refusal.Extensions.Code
+		case err != nil:
+			cells[i] = "UNAUTHENTICATED" // the socket was refused
+		case slices.Contains(reached, place):
 			cells[i] = "seen"
+		default:
+			cells[i] = "–"
 		}
 	}
 	return cells

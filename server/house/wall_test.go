@@ -23,6 +23,7 @@ var doors = []struct{ file, why string }{
 	{"server/api.go", "a receipt is read again by the hub, payload included; what the viewer gets is the events' IDs"},
 	{"server/directory.go", "it makes viewers out of credentials"},
 	{"server/door.go", "signing in: there is no viewer yet"},
+	{"server/hub.go", "the first start makes the first organization: there is nobody yet"},
 	{"server/operator.go", "the operator has the machine: there is no viewer on its command line"},
 	{"server/secrets.go", "sealing all secrets with another key is the operator's"},
 	{"server/sessions.go", "renewing a session: there is no viewer yet"},
