@@ -143,6 +143,9 @@ func (r *Resolver) redeliver(ctx context.Context, id string) (*flow.DeliveryView
 		return nil, err
 	}
 	if len(done.IDs) == 0 {
+		if gone, err := r.Eraser.Erasures(ctx, scope, []string{d.Event}); err == nil && gone[d.Event] != nil {
+			return nil, &Error{Code: Expired, Field: "input.deliveryId", Message: "The payload of this delivery's event was erased. It cannot be delivered again."}
+		}
 		return nil, &Error{Code: Expired, Field: "input.deliveryId", Message: "What this delivery sent is not kept any more."}
 	}
 	return r.Deliveries.Delivery(ctx, scope, done.IDs[0])

@@ -48,6 +48,7 @@ func (r *Resolver) events(ctx context.Context, f *flow.EventFilter, a listArgs) 
 	for i := range rows {
 		e := &rows[i]
 		l.sources.hint(e.Source)
+		l.erasures.hint(e.ID)
 		l.applications.hint(e.App)
 		l.hintSubject(e.Subject)
 		l.receipts.hint(e.Receipt)

@@ -82,6 +82,7 @@ type loaders struct {
 	sources      *batch[gen.Source]
 	applications *batch[gen.Application]
 	attempts     *batch[flow.AttemptView]
+	erasures     *batch[flow.Erasure]
 	scans        *batch[gen.Scan]
 	findings     *batch[gen.Finding]
 	tickets      *batch[gen.Ticket]
@@ -157,6 +158,13 @@ func (r *Resolver) withLoaders(ctx context.Context) context.Context {
 			return byID(pointers(rows), func(x *flow.ReceiptView) string { return x.ID }), err
 		}),
 		attempts: newBatch(r.attemptsInFull),
+		erasures: newBatch(func(ctx context.Context, list []string) (map[string]*flow.Erasure, error) {
+			scope, err := rule.LedgerScope(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return r.Eraser.Erasures(ctx, scope, list)
+		}),
 		webhooks: newBatch(func(ctx context.Context, list []string) (map[string]*gen.Webhook, error) {
 			rows, err := c.Webhook.Query().Where(webhook.IDIn(list...)).All(ctx)
 			for _, w := range rows {

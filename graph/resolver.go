@@ -119,6 +119,7 @@ type Services struct {
 	Deliveries  DeliveryReader
 	Receipts    ReceiptReader
 	Redeliverer Redeliverer
+	Eraser      Eraser
 	Sender      Sender
 	Reprocessor Reprocessor
 	Checker     Checker

@@ -279,7 +279,7 @@ func (r *Resolver) requires(ctx context.Context, _ any, next graphql.Resolver, p
 		return next(ctx)
 	}
 	in, _ := graphql.GetFieldContext(ctx).Field.ArgumentMap(graphql.GetOperationContext(ctx).Variables)["input"].(map[string]any)
-	for _, field := range []string{"id", "deliveryId"} {
+	for _, field := range []string{"id", "deliveryId", "eventId"} {
 		id, named := in[field].(string)
 		if !named {
 			continue

@@ -25,7 +25,7 @@ import (
 func (h *Hub) newAPI(set *connectors.Set, maker *ids.Maker) *graph.Handler {
 	return graph.New(graph.Services{
 		DB: h.db, Connectors: set, IDs: maker,
-		Events: h.ledger, Deliveries: h.ledger, Receipts: h.ledger, Redeliverer: h.ledger,
+		Events: h.ledger, Deliveries: h.ledger, Receipts: h.ledger, Redeliverer: h.ledger, Eraser: h.ledger,
 		Sender: h.ingest, Reprocessor: reprocessor{h.ledger, h.ingest}, Checker: checker{h.dispatch, h.plugins},
 		Explainer: explainer{h.atlas, h.ledger}, Log: h.watch, Audit: h.audit, Hold: h.ledger, Secrets: h.secrets, Credentials: credentials{h.cfg.PublicURL}, SignIn: h.sso,
 	}, graph.Options{Auth: h.auth, BadCredential: auth.ErrUnauthenticated, Introspection: h.cfg.Introspection,

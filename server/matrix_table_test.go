@@ -181,6 +181,8 @@ func operations() []operation {
 		{"Mutation.redeliver", "delivery", `{deliveryId: <delivery>}`, false, ""},
 		{"Mutation.redeliverDeliveries", "delivery", `{filter: {ids: [<delivery>], states: [SUCCEEDED]}}`, false, ""},
 		{"Mutation.cancelDeliveries", "openDelivery", `{filter: {ids: [<openDelivery>]}}`, true, ""},
+		{"Mutation.eraseEventPayload", "event", `{eventId: <event>, reason: ""}`, false, ""}, // a reason is needed
+		{"Mutation.erasePerson", "", `{email: "nobody@example.com", reason: "the matrix", dryRun: true}`, false, ""},
 		{"Mutation.releaseHold", "", ``, false, ""},
 	}
 }

@@ -397,6 +397,34 @@ type EndpointHeaderInput struct {
 	Secret bool `json:"secret"`
 }
 
+// Which event loses its payload, and why.
+type EraseEventPayloadInput struct {
+	// ID of the event.
+	EventID string `json:"eventId"`
+	// Why, for the record; 1 to 500 characters. Name nobody here.
+	Reason string `json:"reason"`
+}
+
+// What came of it.
+type EraseEventPayloadPayload struct {
+	// The event as it is now.
+	Event *flow.EventView `json:"event"`
+	// How many deliveries were cancelled.
+	Cancelled int `json:"cancelled"`
+}
+
+// Who is erased, and why.
+type ErasePersonInput struct {
+	// The e-mail address, in full. It is not kept.
+	Email string `json:"email"`
+	// Why, for the record; 1 to 500 characters. Name nobody here.
+	Reason string `json:"reason"`
+	// Whether to look only.
+	DryRun bool `json:"dryRun"`
+	// Where to go on: next of the last answer. Null: from the start.
+	After *string `json:"after,omitempty"`
+}
+
 // A page of events.
 type EventConnection struct {
 	// The events with their cursors.

@@ -393,11 +393,33 @@ type ComplexityRoot struct {
 		Value  func(childComplexity int) int
 	}
 
+	EraseEventPayloadPayload struct {
+		Cancelled func(childComplexity int) int
+		Event     func(childComplexity int) int
+	}
+
+	ErasePersonPayload struct {
+		Attempts func(childComplexity int) int
+		Events   func(childComplexity int) int
+		Looked   func(childComplexity int) int
+		Next     func(childComplexity int) int
+		Objects  func(childComplexity int) int
+		Receipts func(childComplexity int) int
+	}
+
+	Erasure struct {
+		At     func(childComplexity int) int
+		By     func(childComplexity int) int
+		ByID   func(childComplexity int) int
+		Reason func(childComplexity int) int
+	}
+
 	Event struct {
 		App         func(childComplexity int) int
 		Application func(childComplexity int) int
 		Deliveries  func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder) int
 		Document    func(childComplexity int) int
+		Erasure     func(childComplexity int) int
 		Group       func(childComplexity int) int
 		ID          func(childComplexity int) int
 		Receipt     func(childComplexity int) int
@@ -543,6 +565,8 @@ type ComplexityRoot struct {
 		DisableWebhook         func(childComplexity int, input DisableWebhookInput) int
 		EnableSource           func(childComplexity int, input EnableSourceInput) int
 		EnableWebhook          func(childComplexity int, input EnableWebhookInput) int
+		EraseEventPayload      func(childComplexity int, input EraseEventPayloadInput) int
+		ErasePerson            func(childComplexity int, input ErasePersonInput) int
 		PauseWebhook           func(childComplexity int, input PauseWebhookInput) int
 		Redeliver              func(childComplexity int, input RedeliverInput) int
 		RedeliverDeliveries    func(childComplexity int, input RedeliverDeliveriesInput) int
@@ -2284,6 +2308,81 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.EndpointHeader.Value(childComplexity), true
 
+	case "EraseEventPayloadPayload.cancelled":
+		if e.ComplexityRoot.EraseEventPayloadPayload.Cancelled == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EraseEventPayloadPayload.Cancelled(childComplexity), true
+	case "EraseEventPayloadPayload.event":
+		if e.ComplexityRoot.EraseEventPayloadPayload.Event == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EraseEventPayloadPayload.Event(childComplexity), true
+
+	case "ErasePersonPayload.attempts":
+		if e.ComplexityRoot.ErasePersonPayload.Attempts == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ErasePersonPayload.Attempts(childComplexity), true
+	case "ErasePersonPayload.events":
+		if e.ComplexityRoot.ErasePersonPayload.Events == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ErasePersonPayload.Events(childComplexity), true
+	case "ErasePersonPayload.looked":
+		if e.ComplexityRoot.ErasePersonPayload.Looked == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ErasePersonPayload.Looked(childComplexity), true
+	case "ErasePersonPayload.next":
+		if e.ComplexityRoot.ErasePersonPayload.Next == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ErasePersonPayload.Next(childComplexity), true
+	case "ErasePersonPayload.objects":
+		if e.ComplexityRoot.ErasePersonPayload.Objects == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ErasePersonPayload.Objects(childComplexity), true
+	case "ErasePersonPayload.receipts":
+		if e.ComplexityRoot.ErasePersonPayload.Receipts == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ErasePersonPayload.Receipts(childComplexity), true
+
+	case "Erasure.erasedAt":
+		if e.ComplexityRoot.Erasure.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Erasure.At(childComplexity), true
+	case "Erasure.by":
+		if e.ComplexityRoot.Erasure.By == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Erasure.By(childComplexity), true
+	case "Erasure.byId":
+		if e.ComplexityRoot.Erasure.ByID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Erasure.ByID(childComplexity), true
+	case "Erasure.reason":
+		if e.ComplexityRoot.Erasure.Reason == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Erasure.Reason(childComplexity), true
+
 	case "Event.applicationId":
 		if e.ComplexityRoot.Event.App == nil {
 			break
@@ -2313,6 +2412,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Event.Document(childComplexity), true
+	case "Event.erasure":
+		if e.ComplexityRoot.Event.Erasure == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Event.Erasure(childComplexity), true
 	case "Event.assetGroupId":
 		if e.ComplexityRoot.Event.Group == nil {
 			break
@@ -3038,6 +3143,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.EnableWebhook(childComplexity, args["input"].(EnableWebhookInput)), true
+	case "Mutation.eraseEventPayload":
+		if e.ComplexityRoot.Mutation.EraseEventPayload == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_eraseEventPayload_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.EraseEventPayload(childComplexity, args["input"].(EraseEventPayloadInput)), true
+	case "Mutation.erasePerson":
+		if e.ComplexityRoot.Mutation.ErasePerson == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_erasePerson_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.ErasePerson(childComplexity, args["input"].(ErasePersonInput)), true
 	case "Mutation.pauseWebhook":
 		if e.ComplexityRoot.Mutation.PauseWebhook == nil {
 			break
@@ -5146,6 +5273,8 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputEndpointHeaderInput,
 		ec.unmarshalInputEndpointOrder,
 		ec.unmarshalInputEndpointWhereInput,
+		ec.unmarshalInputEraseEventPayloadInput,
+		ec.unmarshalInputErasePersonInput,
 		ec.unmarshalInputEventFilter,
 		ec.unmarshalInputFieldInput,
 		ec.unmarshalInputFindingInput,
@@ -15457,6 +15586,74 @@ input WebhookWhereInput {
   timeoutSecondsLTE: Int
 }
 `, BuiltIn: false},
+	{Name: "../schema/erasure.graphql", Input: `extend type Mutation {
+  "Erases the payload of an event for good: its document, what it was written down as, its receipt, requests and responses of its attempts, and personal fields of what it speaks of. Deliveries that are not ended are cancelled. That it was, and what became of it, stays on record."
+  eraseEventPayload("Which event, and why." input: EraseEventPayloadInput!): EraseEventPayloadPayload! @requires(permission: ERASE_DATA)
+  "Erases what names a person by an e-mail address, wherever it is found in the organization's history. It takes access to all asset groups. One call looks at a part; go on with next until it is empty."
+  erasePerson("Who, and why." input: ErasePersonInput!): ErasePersonPayload! @requires(permission: ERASE_DATA)
+}
+
+extend type Event {
+  "Who erased its payload, when and why. Null: nobody has."
+  erasure: Erasure @goField(forceResolver: true)
+}
+
+"What is left of a payload that was erased."
+type Erasure @goModel(model: "github.com/hookyard/hookyard/server/flow.Erasure") {
+  "When."
+  erasedAt: Time! @goField(name: "At")
+  "ID of the user or key that did it."
+  byId: ID! @goField(name: "ByID")
+  "The name of the user or key, then."
+  by: String!
+  "Why, in the words of whoever did it."
+  reason: String!
+}
+
+"Which event loses its payload, and why."
+input EraseEventPayloadInput {
+  "ID of the event."
+  eventId: ID!
+  "Why, for the record; 1 to 500 characters. Name nobody here."
+  reason: String!
+}
+
+"What came of it."
+type EraseEventPayloadPayload {
+  "The event as it is now."
+  event: Event!
+  "How many deliveries were cancelled."
+  cancelled: Int!
+}
+
+"Who is erased, and why."
+input ErasePersonInput {
+  "The e-mail address, in full. It is not kept."
+  email: String!
+  "Why, for the record; 1 to 500 characters. Name nobody here."
+  reason: String!
+  "Whether to look only."
+  dryRun: Boolean! = false
+  "Where to go on: next of the last answer. Null: from the start."
+  after: String
+}
+
+"What came of it, in the part that was looked at."
+type ErasePersonPayload @goModel(model: "github.com/hookyard/hookyard/server/flow.PersonErased") {
+  "How many rows were looked at."
+  looked: Int!
+  "How many events' payloads were erased, each with its receipt, renderings and attempts."
+  events: Int!
+  "How many receipts were erased that gave no event."
+  receipts: Int!
+  "How many scans, findings, tickets and reports lost the fields that named the person."
+  objects: Int!
+  "How many other attempts lost a request or response that named the person."
+  attempts: Int!
+  "Where to go on; empty: everything was looked at."
+  next: String!
+}
+`, BuiltIn: false},
 	{Name: "../schema/event.graphql", Input: `extend type Query {
   "The events."
   events(
@@ -17446,6 +17643,48 @@ func (ec *executionContext) childFields_EndpointHeader(ctx context.Context, fiel
 	return nil, fmt.Errorf("no field named %q was found under type EndpointHeader", field.Name)
 }
 
+func (ec *executionContext) childFields_EraseEventPayloadPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "event":
+		return ec.fieldContext_EraseEventPayloadPayload_event(ctx, field)
+	case "cancelled":
+		return ec.fieldContext_EraseEventPayloadPayload_cancelled(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type EraseEventPayloadPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_ErasePersonPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "looked":
+		return ec.fieldContext_ErasePersonPayload_looked(ctx, field)
+	case "events":
+		return ec.fieldContext_ErasePersonPayload_events(ctx, field)
+	case "receipts":
+		return ec.fieldContext_ErasePersonPayload_receipts(ctx, field)
+	case "objects":
+		return ec.fieldContext_ErasePersonPayload_objects(ctx, field)
+	case "attempts":
+		return ec.fieldContext_ErasePersonPayload_attempts(ctx, field)
+	case "next":
+		return ec.fieldContext_ErasePersonPayload_next(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ErasePersonPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_Erasure(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "erasedAt":
+		return ec.fieldContext_Erasure_erasedAt(ctx, field)
+	case "byId":
+		return ec.fieldContext_Erasure_byId(ctx, field)
+	case "by":
+		return ec.fieldContext_Erasure_by(ctx, field)
+	case "reason":
+		return ec.fieldContext_Erasure_reason(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Erasure", field.Name)
+}
+
 func (ec *executionContext) childFields_Event(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "id":
@@ -17478,6 +17717,8 @@ func (ec *executionContext) childFields_Event(ctx context.Context, field graphql
 		return ec.fieldContext_Event_document(ctx, field)
 	case "deliveries":
 		return ec.fieldContext_Event_deliveries(ctx, field)
+	case "erasure":
+		return ec.fieldContext_Event_erasure(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Event", field.Name)
 }

@@ -73,7 +73,7 @@ type Source struct {
 	Enabled       bool
 	Secrets       []Secret  // for Verifier, current first
 	OldSecrets    time.Time // until when the others count; zero: for good
-	Authorization Secret   // the exact Authorization header it must send; zero: none
+	Authorization Secret    // the exact Authorization header it must send; zero: none
 	Location      *time.Location
 	Mapping       Mapping
 }

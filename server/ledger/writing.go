@@ -316,10 +316,14 @@ func attempts(r *flow.Record) int { return max(r.Number, r.Due.Attempts) }
 func (w *writing) log(ctx context.Context, t tx, known map[string]bool, finished, postponed *hits) error {
 	held := func(r *flow.Record) bool { return finished.has(r.Due.ID) || postponed.has(r.Due.ID) }
 	var late []string
+	erased := map[string]bool{}
 	for _, j := range w.group {
 		for i := range j.records {
 			if r := &j.records[i]; r.Result != nil && !held(r) && !known[r.Attempt] {
 				late = append(late, r.Attempt)
+				if err := forgotten(ctx, t, r.Due, erased); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -338,6 +342,9 @@ func (w *writing) log(ctx context.Context, t tx, known map[string]bool, finished
 			key := documentKey
 			if r.Due.Rendering != nil {
 				key = r.Due.Rendering.Key
+			}
+			if r.Result != nil && erased[r.Due.Event] {
+				r = withoutPayload(r)
 			}
 			w.entry(r, key)
 		}
