@@ -140,6 +140,10 @@ func TestBackupAndRestore(t *testing.T) {
 		if err := back.Do(t.Context(), `{ held }`, nil, &is); err != nil || is.Held {
 			t.Errorf("the released hub holds: %v, %v", is, err)
 		}
+		cli := "OPERATOR " + operator(t) + " from command line: "
+		if log := strings.Join(auditLog(t, back), "\n"); !strings.HasSuffix(log, cli+"RESTORE Hub\n"+cli+"RELEASE_HOLD Hub") {
+			t.Errorf("the audit log ends\n%s", log)
+		}
 	})
 }
 
