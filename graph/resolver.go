@@ -130,6 +130,8 @@ type Services struct {
 	Secrets     Sealer
 	Credentials Credentials
 	SignIn      SignIn
+	Self        Self
+	Links       Links
 }
 
 // Authenticator says who a credential belongs to, and when it ends (zero: never).

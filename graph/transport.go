@@ -89,7 +89,7 @@ func New(s Services, o Options) *Handler {
 	}
 	h := &Handler{opt: o, present: presenter{log: o.Log, ids: s.IDs}, streams: map[string]int{}, sessions: map[*session]struct{}{}}
 	r := &Resolver{s}
-	exec := handler.New(graphgen.NewExecutableSchema(graphgen.Config{Resolvers: r, Directives: graphgen.DirectiveRoot{Requires: r.requires}}))
+	exec := handler.New(graphgen.NewExecutableSchema(graphgen.Config{Resolvers: r, Directives: graphgen.DirectiveRoot{Requires: r.requires, Oneself: oneself}}))
 	exec.AddTransport(sockets{h, &sync.Pool{New: func() any { return &bytes.Buffer{} }}})
 	exec.AddTransport(transport.SSE{KeepAlivePingInterval: o.Ping}) // before POST, which would take it
 	exec.AddTransport(transport.POST{})

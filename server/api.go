@@ -27,7 +27,7 @@ func (h *Hub) newAPI(set *connectors.Set, maker *ids.Maker) *graph.Handler {
 		DB: h.db, Connectors: set, IDs: maker,
 		Events: h.ledger, Deliveries: h.ledger, Receipts: h.ledger, Redeliverer: h.ledger, Eraser: h.ledger,
 		Sender: h.ingest, Reprocessor: reprocessor{h.ledger, h.ingest}, Checker: checker{h.dispatch, h.plugins},
-		Explainer: explainer{h.atlas, h.ledger}, Log: h.watch, Audit: h.audit, Hold: h.ledger, Secrets: h.secrets, Credentials: credentials{h.cfg.PublicURL}, SignIn: h.sso,
+		Explainer: explainer{h.atlas, h.ledger}, Log: h.watch, Audit: h.audit, Hold: h.ledger, Secrets: h.secrets, Credentials: credentials{h.cfg.PublicURL}, SignIn: h.sso, Self: door{h.signIn}, Links: links{h.cfg.PublicURL, h.clock.Now},
 	}, graph.Options{Auth: h.auth, BadCredential: auth.ErrUnauthenticated, Introspection: h.cfg.Introspection,
 		Rate: h.rates, Strangers: h.strangers, Origins: hosts(append([]string{h.cfg.PublicURL}, h.cfg.CORSOrigins...)), Log: h.log, Clock: h.clock, Live: h.live})
 }

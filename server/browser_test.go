@@ -159,9 +159,9 @@ func TestStrangersAreThrottled(t *testing.T) {
 // adminKey is the key of the first Administrator.
 func adminKey(t *testing.T, h *Hub) string {
 	t.Helper()
-	key, err := (&Operator{db: h.db, now: h.clock.Now}).ResetUser(t.Context(), "", "admin@localhost")
+	access, err := (&Operator{db: h.db, now: h.clock.Now}).ResetUser(t.Context(), "", "admin@localhost")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return key
+	return access.APIKey
 }

@@ -202,7 +202,10 @@ func (h *Hub) openData(ctx context.Context, maker *ids.Maker) (err error) {
 	if err := h.db.CheckKey(ctx, h.secrets); err != nil {
 		return err
 	}
-	file, err := firstStart(ctx, &Operator{db: h.db, now: h.clock.Now, by: viewer.SystemContext}, &h.cfg)
+	if err := h.db.SetPublicURL(ctx, h.cfg.PublicURL); err != nil {
+		return err
+	}
+	file, err := firstStart(ctx, &Operator{db: h.db, now: h.clock.Now, by: viewer.SystemContext, publicURL: h.cfg.PublicURL}, &h.cfg)
 	if err != nil {
 		return fmt.Errorf("make the first organization: %w", err)
 	}

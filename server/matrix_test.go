@@ -293,6 +293,18 @@ func (w *matrix) create(place, mutation, input string) string {
 	return firstID(w.must(place, w.mutation(mutation, w.fill(input, place))))
 }
 
+// signIn makes a user who signs in, and returns the session's ID.
+func (w *matrix) signIn(place string) string {
+	w.t.Helper()
+	user := w.create(place, "createUser", `{email: <newEmail>, name: <new>, role: TESTER}`)
+	email := fmt.Sprintf("canary-%s-%d@example.com", place, w.names)
+	got, err := w.admin(place).SignIn(w.t.Context(), user, strings.ToLower(email), "a horse and a battery")
+	if err != nil {
+		w.t.Fatalf("a session of %s: %v", place, err)
+	}
+	return got.SessionID
+}
+
 // firstID is the first "id" in an answer.
 func firstID(v any) string {
 	switch v := v.(type) {

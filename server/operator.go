@@ -18,6 +18,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/organization"
 	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
+	"github.com/hookyard/hookyard/ent/secret"
 	"github.com/hookyard/hookyard/ent/store"
 	"github.com/hookyard/hookyard/ent/viewer"
 	"github.com/hookyard/hookyard/server/auth"
@@ -26,9 +27,11 @@ import (
 // Operator does what only the person with access to the machine may do. A running hub
 // sees its changes within a second.
 type Operator struct {
-	db  *store.DB
-	now func() time.Time
-	by  func(context.Context) context.Context // says who asks: viewer.OperatorContext, or the hub itself
+	db        *store.DB
+	secrets   secret.Config
+	now       func() time.Time
+	publicURL string
+	by        func(context.Context) context.Context // says who asks: viewer.OperatorContext, or the hub itself
 }
 
 // byOperator says that whoever is at the command line asks.
@@ -55,12 +58,22 @@ func Operate(ctx context.Context, cfg Config, do func(*Operator) error) (err err
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	return do(&Operator{db: db, now: time.Now, by: byOperator})
+	o := &Operator{db: db, secrets: cfg.secrets(), now: time.Now, by: byOperator}
+	if o.publicURL, err = db.PublicURL(ctx); err != nil {
+		return err
+	}
+	return do(o)
+}
+
+// Access is what a person is given to get in; it is shown once.
+type Access struct {
+	APIKey string
+	Link   string // where the person chooses a password
 }
 
 // CreateOrganization makes an organization and its Administrator, and returns the
-// Administrator's API key.
-func (o *Operator) CreateOrganization(ctx context.Context, name, email string) (key string, err error) {
+// Administrator's access.
+func (o *Operator) CreateOrganization(ctx context.Context, name, email string) (a Access, err error) {
 	err = o.db.WithTx(o.by(ctx), func(ctx context.Context, tx *gen.Tx) error {
 		org, err := tx.Organization.Create().SetName(name).Save(ctx)
 		if gen.IsConstraintError(err) {
@@ -74,10 +87,19 @@ func (o *Operator) CreateOrganization(ctx context.Context, name, email string) (
 		if err != nil {
 			return fmt.Errorf("create the Administrator: %w", err)
 		}
-		key, err = newKey(ctx, tx, u)
+		a, err = o.admit(ctx, tx, u)
 		return err
 	})
-	return key, err
+	return a, err
+}
+
+// admit gives a user an API key and a one-time link.
+func (o *Operator) admit(ctx context.Context, tx *gen.Tx, u *gen.User) (a Access, err error) {
+	if a.APIKey, err = newKey(ctx, tx, u); err != nil {
+		return a, err
+	}
+	a.Link, _, err = newLink(ctx, tx, u, o.publicURL, o.now())
+	return a, err
 }
 
 // newKey gives a user an API key with the user's own rights.
@@ -191,39 +213,62 @@ func (o *Operator) List(ctx context.Context, out io.Writer) error {
 	return w.Flush()
 }
 
-// ResetUser withdraws a user's API keys, enables the user and returns a new key. The
-// organization may be "" when only one has such a user.
-func (o *Operator) ResetUser(ctx context.Context, org, email string) (key string, err error) {
+// ResetUser withdraws a user's API keys, password and second factor, ends the user's
+// sessions, enables the user and returns new access. The organization may be "" when only
+// one has such a user.
+func (o *Operator) ResetUser(ctx context.Context, org, email string) (a Access, err error) {
 	ctx = o.by(ctx)
 	q := o.db.Client.User.Query().Where(user.Email(strings.ToLower(email)))
 	if org != "" {
 		found, err := o.organization(ctx, org)
 		if err != nil {
-			return "", err
+			return a, err
 		}
 		q.Where(user.OrganizationID(found.ID))
 	}
 	u, err := q.Only(ctx)
 	switch {
 	case gen.IsNotFound(err):
-		return "", fmt.Errorf("there is no user %s", email)
+		return a, fmt.Errorf("there is no user %s", email)
 	case gen.IsNotSingular(err):
-		return "", fmt.Errorf("several organizations have a user %s: name one with --organization", email)
+		return a, fmt.Errorf("several organizations have a user %s: name one with --organization", email)
 	case err != nil:
-		return "", err
+		return a, err
 	}
 	err = o.db.WithTx(ctx, func(ctx context.Context, tx *gen.Tx) error {
 		if _, err := tx.APIKey.Delete().Where(apikey.OwnerID(u.ID)).Exec(ctx); err != nil {
 			return fmt.Errorf("withdraw the old keys: %w", err)
 		}
-		fresh, err := tx.User.UpdateOneID(u.ID).ClearDisabledAt().Save(ctx)
+		fresh, err := tx.User.UpdateOneID(u.ID).ClearDisabledAt().ClearPasswordHash().ClearTotpSecret().ClearSecondFactorAt().ClearRecoveryHashes().SetTotpStep(0).Save(ctx)
 		if err != nil {
 			return fmt.Errorf("enable the user: %w", err)
 		}
-		key, err = newKey(ctx, tx, fresh)
+		if err := signOut(ctx, tx, u.ID, ""); err != nil {
+			return err
+		}
+		a, err = o.admit(ctx, tx, fresh)
 		return err
 	})
-	return key, err
+	return a, err
+}
+
+// RotateKeys makes a new key that tokens are signed with. The older ones are believed
+// until the last token that they signed has expired, unless that shall be at once.
+func (o *Operator) RotateKeys(ctx context.Context, atOnce bool) (id string, err error) {
+	if _, err := os.Stat(o.secrets.KeyFile); err != nil {
+		return "", fmt.Errorf("rotate the signing keys: they are encrypted by the hub's own key: %w", err)
+	}
+	box, err := secret.Open(ctx, o.secrets)
+	if err != nil {
+		return "", err
+	}
+	if err := o.db.CheckKey(ctx, box); err != nil {
+		return "", err
+	}
+	if err := o.db.Audit(o.by(ctx), store.Action{Organization: store.Everywhere, Action: store.RotateSecrets, Noun: "SigningKey", Details: map[string]any{"atOnce": atOnce}}); err != nil {
+		return "", err
+	}
+	return signingKeys{o.db, box, o.now}.rotate(ctx, atOnce)
 }
 
 // Release lets a restored hub deliver again.
@@ -242,6 +287,7 @@ type admin struct {
 	URL    string `json:"url"`
 	User   string `json:"user"`
 	APIKey string `json:"apiKey"`
+	Link   string `json:"link"` // where the Administrator chooses a password, once
 }
 
 // firstStart makes the organization and its Administrator when there is none at all, and
@@ -252,14 +298,14 @@ func firstStart(ctx context.Context, o *Operator, cfg *Config) (file string, err
 	if err != nil || exists {
 		return "", err
 	}
-	key, err := o.CreateOrganization(ctx, cfg.Organization, cfg.Administrator)
+	access, err := o.CreateOrganization(ctx, cfg.Organization, cfg.Administrator)
 	if err != nil {
 		if exists, again := o.db.Client.Organization.Query().Exist(o.by(ctx)); again == nil && exists {
 			return "", nil
 		}
 		return "", err
 	}
-	b, err := json.MarshalIndent(admin{cfg.PublicURL, cfg.Administrator, key}, "", "  ")
+	b, err := json.MarshalIndent(admin{cfg.PublicURL, cfg.Administrator, access.APIKey, access.Link}, "", "  ")
 	if err != nil {
 		return "", err
 	}

@@ -76,18 +76,6 @@ func (h *Hub) keepAccess(ctx context.Context) {
 	}
 }
 
-// signedIn is told of everything that happens at the door.
-func (h *Hub) signedIn(ctx context.Context, e auth.Event) {
-	h.metrics.signIns.WithLabelValues(e.Method, string(e.Outcome)).Inc()
-	level := h.log.DebugContext
-	if e.Outcome == auth.Reused {
-		level = h.log.WarnContext
-	} else if e.Method != "refresh" || e.Outcome != auth.OK {
-		level = h.log.InfoContext
-	}
-	level(ctx, "sign-in", "outcome", string(e.Outcome), "method", e.Method, "user", e.User, "session", e.Session, "from", viewer.Origin(ctx))
-}
-
 // signingKeys keeps the keys, sealed.
 type signingKeys struct {
 	db      *store.DB

@@ -30,6 +30,28 @@ func (db *DB) SchemaVersion(ctx context.Context) (n int64, err error) {
 // HeldName is the mark, in meta, by which the ledger knows that nothing may be delivered.
 const HeldName = "ledger.held"
 
+// PublicURLName is the name, in meta, of how people reach the hub.
+const PublicURLName = "public.url"
+
+// SetPublicURL notes how people reach the hub, for tools that make links to it.
+func (db *DB) SetPublicURL(ctx context.Context, url string) error {
+	return db.setMeta(ctx, PublicURLName, url)
+}
+
+// PublicURL is how people reach the hub, "" when it was never started.
+func (db *DB) PublicURL(ctx context.Context) (url string, err error) {
+	const query = "SELECT coalesce((SELECT value FROM meta WHERE name = $1), '')"
+	if db.Dialect == SQLite {
+		err = db.Read.QueryRowContext(ctx, query, PublicURLName).Scan(&url)
+	} else {
+		err = db.Pool.QueryRow(ctx, query, PublicURLName).Scan(&url)
+	}
+	if err != nil {
+		return "", fmt.Errorf("read the public URL: %w", err)
+	}
+	return url, nil
+}
+
 // SetHeld makes every node hold deliveries, or lets them go again. Running nodes follow
 // at their next heartbeat.
 func (db *DB) SetHeld(ctx context.Context, held bool) error {
@@ -37,15 +59,19 @@ func (db *DB) SetHeld(ctx context.Context, held bool) error {
 	if held {
 		value = "1"
 	}
+	return db.setMeta(ctx, HeldName, value)
+}
+
+func (db *DB) setMeta(ctx context.Context, name, value string) error {
 	const query = "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 	var err error
 	if db.Dialect == SQLite {
-		_, err = db.Write.ExecContext(ctx, query, HeldName, value)
+		_, err = db.Write.ExecContext(ctx, query, name, value)
 	} else {
-		_, err = db.Pool.Exec(ctx, query, HeldName, value)
+		_, err = db.Pool.Exec(ctx, query, name, value)
 	}
 	if err != nil {
-		return fmt.Errorf("hold deliveries: %w", err)
+		return fmt.Errorf("note %s: %w", name, err)
 	}
 	return nil
 }

@@ -21,6 +21,20 @@ import (
 	"github.com/hookyard/hookyard/server/flow"
 )
 
+// The password once more.
+type BeginSecondFactorInput struct {
+	// The password.
+	Password string `json:"password"`
+}
+
+// A second factor that does not count yet.
+type BeginSecondFactorPayload struct {
+	// Its secret, to be typed into an authenticator program. It cannot be read again.
+	Secret string `json:"secret"`
+	// The same as an otpauth URI, to be shown as a QR code.
+	URI string `json:"uri"`
+}
+
 // Which deliveries to cancel.
 type CancelDeliveriesInput struct {
 	// Which deliveries; at most 1,000 at a time, the oldest first. Those that have ended are left alone.
@@ -37,6 +51,34 @@ type CancelDeliveriesPayload struct {
 	Capped bool `json:"capped"`
 	// IDs of the deliveries that are cancelled.
 	DeliveryIds []string `json:"deliveryIds"`
+}
+
+// A change of password.
+type ChangePasswordInput struct {
+	// The password until now.
+	CurrentPassword string `json:"currentPassword"`
+	// The new one: at least 12 characters, and not what is tried first.
+	NewPassword string `json:"newPassword"`
+}
+
+// What came of it.
+type ChangePasswordPayload struct {
+	// Oneself.
+	User *gen.User `json:"user"`
+}
+
+// A code of the new second factor.
+type ConfirmSecondFactorInput struct {
+	// The code that the authenticator program shows now.
+	Code string `json:"code"`
+}
+
+// What came of it.
+type ConfirmSecondFactorPayload struct {
+	// Codes for when the second factor is lost. Each works once; they cannot be read again.
+	RecoveryCodes []string `json:"recoveryCodes"`
+	// Oneself.
+	User *gen.User `json:"user"`
 }
 
 // A new API key.
@@ -219,6 +261,18 @@ type CreateUserInput struct {
 	GroupIds []string `json:"groupIds,omitempty"`
 }
 
+// For whom a link is.
+type CreateUserLinkInput struct {
+	// ID of the user.
+	ID string `json:"id"`
+}
+
+// What came of it.
+type CreateUserLinkPayload struct {
+	// The link, to be given to the user. It cannot be read again.
+	Link *UserLink `json:"link"`
+}
+
 // What came of it.
 type CreateUserPayload struct {
 	// The new user.
@@ -387,6 +441,26 @@ type EnableWebhookPayload struct {
 	Webhook *gen.Webhook `json:"webhook"`
 }
 
+// Which session to end.
+type EndSessionInput struct {
+	// ID of the session.
+	ID string `json:"id"`
+}
+
+// Whose sessions to end.
+type EndUserSessionsInput struct {
+	// ID of the user. Null: oneself.
+	UserID *string `json:"userId,omitempty"`
+	// Whether the session that asks goes on.
+	KeepThis bool `json:"keepThis"`
+}
+
+// What came of it.
+type EndUserSessionsPayload struct {
+	// How many sessions have ended.
+	Ended int `json:"ended"`
+}
+
 // One extra request header of an endpoint.
 type EndpointHeaderInput struct {
 	// The header's name.
@@ -467,6 +541,20 @@ type Format struct {
 	EventTypes []string `json:"eventTypes"`
 }
 
+// Who is invited.
+type InviteUserInput struct {
+	// The new user.
+	User *CreateUserInput `json:"user"`
+}
+
+// What came of it.
+type InviteUserPayload struct {
+	// The new user.
+	User *gen.User `json:"user"`
+	// The link, to be given to the user. It cannot be read again.
+	Link *UserLink `json:"link"`
+}
+
 // Which webhook to pause.
 type PauseWebhookInput struct {
 	// ID of the webhook.
@@ -529,6 +617,30 @@ type RedeliverPayload struct {
 type ReleaseHoldPayload struct {
 	// Whether deliveries are still held.
 	Held bool `json:"held"`
+}
+
+// The password once more.
+type RemoveSecondFactorInput struct {
+	// The password.
+	Password string `json:"password"`
+}
+
+// What came of it.
+type RemoveSecondFactorPayload struct {
+	// Oneself.
+	User *gen.User `json:"user"`
+}
+
+// Whose second factor is taken away.
+type RemoveUserSecondFactorInput struct {
+	// ID of the user.
+	ID string `json:"id"`
+}
+
+// What came of it.
+type RemoveUserSecondFactorPayload struct {
+	// The user as it is now.
+	User *gen.User `json:"user"`
 }
 
 // Which receipts to read again.
@@ -924,6 +1036,14 @@ type UpdateWebhookInput struct {
 type UpdateWebhookPayload struct {
 	// The webhook as it is now.
 	Webhook *gen.Webhook `json:"webhook"`
+}
+
+// A link with which a user chooses a password, once.
+type UserLink struct {
+	// The link. Whoever has it can use it.
+	URL string `json:"url"`
+	// When it stops working.
+	ExpiresAt time.Time `json:"expiresAt"`
 }
 
 // Which end of time comes first in a list.

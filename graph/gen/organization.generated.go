@@ -896,4 +896,23 @@ func (ec *executionContext) marshalOBody2githubᚗcomᚋhookyardᚋhookyardᚋgr
 	return ec._Body(ctx, sel, v)
 }
 
+func (ec *executionContext) unmarshalOPermission2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋentᚋviewerᚐPermission(ctx context.Context, v any) (*viewer.Permission, error) {
+	if v == nil {
+		return nil, nil
+	}
+	tmp, err := graphql.UnmarshalString(v)
+	res := viewer.Permission(tmp)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOPermission2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋentᚋviewerᚐPermission(ctx context.Context, sel ast.SelectionSet, v *viewer.Permission) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	_ = sel
+	_ = ctx
+	res := graphql.MarshalString(string(*v))
+	return res
+}
+
 // endregion ***************************** type.gotpl *****************************

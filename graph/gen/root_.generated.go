@@ -41,6 +41,7 @@ type ResolverRoot interface {
 }
 
 type DirectiveRoot struct {
+	Oneself  func(ctx context.Context, obj any, next graphql.Resolver, or *viewer.Permission) (res any, err error)
 	Requires func(ctx context.Context, obj any, next graphql.Resolver, permission viewer.Permission) (res any, err error)
 }
 
@@ -204,6 +205,11 @@ type ComplexityRoot struct {
 		Heartbeat func(childComplexity int) int
 	}
 
+	BeginSecondFactorPayload struct {
+		Secret func(childComplexity int) int
+		URI    func(childComplexity int) int
+	}
+
 	Body struct {
 		Base64 func(childComplexity int) int
 		Size   func(childComplexity int) int
@@ -214,6 +220,15 @@ type ComplexityRoot struct {
 		Capped      func(childComplexity int) int
 		DeliveryIds func(childComplexity int) int
 		Matched     func(childComplexity int) int
+	}
+
+	ChangePasswordPayload struct {
+		User func(childComplexity int) int
+	}
+
+	ConfirmSecondFactorPayload struct {
+		RecoveryCodes func(childComplexity int) int
+		User          func(childComplexity int) int
 	}
 
 	Connector struct {
@@ -253,6 +268,10 @@ type ComplexityRoot struct {
 
 	CreateTrustedIssuerPayload struct {
 		TrustedIssuer func(childComplexity int) int
+	}
+
+	CreateUserLinkPayload struct {
+		Link func(childComplexity int) int
 	}
 
 	CreateUserPayload struct {
@@ -356,6 +375,10 @@ type ComplexityRoot struct {
 
 	EnableWebhookPayload struct {
 		Webhook func(childComplexity int) int
+	}
+
+	EndUserSessionsPayload struct {
+		Ended func(childComplexity int) int
 	}
 
 	Endpoint struct {
@@ -529,6 +552,11 @@ type ComplexityRoot struct {
 		Node   func(childComplexity int) int
 	}
 
+	InviteUserPayload struct {
+		Link func(childComplexity int) int
+		User func(childComplexity int) int
+	}
+
 	Mapping struct {
 		Create  func(childComplexity int) int
 		Default func(childComplexity int) int
@@ -543,7 +571,10 @@ type ComplexityRoot struct {
 	}
 
 	Mutation struct {
+		BeginSecondFactor      func(childComplexity int, input BeginSecondFactorInput) int
 		CancelDeliveries       func(childComplexity int, input CancelDeliveriesInput) int
+		ChangePassword         func(childComplexity int, input ChangePasswordInput) int
+		ConfirmSecondFactor    func(childComplexity int, input ConfirmSecondFactorInput) int
 		CreateAPIKey           func(childComplexity int, input CreateAPIKeyInput) int
 		CreateApplication      func(childComplexity int, input CreateApplicationInput) int
 		CreateAssetGroup       func(childComplexity int, input CreateAssetGroupInput) int
@@ -552,6 +583,7 @@ type ComplexityRoot struct {
 		CreateSource           func(childComplexity int, input CreateSourceInput) int
 		CreateTrustedIssuer    func(childComplexity int, input CreateTrustedIssuerInput) int
 		CreateUser             func(childComplexity int, input CreateUserInput) int
+		CreateUserLink         func(childComplexity int, input CreateUserLinkInput) int
 		CreateWebhook          func(childComplexity int, input CreateWebhookInput) int
 		DeleteAPIKey           func(childComplexity int, input DeleteAPIKeyInput) int
 		DeleteApplication      func(childComplexity int, input DeleteApplicationInput) int
@@ -565,12 +597,17 @@ type ComplexityRoot struct {
 		DisableWebhook         func(childComplexity int, input DisableWebhookInput) int
 		EnableSource           func(childComplexity int, input EnableSourceInput) int
 		EnableWebhook          func(childComplexity int, input EnableWebhookInput) int
+		EndSession             func(childComplexity int, input EndSessionInput) int
+		EndUserSessions        func(childComplexity int, input EndUserSessionsInput) int
 		EraseEventPayload      func(childComplexity int, input EraseEventPayloadInput) int
 		ErasePerson            func(childComplexity int, input ErasePersonInput) int
+		InviteUser             func(childComplexity int, input InviteUserInput) int
 		PauseWebhook           func(childComplexity int, input PauseWebhookInput) int
 		Redeliver              func(childComplexity int, input RedeliverInput) int
 		RedeliverDeliveries    func(childComplexity int, input RedeliverDeliveriesInput) int
 		ReleaseHold            func(childComplexity int) int
+		RemoveSecondFactor     func(childComplexity int, input RemoveSecondFactorInput) int
+		RemoveUserSecondFactor func(childComplexity int, input RemoveUserSecondFactorInput) int
 		ReprocessReceipts      func(childComplexity int, input ReprocessReceiptsInput) int
 		ResumeWebhook          func(childComplexity int, input ResumeWebhookInput) int
 		RotateSourceSecret     func(childComplexity int, input RotateSourceSecretInput) int
@@ -648,6 +685,7 @@ type ComplexityRoot struct {
 		Receipts          func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder, filter *flow.ReceiptFilter) int
 		Reports           func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.ReportOrder, where *gen.ReportWhereInput) int
 		Scans             func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.ScanOrder, where *gen.ScanWhereInput) int
+		Sessions          func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, where *gen.SessionWhereInput) int
 		SourceKinds       func(childComplexity int) int
 		Sources           func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.SourceOrder, where *gen.SourceWhereInput) int
 		Tickets           func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.TicketOrder, where *gen.TicketWhereInput) int
@@ -694,6 +732,14 @@ type ComplexityRoot struct {
 
 	ReleaseHoldPayload struct {
 		Held func(childComplexity int) int
+	}
+
+	RemoveSecondFactorPayload struct {
+		User func(childComplexity int) int
+	}
+
+	RemoveUserSecondFactorPayload struct {
+		User func(childComplexity int) int
 	}
 
 	Report struct {
@@ -989,6 +1035,11 @@ type ComplexityRoot struct {
 	UserEdge struct {
 		Cursor func(childComplexity int) int
 		Node   func(childComplexity int) int
+	}
+
+	UserLink struct {
+		ExpiresAt func(childComplexity int) int
+		URL       func(childComplexity int) int
 	}
 
 	Viewer struct {
@@ -1667,6 +1718,19 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.AuditLogBatch.Heartbeat(childComplexity), true
 
+	case "BeginSecondFactorPayload.secret":
+		if e.ComplexityRoot.BeginSecondFactorPayload.Secret == nil {
+			break
+		}
+
+		return e.ComplexityRoot.BeginSecondFactorPayload.Secret(childComplexity), true
+	case "BeginSecondFactorPayload.uri":
+		if e.ComplexityRoot.BeginSecondFactorPayload.URI == nil {
+			break
+		}
+
+		return e.ComplexityRoot.BeginSecondFactorPayload.URI(childComplexity), true
+
 	case "Body.base64":
 		if e.ComplexityRoot.Body.Base64 == nil {
 			break
@@ -1704,6 +1768,26 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.CancelDeliveriesPayload.Matched(childComplexity), true
+
+	case "ChangePasswordPayload.user":
+		if e.ComplexityRoot.ChangePasswordPayload.User == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ChangePasswordPayload.User(childComplexity), true
+
+	case "ConfirmSecondFactorPayload.recoveryCodes":
+		if e.ComplexityRoot.ConfirmSecondFactorPayload.RecoveryCodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConfirmSecondFactorPayload.RecoveryCodes(childComplexity), true
+	case "ConfirmSecondFactorPayload.user":
+		if e.ComplexityRoot.ConfirmSecondFactorPayload.User == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConfirmSecondFactorPayload.User(childComplexity), true
 
 	case "Connector.description":
 		if e.ComplexityRoot.Connector.Description == nil {
@@ -1802,6 +1886,13 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.CreateTrustedIssuerPayload.TrustedIssuer(childComplexity), true
+
+	case "CreateUserLinkPayload.link":
+		if e.ComplexityRoot.CreateUserLinkPayload.Link == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CreateUserLinkPayload.Link(childComplexity), true
 
 	case "CreateUserPayload.user":
 		if e.ComplexityRoot.CreateUserPayload.User == nil {
@@ -2165,6 +2256,13 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.EnableWebhookPayload.Webhook(childComplexity), true
+
+	case "EndUserSessionsPayload.ended":
+		if e.ComplexityRoot.EndUserSessionsPayload.Ended == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EndUserSessionsPayload.Ended(childComplexity), true
 
 	case "Endpoint.assetGroup":
 		if e.ComplexityRoot.Endpoint.AssetGroup == nil {
@@ -2857,6 +2955,19 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.IdentityProviderEdge.Node(childComplexity), true
 
+	case "InviteUserPayload.link":
+		if e.ComplexityRoot.InviteUserPayload.Link == nil {
+			break
+		}
+
+		return e.ComplexityRoot.InviteUserPayload.Link(childComplexity), true
+	case "InviteUserPayload.user":
+		if e.ComplexityRoot.InviteUserPayload.User == nil {
+			break
+		}
+
+		return e.ComplexityRoot.InviteUserPayload.User(childComplexity), true
+
 	case "Mapping.create":
 		if e.ComplexityRoot.Mapping.Create == nil {
 			break
@@ -2901,6 +3012,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.MappingRule.Matches(childComplexity), true
 
+	case "Mutation.beginSecondFactor":
+		if e.ComplexityRoot.Mutation.BeginSecondFactor == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_beginSecondFactor_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.BeginSecondFactor(childComplexity, args["input"].(BeginSecondFactorInput)), true
 	case "Mutation.cancelDeliveries":
 		if e.ComplexityRoot.Mutation.CancelDeliveries == nil {
 			break
@@ -2912,6 +3034,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.CancelDeliveries(childComplexity, args["input"].(CancelDeliveriesInput)), true
+	case "Mutation.changePassword":
+		if e.ComplexityRoot.Mutation.ChangePassword == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_changePassword_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.ChangePassword(childComplexity, args["input"].(ChangePasswordInput)), true
+	case "Mutation.confirmSecondFactor":
+		if e.ComplexityRoot.Mutation.ConfirmSecondFactor == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_confirmSecondFactor_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.ConfirmSecondFactor(childComplexity, args["input"].(ConfirmSecondFactorInput)), true
 	case "Mutation.createAPIKey":
 		if e.ComplexityRoot.Mutation.CreateAPIKey == nil {
 			break
@@ -3000,6 +3144,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.CreateUser(childComplexity, args["input"].(CreateUserInput)), true
+	case "Mutation.createUserLink":
+		if e.ComplexityRoot.Mutation.CreateUserLink == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_createUserLink_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.CreateUserLink(childComplexity, args["input"].(CreateUserLinkInput)), true
 	case "Mutation.createWebhook":
 		if e.ComplexityRoot.Mutation.CreateWebhook == nil {
 			break
@@ -3143,6 +3298,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.EnableWebhook(childComplexity, args["input"].(EnableWebhookInput)), true
+	case "Mutation.endSession":
+		if e.ComplexityRoot.Mutation.EndSession == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_endSession_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.EndSession(childComplexity, args["input"].(EndSessionInput)), true
+	case "Mutation.endUserSessions":
+		if e.ComplexityRoot.Mutation.EndUserSessions == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_endUserSessions_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.EndUserSessions(childComplexity, args["input"].(EndUserSessionsInput)), true
 	case "Mutation.eraseEventPayload":
 		if e.ComplexityRoot.Mutation.EraseEventPayload == nil {
 			break
@@ -3165,6 +3342,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.ErasePerson(childComplexity, args["input"].(ErasePersonInput)), true
+	case "Mutation.inviteUser":
+		if e.ComplexityRoot.Mutation.InviteUser == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_inviteUser_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.InviteUser(childComplexity, args["input"].(InviteUserInput)), true
 	case "Mutation.pauseWebhook":
 		if e.ComplexityRoot.Mutation.PauseWebhook == nil {
 			break
@@ -3204,6 +3392,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.ReleaseHold(childComplexity), true
+	case "Mutation.removeSecondFactor":
+		if e.ComplexityRoot.Mutation.RemoveSecondFactor == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_removeSecondFactor_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.RemoveSecondFactor(childComplexity, args["input"].(RemoveSecondFactorInput)), true
+	case "Mutation.removeUserSecondFactor":
+		if e.ComplexityRoot.Mutation.RemoveUserSecondFactor == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_removeUserSecondFactor_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.RemoveUserSecondFactor(childComplexity, args["input"].(RemoveUserSecondFactorInput)), true
 	case "Mutation.reprocessReceipts":
 		if e.ComplexityRoot.Mutation.ReprocessReceipts == nil {
 			break
@@ -3735,6 +3945,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Scans(childComplexity, args["after"].(*entgql.Cursor[string]), args["first"].(*int), args["before"].(*entgql.Cursor[string]), args["last"].(*int), args["orderBy"].(gen.ScanOrder), args["where"].(*gen.ScanWhereInput)), true
+	case "Query.sessions":
+		if e.ComplexityRoot.Query.Sessions == nil {
+			break
+		}
+
+		args, err := ec.field_Query_sessions_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Sessions(childComplexity, args["after"].(*entgql.Cursor[string]), args["first"].(*int), args["before"].(*entgql.Cursor[string]), args["last"].(*int), args["where"].(*gen.SessionWhereInput)), true
 	case "Query.sourceKinds":
 		if e.ComplexityRoot.Query.SourceKinds == nil {
 			break
@@ -3934,6 +4155,20 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.ReleaseHoldPayload.Held(childComplexity), true
+
+	case "RemoveSecondFactorPayload.user":
+		if e.ComplexityRoot.RemoveSecondFactorPayload.User == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RemoveSecondFactorPayload.User(childComplexity), true
+
+	case "RemoveUserSecondFactorPayload.user":
+		if e.ComplexityRoot.RemoveUserSecondFactorPayload.User == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RemoveUserSecondFactorPayload.User(childComplexity), true
 
 	case "Report.application":
 		if e.ComplexityRoot.Report.Application == nil {
@@ -5006,6 +5241,19 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.UserEdge.Node(childComplexity), true
 
+	case "UserLink.expiresAt":
+		if e.ComplexityRoot.UserLink.ExpiresAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.UserLink.ExpiresAt(childComplexity), true
+	case "UserLink.url":
+		if e.ComplexityRoot.UserLink.URL == nil {
+			break
+		}
+
+		return e.ComplexityRoot.UserLink.URL(childComplexity), true
+
 	case "Viewer.allGroups":
 		if e.ComplexityRoot.Viewer.All == nil {
 			break
@@ -5243,7 +5491,10 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputAssetGroupOrder,
 		ec.unmarshalInputAssetGroupWhereInput,
 		ec.unmarshalInputAuditFilter,
+		ec.unmarshalInputBeginSecondFactorInput,
 		ec.unmarshalInputCancelDeliveriesInput,
+		ec.unmarshalInputChangePasswordInput,
+		ec.unmarshalInputConfirmSecondFactorInput,
 		ec.unmarshalInputCountsInput,
 		ec.unmarshalInputCreateAPIKeyInput,
 		ec.unmarshalInputCreateApplicationInput,
@@ -5253,6 +5504,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputCreateSourceInput,
 		ec.unmarshalInputCreateTrustedIssuerInput,
 		ec.unmarshalInputCreateUserInput,
+		ec.unmarshalInputCreateUserLinkInput,
 		ec.unmarshalInputCreateWebhookInput,
 		ec.unmarshalInputCustomRoleOrder,
 		ec.unmarshalInputCustomRoleWhereInput,
@@ -5270,6 +5522,8 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputDisableWebhookInput,
 		ec.unmarshalInputEnableSourceInput,
 		ec.unmarshalInputEnableWebhookInput,
+		ec.unmarshalInputEndSessionInput,
+		ec.unmarshalInputEndUserSessionsInput,
 		ec.unmarshalInputEndpointHeaderInput,
 		ec.unmarshalInputEndpointOrder,
 		ec.unmarshalInputEndpointWhereInput,
@@ -5282,6 +5536,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputFindingWhereInput,
 		ec.unmarshalInputIdentityProviderOrder,
 		ec.unmarshalInputIdentityProviderWhereInput,
+		ec.unmarshalInputInviteUserInput,
 		ec.unmarshalInputMappingInput,
 		ec.unmarshalInputMappingRuleInput,
 		ec.unmarshalInputOrganizationOrder,
@@ -5290,6 +5545,8 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputReceiptFilter,
 		ec.unmarshalInputRedeliverDeliveriesInput,
 		ec.unmarshalInputRedeliverInput,
+		ec.unmarshalInputRemoveSecondFactorInput,
+		ec.unmarshalInputRemoveUserSecondFactorInput,
 		ec.unmarshalInputReportInput,
 		ec.unmarshalInputReportOrder,
 		ec.unmarshalInputReportWhereInput,
@@ -16372,6 +16629,166 @@ scalar JSON
 "A length of time in milliseconds, with fractions."
 scalar Milliseconds
 `, BuiltIn: false},
+	{Name: "../schema/session.graphql", Input: `extend type Query {
+  "The sessions, the oldest first: one's own, and everybody's for whoever may manage access."
+  sessions(
+    "Only what comes after this cursor."
+    after: Cursor
+    "How many from the start: 1 to 200; 50 when neither first nor last is given."
+    first: Int
+    "Only what comes before this cursor."
+    before: Cursor
+    "How many from the end: 1 to 200."
+    last: Int
+    "Which are wanted; all when not given."
+    where: SessionWhereInput
+  ): SessionConnection!
+}
+
+extend type Mutation {
+  "Creates a user, and a link with which the user chooses a password."
+  inviteUser("Who is invited." input: InviteUserInput!): InviteUserPayload! @requires(permission: MANAGE_ACCESS)
+  "Makes a link with which a user chooses a password, the first or another one. Older links of the user stop working; using it ends the user's sessions. Nobody makes one for a user who may do more than they."
+  createUserLink("For whom it is." input: CreateUserLinkInput!): CreateUserLinkPayload! @requires(permission: MANAGE_ACCESS)
+  "Takes a user's second factor away, when it is lost, and ends the user's sessions. Nobody does it to a user who may do more than they."
+  removeUserSecondFactor("Whose it is." input: RemoveUserSecondFactorInput!): RemoveUserSecondFactorPayload! @requires(permission: MANAGE_ACCESS)
+  "Ends a session: its tokens stop working at once."
+  endSession("Which session." input: EndSessionInput!): DeletePayload! @oneself(or: MANAGE_ACCESS)
+  "Ends a user's sessions, all of them or all but the one that asks."
+  endUserSessions("Whose sessions." input: EndUserSessionsInput!): EndUserSessionsPayload! @oneself(or: MANAGE_ACCESS)
+  "Changes one's own password. One's other sessions end."
+  changePassword("The passwords." input: ChangePasswordInput!): ChangePasswordPayload! @oneself
+  "Makes a second factor for oneself, a code by time (TOTP). It counts once confirmSecondFactor has had a code of it."
+  beginSecondFactor("The password." input: BeginSecondFactorInput!): BeginSecondFactorPayload! @oneself
+  "Makes one's new second factor count, from the next sign-in on."
+  confirmSecondFactor("A code of it." input: ConfirmSecondFactorInput!): ConfirmSecondFactorPayload! @oneself
+  "Takes one's own second factor away."
+  removeSecondFactor("The password." input: RemoveSecondFactorInput!): RemoveSecondFactorPayload! @oneself
+}
+
+"Refuses whoever is not a user who has signed in. Behind it stand the rules of the stored data themselves."
+directive @oneself("A permission that will do as well, for what belongs to others, too." or: Permission) on FIELD_DEFINITION
+
+"Who is invited."
+input InviteUserInput {
+  "The new user."
+  user: CreateUserInput!
+}
+
+"What came of it."
+type InviteUserPayload {
+  "The new user."
+  user: User!
+  "The link, to be given to the user. It cannot be read again."
+  link: UserLink!
+}
+
+"A link with which a user chooses a password, once."
+type UserLink {
+  "The link. Whoever has it can use it."
+  url: String!
+  "When it stops working."
+  expiresAt: Time!
+}
+
+"For whom a link is."
+input CreateUserLinkInput {
+  "ID of the user."
+  id: ID!
+}
+
+"What came of it."
+type CreateUserLinkPayload {
+  "The link, to be given to the user. It cannot be read again."
+  link: UserLink!
+}
+
+"Whose second factor is taken away."
+input RemoveUserSecondFactorInput {
+  "ID of the user."
+  id: ID!
+}
+
+"What came of it."
+type RemoveUserSecondFactorPayload {
+  "The user as it is now."
+  user: User!
+}
+
+"Which session to end."
+input EndSessionInput {
+  "ID of the session."
+  id: ID!
+}
+
+"Whose sessions to end."
+input EndUserSessionsInput {
+  "ID of the user. Null: oneself."
+  userId: ID
+  "Whether the session that asks goes on."
+  keepThis: Boolean! = false
+}
+
+"What came of it."
+type EndUserSessionsPayload {
+  "How many sessions have ended."
+  ended: Int!
+}
+
+"A change of password."
+input ChangePasswordInput {
+  "The password until now."
+  currentPassword: String!
+  "The new one: at least 12 characters, and not what is tried first."
+  newPassword: String!
+}
+
+"What came of it."
+type ChangePasswordPayload {
+  "Oneself."
+  user: User!
+}
+
+"The password once more."
+input BeginSecondFactorInput {
+  "The password."
+  password: String!
+}
+
+"A second factor that does not count yet."
+type BeginSecondFactorPayload {
+  "Its secret, to be typed into an authenticator program. It cannot be read again."
+  secret: String!
+  "The same as an otpauth URI, to be shown as a QR code."
+  uri: String!
+}
+
+"A code of the new second factor."
+input ConfirmSecondFactorInput {
+  "The code that the authenticator program shows now."
+  code: String!
+}
+
+"What came of it."
+type ConfirmSecondFactorPayload {
+  "Codes for when the second factor is lost. Each works once; they cannot be read again."
+  recoveryCodes: [String!]!
+  "Oneself."
+  user: User!
+}
+
+"The password once more."
+input RemoveSecondFactorInput {
+  "The password."
+  password: String!
+}
+
+"What came of it."
+type RemoveSecondFactorPayload {
+  "Oneself."
+  user: User!
+}
+`, BuiltIn: false},
 	{Name: "../schema/source.graphql", Input: `extend type Query {
   "The sources."
   sources(
@@ -17269,6 +17686,16 @@ func (ec *executionContext) childFields_AuditLogBatch(ctx context.Context, field
 	return nil, fmt.Errorf("no field named %q was found under type AuditLogBatch", field.Name)
 }
 
+func (ec *executionContext) childFields_BeginSecondFactorPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "secret":
+		return ec.fieldContext_BeginSecondFactorPayload_secret(ctx, field)
+	case "uri":
+		return ec.fieldContext_BeginSecondFactorPayload_uri(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type BeginSecondFactorPayload", field.Name)
+}
+
 func (ec *executionContext) childFields_Body(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "size":
@@ -17291,6 +17718,24 @@ func (ec *executionContext) childFields_CancelDeliveriesPayload(ctx context.Cont
 		return ec.fieldContext_CancelDeliveriesPayload_deliveryIds(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type CancelDeliveriesPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_ChangePasswordPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "user":
+		return ec.fieldContext_ChangePasswordPayload_user(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ChangePasswordPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_ConfirmSecondFactorPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "recoveryCodes":
+		return ec.fieldContext_ConfirmSecondFactorPayload_recoveryCodes(ctx, field)
+	case "user":
+		return ec.fieldContext_ConfirmSecondFactorPayload_user(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ConfirmSecondFactorPayload", field.Name)
 }
 
 func (ec *executionContext) childFields_Connector(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -17369,6 +17814,14 @@ func (ec *executionContext) childFields_CreateTrustedIssuerPayload(ctx context.C
 		return ec.fieldContext_CreateTrustedIssuerPayload_trustedIssuer(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type CreateTrustedIssuerPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_CreateUserLinkPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "link":
+		return ec.fieldContext_CreateUserLinkPayload_link(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type CreateUserLinkPayload", field.Name)
 }
 
 func (ec *executionContext) childFields_CreateUserPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -17571,6 +18024,14 @@ func (ec *executionContext) childFields_EnableWebhookPayload(ctx context.Context
 		return ec.fieldContext_EnableWebhookPayload_webhook(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type EnableWebhookPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_EndUserSessionsPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "ended":
+		return ec.fieldContext_EndUserSessionsPayload_ended(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type EndUserSessionsPayload", field.Name)
 }
 
 func (ec *executionContext) childFields_Endpoint(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -17919,6 +18380,16 @@ func (ec *executionContext) childFields_IdentityProviderEdge(ctx context.Context
 	return nil, fmt.Errorf("no field named %q was found under type IdentityProviderEdge", field.Name)
 }
 
+func (ec *executionContext) childFields_InviteUserPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "user":
+		return ec.fieldContext_InviteUserPayload_user(ctx, field)
+	case "link":
+		return ec.fieldContext_InviteUserPayload_link(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type InviteUserPayload", field.Name)
+}
+
 func (ec *executionContext) childFields_Mapping(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "rules":
@@ -18081,6 +18552,22 @@ func (ec *executionContext) childFields_ReleaseHoldPayload(ctx context.Context, 
 		return ec.fieldContext_ReleaseHoldPayload_held(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type ReleaseHoldPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_RemoveSecondFactorPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "user":
+		return ec.fieldContext_RemoveSecondFactorPayload_user(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RemoveSecondFactorPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_RemoveUserSecondFactorPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "user":
+		return ec.fieldContext_RemoveUserSecondFactorPayload_user(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RemoveUserSecondFactorPayload", field.Name)
 }
 
 func (ec *executionContext) childFields_Report(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -18325,6 +18812,18 @@ func (ec *executionContext) childFields_Session(ctx context.Context, field graph
 		return ec.fieldContext_Session_user(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Session", field.Name)
+}
+
+func (ec *executionContext) childFields_SessionConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_SessionConnection_edges(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_SessionConnection_pageInfo(ctx, field)
+	case "totalCount":
+		return ec.fieldContext_SessionConnection_totalCount(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SessionConnection", field.Name)
 }
 
 func (ec *executionContext) childFields_SessionEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -18649,6 +19148,16 @@ func (ec *executionContext) childFields_UserEdge(ctx context.Context, field grap
 		return ec.fieldContext_UserEdge_cursor(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type UserEdge", field.Name)
+}
+
+func (ec *executionContext) childFields_UserLink(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "url":
+		return ec.fieldContext_UserLink_url(ctx, field)
+	case "expiresAt":
+		return ec.fieldContext_UserLink_expiresAt(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type UserLink", field.Name)
 }
 
 func (ec *executionContext) childFields_Viewer(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {

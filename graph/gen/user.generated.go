@@ -176,6 +176,11 @@ func (ec *executionContext) unmarshalNCreateUserInput2githubᚗcomᚋhookyardᚋ
 	return res, graphql.ErrorOnPath(ctx, err)
 }
 
+func (ec *executionContext) unmarshalNCreateUserInput2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋgraphᚋgenᚐCreateUserInput(ctx context.Context, v any) (*CreateUserInput, error) {
+	res, err := ec.unmarshalInputCreateUserInput(ctx, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
 func (ec *executionContext) marshalNCreateUserPayload2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋgraphᚋgenᚐCreateUserPayload(ctx context.Context, sel ast.SelectionSet, v *CreateUserPayload) graphql.Marshaler {
 	if v == nil {
 		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {

@@ -57,9 +57,15 @@ func (t *attempts) count(all ...counted) (refund func(), err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.clock.Now()
+	from := func(key string) time.Time {
+		if at := t.full[key]; at.After(now) {
+			return at
+		}
+		return now
+	}
 	for _, c := range all {
 		// One more attempt must leave it at most burst intervals away from full.
-		if wait := t.full[c.key].Add(c.every).Sub(now) - time.Duration(c.burst)*c.every; wait > 0 {
+		if wait := from(c.key).Sub(now) - time.Duration(c.burst-1)*c.every; wait > 0 {
 			return nil, &LimitedError{After: wait}
 		}
 	}
@@ -67,11 +73,7 @@ func (t *attempts) count(all ...counted) (refund func(), err error) {
 		t.forget(now)
 	}
 	for _, c := range all {
-		from := t.full[c.key]
-		if from.Before(now) {
-			from = now
-		}
-		t.full[c.key] = from.Add(c.every)
+		t.full[c.key] = from(c.key).Add(c.every)
 	}
 	return func() {
 		t.mu.Lock()

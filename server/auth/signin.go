@@ -116,7 +116,7 @@ type Sessions interface {
 // Event is something that happened at the door, for metrics, the log and the audit log.
 type Event struct {
 	Outcome Outcome
-	Method  string // "password", "link", "refresh" or who vouched
+	Method  string // ByPassword, … or who vouched
 	User    string // "" when it is not known who it was
 	Session string
 }
@@ -170,8 +170,12 @@ type Credentials struct {
 	Organization    string // name or ID; "" when the address is in one only
 }
 
-// byPassword is the method of sessions that a password began.
-const byPassword = "password"
+// How something at the door was tried, beside who vouched.
+const (
+	ByPassword = "password"
+	ByLink     = "link"
+	ByRefresh  = "refresh"
+)
 
 // Login checks credentials and starts a session. The error is ErrRefused,
 // ErrSecondFactor, a *LimitedError or the storage's.
@@ -182,13 +186,13 @@ func (s *SignIn) Login(ctx context.Context, c Credentials, agent string) (*Token
 		counted{"from " + from + " to " + Hash(email), fromPlaceToAccount()},
 		counted{"to " + Hash(email), toAccount()}, counted{"from " + from, fromPlace()})
 	if err != nil {
-		return nil, s.observe(ctx, Event{Method: byPassword}, err)
+		return nil, s.observe(ctx, Event{Method: ByPassword}, err)
 	}
 	a, err := s.c.Accounts.Find(ctx, email, c.Organization)
 	if err != nil {
 		return nil, err
 	}
-	hash, who := "", Event{Method: byPassword}
+	hash, who := "", Event{Method: ByPassword}
 	if a != nil {
 		hash, who.User = a.Password, a.ID
 	}
@@ -211,7 +215,7 @@ func (s *SignIn) Login(ctx context.Context, c Credentials, agent string) (*Token
 	if again {
 		s.rehash(ctx, a, c.Password)
 	}
-	return s.StartSession(ctx, a.ID, byPassword, agent)
+	return s.StartSession(ctx, a.ID, ByPassword, agent)
 }
 
 // second checks the second factor of whoever knows the password.
@@ -294,12 +298,11 @@ func (s *SignIn) tokens(ctx context.Context, n *Session, refresh string) (*Token
 // An older one ends the session: somebody has a copy. The error is ErrRefused or the
 // storage's.
 func (s *SignIn) Refresh(ctx context.Context, token string) (*Tokens, error) {
-	const method = "refresh"
 	n, err := s.session(ctx, token)
 	if err != nil {
-		return nil, s.observe(ctx, Event{Method: method}, err)
+		return nil, s.observe(ctx, Event{Method: ByRefresh}, err)
 	}
-	who := Event{Method: method, User: n.User, Session: n.ID}
+	who := Event{Method: ByRefresh, User: n.User, Session: n.ID}
 	now := s.c.Clock.Now().UTC()
 	next := nextRefresh(token, n.Chain)
 	if n.Current == Hash(token) {
@@ -369,7 +372,7 @@ func earlier(a, b time.Time) time.Time {
 // sessions. A password that is not taken does not use the link up. The error is
 // ErrRefused, a *WeakError, a *LimitedError or the storage's.
 func (s *SignIn) UseLink(ctx context.Context, secret, password string) error {
-	who := Event{Method: "link"}
+	who := Event{Method: ByLink}
 	refund, err := s.attempts.count(counted{"from " + place(viewer.Origin(ctx)), fromPlace()})
 	if err != nil {
 		return s.observe(ctx, who, err)

@@ -43,6 +43,7 @@ type cli struct {
 	Release releaseCmd `cmd:"" help:"Let a restored hub deliver again."`
 	Org     orgCmd     `cmd:"" help:"Create, suspend or delete organizations."`
 	User    userCmd    `cmd:"" help:"Reset a user's access."`
+	Keys    keysCmd    `cmd:"" help:"Rotate the keys that tokens are signed with."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 	Plugin  pluginCmd  `cmd:"" hidden:"" help:"Run a connector; the hub does this."`
 }
@@ -114,11 +115,11 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 // file is no newcomer.
 func printCredentials(file string) {
 	b, err := os.ReadFile(file)
-	var admin struct{ URL, User, APIKey string }
+	var admin struct{ URL, User, APIKey, Link string }
 	if err != nil || json.Unmarshal(b, &admin) != nil {
 		return
 	}
-	fmt.Printf("\n  Hookyard   %s\n  GraphQL    %s/graphql\n  user       %s\n  API key    %s\n  (from %s)\n\n", admin.URL, admin.URL, admin.User, admin.APIKey, file)
+	fmt.Printf("\n  Hookyard   %s\n  GraphQL    %s/graphql\n  user       %s\n  password   choose one at %s\n  API key    %s\n  (from %s)\n\n", admin.URL, admin.URL, admin.User, admin.Link, admin.APIKey, file)
 }
 
 type backupCmd struct {
@@ -173,7 +174,7 @@ type orgCmd struct {
 		data
 		Name          string `arg:"" help:"Name of the organization."`
 		Administrator string `help:"E-mail address of its first Administrator." required:"" placeholder:"EMAIL"`
-	} `cmd:"" help:"Create an organization with an Administrator; prints the Administrator's API key once."`
+	} `cmd:"" help:"Create an organization with an Administrator; prints the Administrator's one-time link and API key once."`
 	Suspend struct {
 		data
 		Name string `arg:"" help:"Name of the organization."`
@@ -192,7 +193,14 @@ type userCmd struct {
 		data
 		Email        string `arg:"" help:"E-mail address of the user."`
 		Organization string `help:"Name of the organization, when the user is in several." placeholder:"NAME"`
-	} `cmd:"" help:"Withdraw a user's API keys, enable the user and print a new API key once."`
+	} `cmd:"" help:"Withdraw a user's password, second factor, sessions and API keys, enable the user and print a one-time link and a new API key."`
+}
+
+type keysCmd struct {
+	Rotate struct {
+		data
+		Now bool `help:"Stop believing tokens of the older keys at once: programs fetch new ones by their sessions or API keys."`
+	} `cmd:"" help:"Make a new key that tokens are signed with; nobody is signed out."`
 }
 
 type versionCmd struct{}
@@ -248,8 +256,8 @@ func run(args []string) error {
 	case "org create <name>":
 		o := c.Org.Create
 		return server.Operate(ctx, o.config(), func(op *server.Operator) error {
-			key, err := op.CreateOrganization(ctx, o.Name, o.Administrator)
-			return printed(err, "created organization %q with Administrator %s; API key, shown once:\n%s\n", o.Name, o.Administrator, key)
+			a, err := op.CreateOrganization(ctx, o.Name, o.Administrator)
+			return printed(err, "created organization %q with Administrator %s; link to choose a password, and API key, shown once:\n%s\n%s\n", o.Name, o.Administrator, a.Link, a.APIKey)
 		})
 	case "org suspend <name>":
 		o := c.Org.Suspend
@@ -269,8 +277,14 @@ func run(args []string) error {
 	case "user reset <email>":
 		u := c.User.Reset
 		return server.Operate(ctx, u.config(), func(op *server.Operator) error {
-			key, err := op.ResetUser(ctx, u.Organization, u.Email)
-			return printed(err, "older API keys of %s are withdrawn; the new one, shown once:\n%s\n", u.Email, key)
+			a, err := op.ResetUser(ctx, u.Organization, u.Email)
+			return printed(err, "password, second factor, sessions and API keys of %s are withdrawn; link to choose a password, and new API key, shown once:\n%s\n%s\n", u.Email, a.Link, a.APIKey)
+		})
+	case "keys rotate":
+		r := c.Keys.Rotate
+		return server.Operate(ctx, r.config(), func(op *server.Operator) error {
+			id, err := op.RotateKeys(ctx, r.Now)
+			return printed(err, "tokens are signed with the new key %s in a few seconds\n", id)
 		})
 	}
 	return k.Run()
