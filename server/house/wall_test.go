@@ -2,6 +2,9 @@ package house_test
 
 import (
 	"go/ast"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -91,6 +94,27 @@ func TestHouseScopes(t *testing.T) {
 					t.Errorf("%s: %s gives a Scope; only LedgerScope and AuditScope may, which make it from a viewer", f.at(fn.Pos()), fn.Name.Name)
 				}
 			}
+		}
+	}
+}
+
+// TestHouseNamedTests sees that the tests which docs/security.md names are there.
+func TestHouseNamedTests(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join(root, "docs/security.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := map[string]bool{}
+	for _, f := range parse(t, 0) {
+		for _, d := range f.ast.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && f.test {
+				there[fn.Name.Name] = true
+			}
+		}
+	}
+	for _, m := range regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Za-z]+)").FindAllSubmatch(b, -1) {
+		if name := string(m[1]); !there[name] {
+			t.Errorf("docs/security.md names %s, and there is no such test", name)
 		}
 	}
 }
