@@ -107,6 +107,6 @@ func (db *DB) Audit(ctx context.Context, a Action) error {
 		}
 		changes = append(changes, c)
 	}
-	pendingOf(ctx).add(db, ctx, who, a.Organization, a.Action, a.Noun, parts.AuditRow{ID: a.ID, Name: a.Name, Group: a.Group}, changes)
+	pendingOf(ctx).add(ctx, db, who, a.Organization, a.Action, a.Noun, parts.AuditRow{ID: a.ID, Name: a.Name, Group: a.Group}, changes)
 	return nil
 }

@@ -232,7 +232,7 @@ func (c *change) tell(ctx context.Context, action, noun string, old, now parts.A
 	if of.Organization == "" {
 		return fmt.Errorf("%s belongs to no organization", of.ID)
 	}
-	c.log.add(c.db, ctx, actorOf(ctx), of.Organization, action, noun, of, changes)
+	c.log.add(ctx, c.db, actorOf(ctx), of.Organization, action, noun, of, changes)
 	return nil
 }
 

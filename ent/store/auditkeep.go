@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/hookyard/hookyard/ent/gen"
 	"github.com/hookyard/hookyard/ent/gen/auditentry"
+	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/viewer"
 )
 
@@ -117,8 +119,10 @@ func (db *DB) AuditRestore(ctx context.Context) error {
 
 // Person is who is to be erased.
 type Person struct {
-	ID    string // of the user, "usr_…"; "" nobody with an account
+	ID    string // of the user, "usr_…"; "" whoever has or had the address
 	Email string // "" not known
+
+	ids []string // of the users that the person is or was
 }
 
 // Erased stands where something was erased.
@@ -132,6 +136,9 @@ const Erased = "[erased]"
 func (db *DB) EraseFromAudit(ctx context.Context, tx *gen.Tx, org string, p Person, now time.Time) (changed int, err error) {
 	if p.ID == "" && p.Email == "" {
 		return 0, nil
+	}
+	if err := p.find(ctx, tx, org); err != nil {
+		return 0, fmt.Errorf("erase a person from the audit log: %w", err)
 	}
 	err = permitted(ctx, tx, func() error {
 		for after := int64(0); ; {
@@ -170,6 +177,28 @@ func (db *DB) EraseFromAudit(ctx context.Context, tx *gen.Tx, org string, p Pers
 	return changed, nil
 }
 
+// find looks up which users the person is or was.
+func (p *Person) find(ctx context.Context, tx *gen.Tx, org string) error {
+	if p.ID != "" {
+		p.ids = []string{p.ID}
+	}
+	if p.Email == "" {
+		return nil
+	}
+	ctx, email := viewer.SystemContext(ctx), strings.ToLower(p.Email)
+	are, err := tx.User.Query().Where(user.OrganizationID(org), user.Email(email)).IDs(ctx)
+	if err != nil {
+		return err
+	}
+	var were []string
+	if err := tx.AuditEntry.Query().Where(auditentry.OrganizationID(org), auditentry.Noun("User"), auditentry.ObjectName(email), auditentry.ObjectIDNEQ("")).
+		Unique(true).Select(auditentry.FieldObjectID).Scan(ctx, &were); err != nil {
+		return err
+	}
+	p.ids = append(append(p.ids, are...), were...)
+	return nil
+}
+
 // erase takes the person out of one entry and says whether anything has changed.
 func (p *Person) erase(e *gen.AuditEntry) bool {
 	found := false
@@ -178,11 +207,11 @@ func (p *Person) erase(e *gen.AuditEntry) bool {
 			*s, found = Erased, true
 		}
 	}
-	if p.ID != "" && e.ActorID == p.ID || p.mentioned(e.ActorName) {
+	if slices.Contains(p.ids, e.ActorID) || p.mentioned(e.ActorName) {
 		clear(&e.ActorName)
 		clear(&e.Origin)
 	}
-	about := p.ID != "" && e.ObjectID == p.ID
+	about := slices.Contains(p.ids, e.ObjectID)
 	if about || p.mentioned(e.ObjectName) {
 		clear(&e.ObjectName)
 	}

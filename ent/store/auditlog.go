@@ -40,7 +40,7 @@ func pendingOf(ctx context.Context) *pending {
 	return p
 }
 
-func (p *pending) add(db *DB, ctx context.Context, who Actor, org, action, noun string, of parts.AuditRow, changes []parts.AuditChange) {
+func (p *pending) add(ctx context.Context, db *DB, who Actor, org, action, noun string, of parts.AuditRow, changes []parts.AuditChange) {
 	e := auditEntry{id: db.ids.New(ids.AuditEntry), org: org, who: who, origin: viewer.Origin(ctx), action: action, noun: noun, of: of, changes: changes}
 	e.at, _ = ids.Time(e.id)
 	p.entries = append(p.entries, e)
@@ -49,7 +49,7 @@ func (p *pending) add(db *DB, ctx context.Context, who Actor, org, action, noun 
 // write appends the entries, in one statement that also gives them their numbers (on
 // SQLite in two), and has the readers woken once they are committed.
 func (p *pending) write(ctx context.Context, db *DB, tx *gen.Tx) error {
-	if err := p.everywhere(ctx, tx); err != nil {
+	if err := p.everywhere(ctx, db, tx); err != nil {
 		return err
 	}
 	if len(p.entries) == 0 {
@@ -80,7 +80,7 @@ func (p *pending) write(ctx context.Context, db *DB, tx *gen.Tx) error {
 }
 
 // everywhere makes an entry for each organization of those that are for all.
-func (p *pending) everywhere(ctx context.Context, tx *gen.Tx) error {
+func (p *pending) everywhere(ctx context.Context, db *DB, tx *gen.Tx) error {
 	var entries []auditEntry
 	var orgs []string
 	for _, e := range p.entries {
@@ -98,7 +98,7 @@ func (p *pending) everywhere(ctx context.Context, tx *gen.Tx) error {
 			e := e
 			e.org = org
 			if i > 0 {
-				e.id = ids.Of(ids.AuditEntry, e.id, org)
+				e.id = db.ids.New(ids.AuditEntry)
 			}
 			entries = append(entries, e)
 		}
