@@ -36,7 +36,7 @@ const Skew = time.Minute
 const (
 	freshKeys, staleKeys         = 10 * time.Minute, time.Hour
 	freshMetadata, staleMetadata = time.Hour, 6 * time.Hour
-	pause                        = 10 * time.Second
+	pause                        = 5 * time.Second
 	fetchTime                    = 10 * time.Second
 	fetchBytes                   = 1 << 20
 )
