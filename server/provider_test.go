@@ -17,9 +17,9 @@ import (
 	"github.com/zitadel/oidc/v3/pkg/op"
 )
 
-// provider is a real OpenID Connect provider in this process. Whoever arrives at its
+// loginProvider is a real OpenID Connect provider in this process. Whoever arrives at its
 // login is signed in as the person that the test has chosen.
-type provider struct {
+type loginProvider struct {
 	*storage.Storage
 	server *httptest.Server
 
@@ -46,10 +46,10 @@ func (k publicKey) Algorithm() jose.SignatureAlgorithm { return jose.RS256 }
 func (k publicKey) Use() string                        { return "sig" }
 func (k publicKey) Key() any                           { return &k.private.PublicKey }
 
-// newProvider starts a provider with one client, "hookyard" with the secret "hush".
-func newProvider(t *testing.T, redirect string) *provider {
+// newLoginProvider starts a provider with one client, "hookyard" with the secret "hush".
+func newLoginProvider(t *testing.T, redirect string) *loginProvider {
 	t.Helper()
-	p := &provider{people: map[string]*storage.User{}, groups: map[string][]string{}}
+	p := &loginProvider{people: map[string]*storage.User{}, groups: map[string][]string{}}
 	p.rotate(t)
 	p.Storage = storage.NewStorageWithClients(p, map[string]*storage.Client{"hookyard": storage.WebClient("hookyard", "hush", redirect)})
 	mux := http.NewServeMux()
@@ -79,7 +79,7 @@ func newProvider(t *testing.T, redirect string) *provider {
 }
 
 // person makes somebody known, or changes them, and has them sign in next.
-func (p *provider) person(id, email string, verified bool, groups ...string) {
+func (p *loginProvider) person(id, email string, verified bool, groups ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.people[id] = &storage.User{ID: id, Username: id, FirstName: "Ann", LastName: "Other", Email: email, EmailVerified: verified}
@@ -87,7 +87,7 @@ func (p *provider) person(id, email string, verified bool, groups ...string) {
 }
 
 // rotate replaces the signing key; the old one is not published any more.
-func (p *provider) rotate(t *testing.T) {
+func (p *loginProvider) rotate(t *testing.T) {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -99,31 +99,31 @@ func (p *provider) rotate(t *testing.T) {
 }
 
 // GetUserByID, GetUserByUsername and ExampleClientID implement storage.UserStore.
-func (p *provider) GetUserByID(id string) *storage.User {
+func (p *loginProvider) GetUserByID(id string) *storage.User {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.people[id]
 }
 
-func (p *provider) GetUserByUsername(name string) *storage.User { return p.GetUserByID(name) }
+func (p *loginProvider) GetUserByUsername(name string) *storage.User { return p.GetUserByID(name) }
 
-func (p *provider) ExampleClientID() string { return "service" }
+func (p *loginProvider) ExampleClientID() string { return "service" }
 
 // SigningKey and KeySet replace those of the storage, whose key never changes.
-func (p *provider) SigningKey(context.Context) (op.SigningKey, error) {
+func (p *loginProvider) SigningKey(context.Context) (op.SigningKey, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.key, nil
 }
 
-func (p *provider) KeySet(context.Context) ([]op.Key, error) {
+func (p *loginProvider) KeySet(context.Context) ([]op.Key, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return []op.Key{publicKey{p.key}}, nil
 }
 
 // SetUserinfoFromRequest and SetUserinfoFromToken tell the groups too.
-func (p *provider) SetUserinfoFromRequest(ctx context.Context, info *oidc.UserInfo, r op.IDTokenRequest, scopes []string) error {
+func (p *loginProvider) SetUserinfoFromRequest(ctx context.Context, info *oidc.UserInfo, r op.IDTokenRequest, scopes []string) error {
 	if err := p.Storage.SetUserinfoFromRequest(ctx, info, r, scopes); err != nil {
 		return err
 	}
@@ -131,7 +131,7 @@ func (p *provider) SetUserinfoFromRequest(ctx context.Context, info *oidc.UserIn
 	return nil
 }
 
-func (p *provider) SetUserinfoFromToken(ctx context.Context, info *oidc.UserInfo, token, subject, origin string) error {
+func (p *loginProvider) SetUserinfoFromToken(ctx context.Context, info *oidc.UserInfo, token, subject, origin string) error {
 	if err := p.Storage.SetUserinfoFromToken(ctx, info, token, subject, origin); err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func (p *provider) SetUserinfoFromToken(ctx context.Context, info *oidc.UserInfo
 	return nil
 }
 
-func (p *provider) tell(info *oidc.UserInfo, subject string) {
+func (p *loginProvider) tell(info *oidc.UserInfo, subject string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	info.AppendClaims("groups", p.groups[subject])

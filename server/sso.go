@@ -149,6 +149,10 @@ func (s vouchers) admit(ctx context.Context, provider string, who auth.Person) (
 			refused = disabled
 			return nil
 		}
+		if last, err := lastAdministrator(ctx, tx, u); err != nil || last && given.role != viewer.Administrator {
+			refused = lastOfThem
+			return err
+		}
 		id = u.ID
 		return give(ctx, tx, u, given, who.Name)
 	})
@@ -195,6 +199,15 @@ func firstTime(ctx context.Context, tx *gen.Tx, p *gen.IdentityProvider, who aut
 		return nil, "", err
 	}
 	return u, "", tx.Identity.Create().SetOrganizationID(p.OrganizationID).SetProviderID(p.ID).SetSubject(who.Subject).SetUserID(u.ID).Exec(ctx)
+}
+
+// lastAdministrator says whether nobody but the user could give others their rights back.
+func lastAdministrator(ctx context.Context, tx *gen.Tx, u *gen.User) (bool, error) {
+	if u.Role != viewer.Administrator {
+		return false, nil
+	}
+	others, err := tx.User.Query().Where(user.OrganizationID(u.OrganizationID), user.IDNEQ(u.ID), user.RoleEQ(viewer.Administrator), user.DisabledAtIsNil()).Exist(ctx)
+	return !others, err
 }
 
 // give brings a user's rights to what the mapping says now; nothing is written when they

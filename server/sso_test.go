@@ -152,7 +152,7 @@ func group(t *testing.T, h *program.Hub, name string) string {
 func TestSingleSignOn(t *testing.T) {
 	onEach(t, func(t *testing.T, db string) {
 		h := start(t, db, "--open-targets", "127.0.0.0/8", "--stranger-rate", "0")
-		p := newProvider(t, h.URL+"/auth/oidc/callback")
+		p := newLoginProvider(t, h.URL+"/auth/oidc/callback")
 		red, blue := group(t, h, "red"), group(t, h, "blue")
 		var made struct {
 			CreateIdentityProvider struct {
