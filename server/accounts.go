@@ -134,25 +134,24 @@ func (a accounts) TakeStep(ctx context.Context, id string, step int64) (bool, er
 }
 
 // SpendRecovery is part of auth.Factors.
-func (a accounts) SpendRecovery(ctx context.Context, id, hash string) (bool, error) {
-	ctx = viewer.SystemContext(ctx)
-	for {
-		u, err := a.db.Client.User.Get(ctx, id)
+func (a accounts) SpendRecovery(ctx context.Context, id, hash string) (spent bool, err error) {
+	err = a.db.WithTx(viewer.SystemContext(ctx), func(ctx context.Context, tx *gen.Tx) error {
+		u, err := tx.User.Get(ctx, id)
 		if err != nil {
-			return false, err
+			return err
 		}
 		list := strings.Split(u.RecoveryHashes, ",")
 		i := slices.Index(list, hash)
 		if i < 0 {
-			return false, nil
+			return nil
 		}
-		// Another code may be spent at the same moment: then the list is another one.
-		n, err := a.db.Client.User.Update().Where(user.ID(id), user.RecoveryHashes(u.RecoveryHashes)).
+		// When another code is spent at the same moment, the list is another one: try again.
+		n, err := tx.User.Update().Where(user.ID(id), user.RecoveryHashes(u.RecoveryHashes)).
 			SetRecoveryHashes(strings.Join(slices.Delete(list, i, i+1), ",")).Save(ctx)
-		if err != nil || n == 1 {
-			return n == 1, err
-		}
-	}
+		spent = n == 1
+		return err
+	})
+	return spent && err == nil, err
 }
 
 // LinkAccount is part of auth.Links.

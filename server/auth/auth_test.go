@@ -3,6 +3,7 @@ package auth_test
 import (
 	"context"
 	"crypto/ed25519"
+	"encoding/base64"
 	"errors"
 	"strings"
 	"testing"
@@ -118,12 +119,22 @@ func FuzzAuthenticate(f *testing.F) {
 		f.Fatal(err)
 	}
 	a := auth.New(auth.Config{Directory: directory{}, Keys: auth.NewKeyring(auth.SigningKey{ID: "k", Private: private}), Issuer: "i", Clock: clockwork.NewRealClock()})
-	f.Add("Bearer a.b.c")
-	f.Add("Bearer hky_x")
-	f.Add("Basic YTpi")
-	f.Fuzz(func(t *testing.T, header string) {
+	link, _ := auth.NewLink()
+	for _, header := range []string{"Bearer a.b.c", "Bearer hky_x", "Basic YTpi", "Bearer " + link, "Bearer " + auth.RefreshPrefix + strings.Repeat("a", 64)} {
+		f.Add(header, `{}`)
+	}
+	f.Add("", `{"sub":"usr_ada","sid":"ses_1","iss":"i","aud":["hookyard"],"exp":1e300}`)
+	f.Add("", `{"sub":["usr_ada"],"sid":{},"iss":"i","aud":"hookyard","exp":"x"}`)
+	f.Fuzz(func(t *testing.T, header, claims string) {
 		if v, _, err := a.Authenticate(context.Background(), header); v != nil || err == nil {
 			t.Fatalf("%q was let in", strings.ToValidUTF8(header, "?"))
+		}
+		// The hub's own signature under claims that it would never make.
+		encode := base64.RawURLEncoding.EncodeToString
+		signed := encode([]byte(`{"alg":"EdDSA","kid":"k"}`)) + "." + encode([]byte(claims))
+		raw := signed + "." + encode(ed25519.Sign(private, []byte(signed)))
+		if v, _, err := a.Authenticate(context.Background(), "Bearer "+raw); v != nil || err == nil {
+			t.Fatalf("%q was let in", strings.ToValidUTF8(claims, "?"))
 		}
 	})
 }

@@ -177,6 +177,7 @@ func CheckPassword(password, email string) error {
 // plainLetters is a password as a list of common ones has it: small letters only, with the
 // signs that usually stand for one put back, other signs and figures left out.
 func plainLetters(s string) string {
+	s = strings.TrimRight(s, "0123456789!?.,*#$@+-_ ") // what is put behind a word to please a rule
 	s = strings.NewReplacer("0", "o", "1", "i", "3", "e", "4", "a", "5", "s", "7", "t", "@", "a", "$", "s", "!", "i").Replace(strings.ToLower(s))
 	return strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= utf8.RuneSelf {
