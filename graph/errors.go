@@ -178,6 +178,7 @@ func explain(err error) *Error {
 		own     *Error
 		denied  *rule.Denied
 		unknown *rule.UnknownReference
+		clash   *rule.Conflict
 		invalid *gen.ValidationError
 		refused *connectors.RefuseError
 	)
@@ -188,6 +189,8 @@ func explain(err error) *Error {
 		return errUnauthenticated
 	case errors.As(err, &denied):
 		return &Error{Code: Forbidden, Message: sentence(denied.Error())}
+	case errors.As(err, &clash):
+		return &Error{Code: Conflict, Message: sentence(clash.Error())}
 	case errors.Is(err, privacy.Deny):
 		return &Error{Code: Forbidden, Message: "You may not do this."}
 	case errors.As(err, &unknown) && unknown.Field == "asset_group": // as one that the viewer has no access to
@@ -248,7 +251,7 @@ func sentence(s string) string {
 func inputName(column string) string {
 	if name, ok := map[string]string{
 		"applications": "applicationIds", "scope_groups": "scopeGroupIds", "sources": "sourceIds", "groups": "groupIds",
-		"endpoint": "endpointId", "asset_group": "assetGroupId", "owner": "ownerId",
+		"endpoint": "endpointId", "asset_group": "assetGroupId", "owner": "ownerId", "custom_role": "customRoleId", "shared_groups": "sharedGroupIds",
 	}[column]; ok {
 		return name
 	}

@@ -48,11 +48,17 @@ func (m *APIKeyMutation) Organizations(ctx context.Context) ([]string, error) {
 	return ids, err
 }
 
+// InverseEdges are the edges that belong to the other noun's rows.
+func (m *APIKeyMutation) InverseEdges() []string {
+	return []string{}
+}
+
 // CheckReferences implements rule.Referrer.
 func (m *APIKeyMutation) CheckReferences(ctx context.Context) error {
 	if len(m.AddedEdges()) == 0 {
 		return nil
 	}
+	ctx = rule.Choosing(ctx)
 	org, ok := m.OrganizationID()
 	if !ok {
 		var err error
@@ -99,11 +105,17 @@ func (m *ApplicationMutation) Organizations(ctx context.Context) ([]string, erro
 	return ids, err
 }
 
+// InverseEdges are the edges that belong to the other noun's rows.
+func (m *ApplicationMutation) InverseEdges() []string {
+	return []string{"webhooks"}
+}
+
 // CheckReferences implements rule.Referrer.
 func (m *ApplicationMutation) CheckReferences(ctx context.Context) error {
 	if len(m.AddedEdges()) == 0 {
 		return nil
 	}
+	ctx = rule.Choosing(ctx)
 	org, ok := m.OrganizationID()
 	if !ok {
 		var err error
@@ -144,11 +156,17 @@ func (m *AssetGroupMutation) Organizations(ctx context.Context) ([]string, error
 	return ids, err
 }
 
+// InverseEdges are the edges that belong to the other noun's rows.
+func (m *AssetGroupMutation) InverseEdges() []string {
+	return []string{"applications", "users", "api_keys", "webhooks", "endpoints"}
+}
+
 // CheckReferences implements rule.Referrer.
 func (m *AssetGroupMutation) CheckReferences(ctx context.Context) error {
 	if len(m.AddedEdges()) == 0 {
 		return nil
 	}
+	ctx = rule.Choosing(ctx)
 	org, ok := m.OrganizationID()
 	if !ok {
 		var err error
@@ -201,6 +219,11 @@ func (m *AuditEntryMutation) Organizations(ctx context.Context) ([]string, error
 	return ids, err
 }
 
+// InverseEdges are the edges that belong to the other noun's rows.
+func (m *AuditEntryMutation) InverseEdges() []string {
+	return []string{}
+}
+
 // Organizations returns the organizations whose rows the mutation creates, changes
 // or deletes, whoever is asking.
 func (m *CustomRoleMutation) Organizations(ctx context.Context) ([]string, error) {
@@ -217,6 +240,11 @@ func (m *CustomRoleMutation) Organizations(ctx context.Context) ([]string, error
 	var ids []string
 	err := q.Unique(true).Select(customrole.FieldOrganizationID).Scan(viewer.SystemContext(ctx), &ids)
 	return ids, err
+}
+
+// InverseEdges are the edges that belong to the other noun's rows.
+func (m *CustomRoleMutation) InverseEdges() []string {
+	return []string{"users", "api_keys"}
 }
 
 // Organizations returns the organizations whose rows the mutation creates, changes
@@ -237,11 +265,17 @@ func (m *EndpointMutation) Organizations(ctx context.Context) ([]string, error) 
 	return ids, err
 }
 
+// InverseEdges are the edges that belong to the other noun's rows.
+func (m *EndpointMutation) InverseEdges() []string {
+	return []string{}
+}
+
 // CheckReferences implements rule.Referrer.
 func (m *EndpointMutation) CheckReferences(ctx context.Context) error {
 	if len(m.AddedEdges()) == 0 {
 		return nil
 	}
+	ctx = rule.Choosing(ctx)
 	org, ok := m.OrganizationID()
 	if !ok {
 		var err error
@@ -282,11 +316,17 @@ func (m *FindingMutation) Organizations(ctx context.Context) ([]string, error) {
 	return ids, err
 }
 
+// InverseEdges are the edges that belong to the other noun's rows.
+func (m *FindingMutation) InverseEdges() []string {
+	return []string{}
+}
+
 // CheckReferences implements rule.Referrer.
 func (m *FindingMutation) CheckReferences(ctx context.Context) error {
 	if len(m.AddedEdges()) == 0 {
 		return nil
 	}
+	ctx = rule.Choosing(ctx)
 	org, ok := m.OrganizationID()
 	if !ok {
 		var err error
@@ -327,11 +367,17 @@ func (m *IdentityMutation) Organizations(ctx context.Context) ([]string, error) 
 	return ids, err
 }
 
+// InverseEdges are the edges that belong to the other noun's rows.
+func (m *IdentityMutation) InverseEdges() []string {
+	return []string{}
+}
+
 // CheckReferences implements rule.Referrer.
 func (m *IdentityMutation) CheckReferences(ctx context.Context) error {
 	if len(m.AddedEdges()) == 0 {
 		return nil
 	}
+	ctx = rule.Choosing(ctx)
 	org, ok := m.OrganizationID()
 	if !ok {
 		var err error
@@ -372,6 +418,11 @@ func (m *IdentityProviderMutation) Organizations(ctx context.Context) ([]string,
 	return ids, err
 }
 
+// InverseEdges are the edges that belong to the other noun's rows.
+func (m *IdentityProviderMutation) InverseEdges() []string {
+	return []string{}
+}
+
 // Organizations returns the organizations whose rows the mutation creates, changes
 // or deletes, whoever is asking.
 func (m *OneTimeLinkMutation) Organizations(ctx context.Context) ([]string, error) {
@@ -390,11 +441,17 @@ func (m *OneTimeLinkMutation) Organizations(ctx context.Context) ([]string, erro
 	return ids, err
 }
 
+// InverseEdges are the edges that belong to the other noun's rows.
+func (m *OneTimeLinkMutation) InverseEdges() []string {
+	return []string{}
+}
+
 // CheckReferences implements rule.Referrer.
 func (m *OneTimeLinkMutation) CheckReferences(ctx context.Context) error {
 	if len(m.AddedEdges()) == 0 {
 		return nil
 	}
+	ctx = rule.Choosing(ctx)
 	org, ok := m.OrganizationID()
 	if !ok {
 		var err error
@@ -429,6 +486,11 @@ func (m *OrganizationMutation) Organizations(ctx context.Context) ([]string, err
 	return ids, err
 }
 
+// InverseEdges are the edges that belong to the other noun's rows.
+func (m *OrganizationMutation) InverseEdges() []string {
+	return []string{}
+}
+
 // Organizations returns the organizations whose rows the mutation creates, changes
 // or deletes, whoever is asking.
 func (m *ReportMutation) Organizations(ctx context.Context) ([]string, error) {
@@ -447,11 +509,17 @@ func (m *ReportMutation) Organizations(ctx context.Context) ([]string, error) {
 	return ids, err
 }
 
+// InverseEdges are the edges that belong to the other noun's rows.
+func (m *ReportMutation) InverseEdges() []string {
+	return []string{}
+}
+
 // CheckReferences implements rule.Referrer.
 func (m *ReportMutation) CheckReferences(ctx context.Context) error {
 	if len(m.AddedEdges()) == 0 {
 		return nil
 	}
+	ctx = rule.Choosing(ctx)
 	org, ok := m.OrganizationID()
 	if !ok {
 		var err error
@@ -492,11 +560,17 @@ func (m *ScanMutation) Organizations(ctx context.Context) ([]string, error) {
 	return ids, err
 }
 
+// InverseEdges are the edges that belong to the other noun's rows.
+func (m *ScanMutation) InverseEdges() []string {
+	return []string{}
+}
+
 // CheckReferences implements rule.Referrer.
 func (m *ScanMutation) CheckReferences(ctx context.Context) error {
 	if len(m.AddedEdges()) == 0 {
 		return nil
 	}
+	ctx = rule.Choosing(ctx)
 	org, ok := m.OrganizationID()
 	if !ok {
 		var err error
@@ -537,11 +611,17 @@ func (m *SessionMutation) Organizations(ctx context.Context) ([]string, error) {
 	return ids, err
 }
 
+// InverseEdges are the edges that belong to the other noun's rows.
+func (m *SessionMutation) InverseEdges() []string {
+	return []string{}
+}
+
 // CheckReferences implements rule.Referrer.
 func (m *SessionMutation) CheckReferences(ctx context.Context) error {
 	if len(m.AddedEdges()) == 0 {
 		return nil
 	}
+	ctx = rule.Choosing(ctx)
 	org, ok := m.OrganizationID()
 	if !ok {
 		var err error
@@ -576,6 +656,11 @@ func (m *SigningKeyMutation) Organizations(ctx context.Context) ([]string, error
 	return ids, err
 }
 
+// InverseEdges are the edges that belong to the other noun's rows.
+func (m *SigningKeyMutation) InverseEdges() []string {
+	return []string{}
+}
+
 // Organizations returns the organizations whose rows the mutation creates, changes
 // or deletes, whoever is asking.
 func (m *SourceMutation) Organizations(ctx context.Context) ([]string, error) {
@@ -594,11 +679,17 @@ func (m *SourceMutation) Organizations(ctx context.Context) ([]string, error) {
 	return ids, err
 }
 
+// InverseEdges are the edges that belong to the other noun's rows.
+func (m *SourceMutation) InverseEdges() []string {
+	return []string{"webhooks"}
+}
+
 // CheckReferences implements rule.Referrer.
 func (m *SourceMutation) CheckReferences(ctx context.Context) error {
 	if len(m.AddedEdges()) == 0 {
 		return nil
 	}
+	ctx = rule.Choosing(ctx)
 	org, ok := m.OrganizationID()
 	if !ok {
 		var err error
@@ -639,11 +730,17 @@ func (m *TicketMutation) Organizations(ctx context.Context) ([]string, error) {
 	return ids, err
 }
 
+// InverseEdges are the edges that belong to the other noun's rows.
+func (m *TicketMutation) InverseEdges() []string {
+	return []string{}
+}
+
 // CheckReferences implements rule.Referrer.
 func (m *TicketMutation) CheckReferences(ctx context.Context) error {
 	if len(m.AddedEdges()) == 0 {
 		return nil
 	}
+	ctx = rule.Choosing(ctx)
 	org, ok := m.OrganizationID()
 	if !ok {
 		var err error
@@ -684,6 +781,11 @@ func (m *TrustedIssuerMutation) Organizations(ctx context.Context) ([]string, er
 	return ids, err
 }
 
+// InverseEdges are the edges that belong to the other noun's rows.
+func (m *TrustedIssuerMutation) InverseEdges() []string {
+	return []string{}
+}
+
 // Organizations returns the organizations whose rows the mutation creates, changes
 // or deletes, whoever is asking.
 func (m *UserMutation) Organizations(ctx context.Context) ([]string, error) {
@@ -702,11 +804,17 @@ func (m *UserMutation) Organizations(ctx context.Context) ([]string, error) {
 	return ids, err
 }
 
+// InverseEdges are the edges that belong to the other noun's rows.
+func (m *UserMutation) InverseEdges() []string {
+	return []string{}
+}
+
 // CheckReferences implements rule.Referrer.
 func (m *UserMutation) CheckReferences(ctx context.Context) error {
 	if len(m.AddedEdges()) == 0 {
 		return nil
 	}
+	ctx = rule.Choosing(ctx)
 	org, ok := m.OrganizationID()
 	if !ok {
 		var err error
@@ -747,11 +855,17 @@ func (m *WebhookMutation) Organizations(ctx context.Context) ([]string, error) {
 	return ids, err
 }
 
+// InverseEdges are the edges that belong to the other noun's rows.
+func (m *WebhookMutation) InverseEdges() []string {
+	return []string{}
+}
+
 // CheckReferences implements rule.Referrer.
 func (m *WebhookMutation) CheckReferences(ctx context.Context) error {
 	if len(m.AddedEdges()) == 0 {
 		return nil
 	}
+	ctx = rule.Choosing(ctx)
 	org, ok := m.OrganizationID()
 	if !ok {
 		var err error

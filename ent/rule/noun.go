@@ -28,7 +28,7 @@ const (
 	Nobody        Level = iota // only the hub itself
 	Everyone                   // everyone in the organization
 	InGroup                    // access to the asset group in Noun.Group; a null there needs access to all
-	SelfOrManager              // oneself, and whoever may manage access
+	SelfOrManager              // oneself, what is one's own, and whoever may manage access
 	Managers                   // whoever may change it
 )
 
@@ -41,6 +41,21 @@ type Noun struct {
 	Write             viewer.Permission // to create, update and delete; "" is the hub only
 	HubOnly           ent.Op            // kinds of change that only the hub itself makes
 	AdministratorOnly []string          // fields that only an Administrator changes
+	Owner             string            // column with the ID of the user that the row belongs to, "" none; only who may manage access gives it to others
+	OwnWrite          bool              // whether users need no permission for what is their own
+	Grants            bool              // the mutation is a Granter
+	Shared            *Share            // which rows others may refer to, without seeing them
+}
+
+// Share is a table that names asset groups which may refer to a row.
+type Share struct{ Table, Row, Group string }
+
+// Granter is a mutation of a row that gives rights.
+type Granter interface {
+	// Grants returns the rights that the row gives before the mutation, nil for a new
+	// one, and those that it would give after it, nil when they stay or end. A row that
+	// the viewer does not see is an error.
+	Grants(ctx context.Context) (before, after *viewer.Viewer, err error)
 }
 
 // Denied is a change that the viewer may not make. It is a privacy.Deny.
@@ -53,6 +68,14 @@ func (e *Denied) Error() string { return "not allowed: " + e.Noun + ": " + e.Rea
 
 // Is makes a Denied equal to privacy.Deny.
 func (e *Denied) Is(target error) bool { return target == privacy.Deny }
+
+// Conflict is a change that does not fit to what there is, whoever makes it.
+type Conflict struct {
+	Noun   string
+	Reason string // a sentence's end for people
+}
+
+func (e *Conflict) Error() string { return "not possible: " + e.Noun + ": " + e.Reason }
 
 // filterable is every generated query and mutation.
 type filterable interface {
@@ -68,7 +91,7 @@ func (n Noun) EvalQuery(ctx context.Context, q ent.Query) error {
 	case v.System():
 		return nil
 	}
-	return n.narrow(v, q)
+	return n.narrow(v, q, n.shares(ctx))
 }
 
 // EvalMutation allows a change or denies it, and narrows updates and deletions down
@@ -84,21 +107,99 @@ func (n Noun) EvalMutation(ctx context.Context, m ent.Mutation) error {
 		return &Denied{n.Name, "only the hub itself does this"}
 	case m.Op().Is(ent.OpUpdate | ent.OpDelete):
 		return &Denied{n.Name, "rows are changed one by one"} // a condition may be a tautology
-	case !v.Can(n.Write):
+	case !v.Can(n.Write) && !n.own(v, m):
 		return &Denied{n.Name, fmt.Sprintf("it needs the permission %s", n.Write)}
 	}
 	for _, f := range n.AdministratorOnly {
-		if _, set := m.Field(f); (set || m.FieldCleared(f)) && v.Role != viewer.Administrator {
+		if touches(m, f) && v.Role != viewer.Administrator {
 			return &Denied{n.Name, "only an Administrator changes " + f}
 		}
 	}
-	if err := n.placed(v, m); err != nil {
+	for _, check := range []func(*viewer.Viewer, ent.Mutation) error{n.straight, n.placed, n.owned} {
+		if err := check(v, m); err != nil {
+			return err
+		}
+	}
+	if err := n.granted(ctx, v, m); err != nil {
 		return err
 	}
 	if m.Op().Is(ent.OpCreate) {
 		return nil
 	}
-	return n.narrow(v, m)
+	return n.narrow(v, m, false)
+}
+
+func touches(m ent.Mutation, field string) bool {
+	_, set := m.Field(field)
+	return set || m.FieldCleared(field)
+}
+
+// own says whether the viewer is a user and the row is theirs, or is narrowed down to
+// those: a key makes no other keys in its owner's name.
+func (n Noun) own(v *viewer.Viewer, m ent.Mutation) bool {
+	if !n.OwnWrite || v.User() != v.ID {
+		return false
+	}
+	if m.Op().Is(ent.OpCreate) {
+		owner, _ := m.Field(n.Owner)
+		return owner == v.ID
+	}
+	f, ok := m.(filterable)
+	if ok {
+		f.WhereP(func(s *sql.Selector) { s.Where(sql.EQ(s.C(n.Owner), v.ID)) })
+	}
+	return ok
+}
+
+// straight refuses to change an edge from its other side, past the policy of the rows
+// that it belongs to.
+func (n Noun) straight(_ *viewer.Viewer, m ent.Mutation) error {
+	r, ok := m.(interface{ InverseEdges() []string })
+	if !ok {
+		return nil
+	}
+	for _, e := range slices.Concat(m.AddedEdges(), m.RemovedEdges(), m.ClearedEdges()) {
+		if slices.Contains(r.InverseEdges(), e) {
+			return &Denied{n.Name, "its " + e + " are changed from their side"}
+		}
+	}
+	return nil
+}
+
+// owned checks whom a change gives the row to.
+func (n Noun) owned(v *viewer.Viewer, m ent.Mutation) error {
+	if n.Owner == "" || !touches(m, n.Owner) || v.Can(viewer.ManageAccess) {
+		return nil
+	}
+	if owner, _ := m.Field(n.Owner); m.Op().Is(ent.OpCreate) && owner == v.User() {
+		return nil
+	}
+	return &Denied{n.Name, fmt.Sprintf("to give it to others needs the permission %s", viewer.ManageAccess)}
+}
+
+// granted refuses to give rights that the viewer does not have, and to change or take
+// away a row that gives such.
+func (n Noun) granted(ctx context.Context, v *viewer.Viewer, m ent.Mutation) error {
+	if !n.Grants {
+		return nil
+	}
+	g, ok := m.(Granter)
+	if !ok {
+		return &Denied{n.Name, "nobody knows which rights it gives"}
+	}
+	before, after, err := g.Grants(ctx)
+	if err != nil {
+		return err
+	}
+	if before != nil && !v.Covers(before) {
+		return &Denied{n.Name, "it has rights that you do not have"}
+	}
+	if after != nil {
+		if what := v.Lacks(after); what != "" {
+			return &Denied{n.Name, "it would have " + what + ", which you do not have"}
+		}
+	}
+	return nil
 }
 
 // placed checks where a change puts the row: into the viewer's organization, and
@@ -126,8 +227,9 @@ func (n Noun) placed(v *viewer.Viewer, m ent.Mutation) error {
 	return nil
 }
 
-// narrow adds the conditions that only rows visible to v meet.
-func (n Noun) narrow(v *viewer.Viewer, to any) error {
+// narrow adds the conditions that only rows visible to v meet; shared adds those that
+// v may only refer to.
+func (n Noun) narrow(v *viewer.Viewer, to any, shared bool) error {
 	f, ok := to.(filterable)
 	if !ok || v.Organization == "" || n.Level == Nobody {
 		return &Denied{n.Name, "you may not see it"}
@@ -139,13 +241,55 @@ func (n Noun) narrow(v *viewer.Viewer, to any) error {
 		for _, g := range v.Groups {
 			groups = append(groups, g)
 		}
-		f.WhereP(func(s *sql.Selector) { s.Where(sql.In(s.C(n.Group), groups...)) })
+		f.WhereP(func(s *sql.Selector) { s.Where(n.inGroups(s, groups, shared)) })
 	case n.Level == Managers && !v.Can(n.Write):
 		f.WhereP(func(s *sql.Selector) { s.Where(sql.False()) })
 	case n.Level == SelfOrManager && !v.Can(viewer.ManageAccess):
-		f.WhereP(func(s *sql.Selector) { s.Where(sql.EQ(s.C("id"), v.ID)) })
+		f.WhereP(func(s *sql.Selector) {
+			self := sql.In(s.C("id"), v.ID, v.User())
+			if n.Owner != "" {
+				self = sql.Or(self, sql.EQ(s.C(n.Owner), v.ID))
+			}
+			s.Where(self)
+		})
 	}
 	return nil
+}
+
+// inGroups is the condition that a row belongs to one of the groups or, if that will
+// do, is shared with one.
+func (n Noun) inGroups(s *sql.Selector, groups []any, shared bool) *sql.Predicate {
+	in := sql.In(s.C(n.Group), groups...)
+	if !shared {
+		return in
+	}
+	t := sql.Dialect(s.Dialect()).Table(n.Shared.Table)
+	return sql.Or(in, sql.In(s.C("id"), sql.Dialect(s.Dialect()).Select(t.C(n.Shared.Row)).From(t).Where(sql.In(t.C(n.Shared.Group), groups...))))
+}
+
+type choosing struct{}
+
+// Choosing returns a context whose queries also see what the viewer may refer to
+// without seeing it: endpoints that are shared with their asset groups. They can be
+// counted, and read by those columns that do not tell more than their names.
+func Choosing(ctx context.Context) context.Context { return context.WithValue(ctx, choosing{}, true) }
+
+// shown are the columns that Choosing shows.
+func shown() []string { return []string{"id", "name", "connector"} }
+
+// shares says whether the query is one that Choosing allows.
+func (n Noun) shares(ctx context.Context) bool {
+	if n.Shared == nil || ctx.Value(choosing{}) == nil {
+		return false
+	}
+	q := ent.QueryFromContext(ctx)
+	if q == nil {
+		return false
+	}
+	if q.Op == ent.OpQueryCount || q.Op == ent.OpQueryExist || q.Op == ent.OpQueryIDs {
+		return true
+	}
+	return len(q.Fields) > 0 && !slices.ContainsFunc(q.Fields, func(f string) bool { return !slices.Contains(shown(), f) })
 }
 
 // Referrer is a mutation that can check what the row refers to.

@@ -46,5 +46,5 @@ func (APIKey) Annotations() []schema.Annotation {
 }
 
 func (APIKey) Policy() ent.Policy {
-	return rule.Noun{Name: "API key", Tenant: "organization_id", Level: rule.SelfOrManager, Write: viewer.ManageAccess}
+	return rule.Noun{Name: "API key", Tenant: "organization_id", Level: rule.SelfOrManager, Write: viewer.ManageAccess, Owner: "owner_id", OwnWrite: true, Grants: true}
 }

@@ -36,7 +36,7 @@ func (CustomRole) Annotations() []schema.Annotation {
 }
 
 func (CustomRole) Policy() ent.Policy {
-	return rule.Noun{Name: "role", Tenant: "organization_id", Level: rule.Everyone, Write: viewer.ManageAccess}
+	return rule.Noun{Name: "role", Tenant: "organization_id", Level: rule.Everyone, Write: viewer.ManageAccess, Grants: true}
 }
 
 // roleField, customRoleField and customRoleEdge are the role of a user or key.

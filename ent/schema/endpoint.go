@@ -56,7 +56,8 @@ func (Endpoint) Annotations() []schema.Annotation {
 }
 
 func (Endpoint) Policy() ent.Policy {
-	return rule.Noun{Name: "endpoint", Tenant: "organization_id", Level: rule.InGroup, Group: "asset_group_id", Write: viewer.CreateModifyWebhooks}
+	return rule.Noun{Name: "endpoint", Tenant: "organization_id", Level: rule.InGroup, Group: "asset_group_id", Write: viewer.CreateModifyWebhooks,
+		Shared: &rule.Share{Table: "endpoint_shared_groups", Row: "endpoint_id", Group: "asset_group_id"}}
 }
 
 // restrict refuses to delete what a row still refers to.

@@ -45,7 +45,7 @@ func (User) Indexes() []ent.Index {
 func (User) Annotations() []schema.Annotation { return noun("A person of the organization.") }
 
 func (User) Policy() ent.Policy {
-	return rule.Noun{Name: "user", Tenant: "organization_id", Level: rule.SelfOrManager, Write: viewer.ManageAccess}
+	return rule.Noun{Name: "user", Tenant: "organization_id", Level: rule.SelfOrManager, Write: viewer.ManageAccess, Grants: true}
 }
 
 func allGroupsField() ent.Field {

@@ -70,5 +70,5 @@ func (Webhook) Annotations() []schema.Annotation {
 }
 
 func (Webhook) Policy() ent.Policy {
-	return rule.Noun{Name: "webhook", Tenant: "organization_id", Level: rule.InGroup, Group: "asset_group_id", Write: viewer.CreateModifyWebhooks}
+	return rule.Noun{Name: "webhook", Tenant: "organization_id", Level: rule.InGroup, Group: "asset_group_id", Write: viewer.CreateModifyWebhooks, Owner: "owner_id"}
 }

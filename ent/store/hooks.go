@@ -24,6 +24,13 @@ func (db *DB) hook() {
 	c := db.Client
 	c.Use(db.identify)
 	c.Use(db.audit)
+	// These look at what has become of the rows once the revision is raised, which makes
+	// changes of one organization wait for each other.
+	c.User.Use(db.keepAdministrator, db.consistent)
+	c.APIKey.Use(db.consistent)
+	c.CustomRole.Use(db.consistent)
+	c.Endpoint.Use(db.consistent)
+	c.Webhook.Use(db.consistent)
 	c.Organization.Use(db.revise)
 	c.AssetGroup.Use(db.revise)
 	c.Application.Use(db.revise)
@@ -38,8 +45,6 @@ func (db *DB) hook() {
 	c.IdentityProvider.Use(db.revise, db.bounded)
 	c.TrustedIssuer.Use(db.revise, db.bounded)
 	c.Identity.Use(db.revise)
-	c.Endpoint.Use(db.consistent)
-	c.Webhook.Use(db.consistent)
 }
 
 // identify gives a new row an ID, unless it was given one.

@@ -10,14 +10,16 @@ import (
 	"github.com/hookyard/hookyard/connectors"
 	"github.com/hookyard/hookyard/ent/gen"
 	"github.com/hookyard/hookyard/ent/gen/application"
+	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
+	"github.com/hookyard/hookyard/ent/rule"
 	"github.com/hookyard/hookyard/ent/viewer"
 )
 
 // maxRetries is how many times a delivery is tried again at most.
 const maxRetries = 20
 
-// consistent refuses a webhook or an endpoint that contradicts itself or its level.
+// consistent refuses a row that contradicts itself, its level or what refers to it.
 // It looks at the row as it has become, in the transaction that is then given up.
 func (db *DB) consistent(next ent.Mutator) ent.Mutator {
 	return ent.MutateFunc(func(ctx context.Context, m ent.Mutation) (ent.Value, error) {
@@ -33,6 +35,12 @@ func (db *DB) consistent(next ent.Mutator) ent.Mutator {
 			if c, ok := m.(interface{ Client() *gen.Client }); ok && m.Op().Is(ent.OpUpdateOne) {
 				err = checkEndpoint(ctx, c.Client(), row)
 			}
+		case *gen.User:
+			err = checkRole(row.Role, row.CustomRoleID)
+		case *gen.APIKey:
+			err = checkRole(row.Role, row.CustomRoleID)
+		case *gen.CustomRole:
+			err = checkPermissions(row.Permissions)
 		}
 		if err != nil {
 			return nil, err
@@ -62,7 +70,7 @@ func checkWebhook(ctx context.Context, w *gen.Webhook) error {
 	if err != nil {
 		return fmt.Errorf("look up the scopes: %w", err)
 	}
-	endpoint, err := w.QueryEndpoint().Only(ctx)
+	endpoint, err := w.QueryEndpoint().WithSharedGroups().Only(ctx)
 	if err != nil {
 		return fmt.Errorf("look up the endpoint: %w", err)
 	}
@@ -73,28 +81,34 @@ func checkWebhook(ctx context.Context, w *gen.Webhook) error {
 		return invalid("scope_groups", "a webhook of an asset group takes applications of that group, and no asset groups, as its scopes")
 	case level != "" && slices.ContainsFunc(apps, func(g string) bool { return g != level }):
 		return invalid("applications", "a webhook of an asset group takes only applications of that group as its scopes")
-	case !fits(value(endpoint.AssetGroupID), level):
-		return invalid("endpoint", "the endpoint belongs to an asset group and the webhook does not belong to the same one")
+	case !fits(endpoint, level):
+		return invalid("endpoint", "the endpoint is of another level than the webhook and is not shared with the webhook's asset group")
 	}
 	return nil
 }
 
-// fits says whether an endpoint of one level may be used by a webhook of another. An
-// asset group's endpoint is in the hands of those who have access to the group, so
-// it must not be given events from elsewhere.
-func fits(endpoint, webhook string) bool { return endpoint == "" || endpoint == webhook }
+// fits says whether a webhook of a level, "" the organization's, may use an endpoint.
+// Whoever has access to an asset group has its endpoints in hand, so that the
+// organization's events must not go there; what one group shares with another is
+// between the two.
+func fits(e *gen.Endpoint, level string) bool {
+	return value(e.AssetGroupID) == level ||
+		level != "" && slices.ContainsFunc(e.Edges.SharedGroups, func(g *gen.AssetGroup) bool { return g.ID == level })
+}
 
 func checkEndpoint(ctx context.Context, c *gen.Client, e *gen.Endpoint) error {
-	if e.AssetGroupID == nil {
-		return nil
-	}
-	elsewhere, err := c.Webhook.Query().Where(webhook.EndpointID(e.ID),
-		webhook.Or(webhook.AssetGroupIDIsNil(), webhook.AssetGroupIDNEQ(*e.AssetGroupID))).Exist(ctx)
+	e, err := c.Endpoint.Query().Where(endpoint.ID(e.ID)).WithSharedGroups().Only(ctx)
 	if err != nil {
+		return fmt.Errorf("look up with whom the endpoint is shared: %w", err)
+	}
+	var used []*gen.Webhook
+	if used, err = c.Webhook.Query().Where(webhook.EndpointID(e.ID)).Select(webhook.FieldAssetGroupID).All(ctx); err != nil {
 		return fmt.Errorf("look up the webhooks of the endpoint: %w", err)
 	}
-	if elsewhere {
-		return invalid("asset_group", "webhooks of another level deliver to this endpoint")
+	for _, w := range used {
+		if !fits(e, value(w.AssetGroupID)) {
+			return &rule.Conflict{Noun: "endpoint", Reason: "webhooks of another level deliver to it; change or delete those first"}
+		}
 	}
 	return nil
 }

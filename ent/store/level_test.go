@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/hookyard/hookyard/ent/gen"
+	"github.com/hookyard/hookyard/ent/rule"
 	"github.com/hookyard/hookyard/ent/store"
 	"github.com/hookyard/hookyard/ent/store/storetest"
 )
@@ -15,12 +16,14 @@ func TestWebhooksAreConsistent(t *testing.T) {
 		ctx := administrator(t.Context(), newOrganization(t, db, "Acme").ID)
 		var red, blue *gen.AssetGroup
 		var redApp, blueApp *gen.Application
-		var above, inRed *gen.Endpoint
+		var above, inRed, shared, lent *gen.Endpoint
 		if err := db.WithTx(ctx, func(ctx context.Context, tx *gen.Tx) error {
 			red, blue = tx.AssetGroup.Create().SetName("red").SaveX(ctx), tx.AssetGroup.Create().SetName("blue").SaveX(ctx)
 			redApp = tx.Application.Create().SetName("r").SetAssetGroup(red).SaveX(ctx)
 			blueApp = tx.Application.Create().SetName("b").SetAssetGroup(blue).SaveX(ctx)
 			above = tx.Endpoint.Create().SetName("above").SetConnector("webhook").SaveX(ctx)
+			shared = tx.Endpoint.Create().SetName("shared").SetConnector("webhook").AddSharedGroups(red).SaveX(ctx)
+			lent = tx.Endpoint.Create().SetName("lent").SetConnector("webhook").SetAssetGroup(red).AddSharedGroups(blue).SaveX(ctx)
 			inRed = tx.Endpoint.Create().SetName("red").SetConnector("webhook").SetAssetGroup(red).SaveX(ctx)
 			return nil
 		}); err != nil {
@@ -37,7 +40,11 @@ func TestWebhooksAreConsistent(t *testing.T) {
 			"global with an application":   {"global", func(c *gen.WebhookCreate) { c.SetGlobal(true).AddApplications(redApp) }},
 			"global with a group":          {"global", func(c *gen.WebhookCreate) { c.SetGlobal(true).AddScopeGroups(red) }},
 			"a group's own":                {"", func(c *gen.WebhookCreate) { c.SetAssetGroup(red).SetEndpoint(inRed).AddApplications(redApp) }},
-			"a group's, endpoint above":    {"", func(c *gen.WebhookCreate) { c.SetAssetGroup(red).AddApplications(redApp) }},
+			"a group's, endpoint shared":   {"", func(c *gen.WebhookCreate) { c.SetAssetGroup(red).SetEndpoint(shared).AddApplications(redApp) }},
+			"shared with another group":    {"endpoint", func(c *gen.WebhookCreate) { c.SetAssetGroup(blue).SetEndpoint(shared) }},
+			"another group's, shared":      {"", func(c *gen.WebhookCreate) { c.SetAssetGroup(blue).SetEndpoint(lent) }},
+			"above, a group's, shared":     {"endpoint", func(c *gen.WebhookCreate) { c.SetEndpoint(lent) }},
+			"a group's, endpoint above":    {"endpoint", func(c *gen.WebhookCreate) { c.SetAssetGroup(red).AddApplications(redApp) }},
 			"a group's, of another group":  {"applications", func(c *gen.WebhookCreate) { c.SetAssetGroup(red).AddApplications(blueApp) }},
 			"a group's, with a group":      {"scope_groups", func(c *gen.WebhookCreate) { c.SetAssetGroup(red).AddScopeGroups(red) }},
 			"above, endpoint of a group":   {"endpoint", func(c *gen.WebhookCreate) { c.SetEndpoint(inRed) }},
@@ -65,8 +72,18 @@ func TestWebhooksAreConsistent(t *testing.T) {
 			tx.Webhook.Create().SetName("w").SetFormat("hookyard").SetEndpoint(above).ExecX(ctx)
 			return tx.Endpoint.UpdateOne(above).SetAssetGroup(red).Exec(ctx)
 		})
-		if !gen.IsValidationError(err) {
+		clash := new(rule.Conflict)
+		if !errors.As(err, &clash) {
 			t.Errorf("an endpoint moved away from its webhook: %v", err)
+		}
+		err = db.WithTx(ctx, func(ctx context.Context, tx *gen.Tx) error {
+			tx.Webhook.Create().SetName("w").SetFormat("hookyard").SetEndpoint(shared).SetAssetGroup(red).ExecX(ctx)
+			tx.Endpoint.UpdateOne(shared).AddSharedGroups(blue).ExecX(ctx)
+			tx.Endpoint.UpdateOne(shared).RemoveSharedGroups(blue).ExecX(ctx)
+			return tx.Endpoint.UpdateOne(shared).ClearSharedGroups().Exec(ctx)
+		})
+		if !errors.As(err, &clash) {
+			t.Errorf("an endpoint unshared under its webhook: %v", err)
 		}
 	})
 }

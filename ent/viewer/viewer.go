@@ -11,6 +11,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // Role is a named set of permissions.
@@ -129,28 +130,44 @@ func (v *Viewer) InGroup(group string) bool {
 	return v.All() || v != nil && slices.Contains(v.Groups, group)
 }
 
+// User is the user who asks, or whom the asking key belongs to; "" nobody.
+func (v *Viewer) User() string {
+	if v != nil && strings.HasPrefix(v.ID, "usr_") {
+		return v.ID
+	}
+	if v == nil {
+		return ""
+	}
+	return v.Owner
+}
+
 // Covers says whether v has everything that w has, so that v may give, change and
-// take w's rights.
-func (v *Viewer) Covers(w *Viewer) bool {
+// take away w's rights.
+func (v *Viewer) Covers(w *Viewer) bool { return v.Lacks(w) == "" }
+
+// Lacks names, for people, the first thing that w has and v has not; "" nothing.
+func (v *Viewer) Lacks(w *Viewer) string {
 	switch {
-	case v == nil || w == nil:
-		return false
+	case v == nil, w == nil, w.system && !v.system:
+		return "any right"
 	case v.system:
-		return true
-	case w.system, w.Role == Administrator && v.Role != Administrator, w.All() && !v.All():
-		return false
+		return ""
+	case w.Role == Administrator && v.Role != Administrator:
+		return "the role of an Administrator"
+	case w.All() && !v.All():
+		return "access to all asset groups"
 	}
 	for _, p := range w.Permissions {
 		if !v.Can(p) {
-			return false
+			return "the permission " + string(p)
 		}
 	}
 	for _, g := range w.Groups {
 		if !v.InGroup(g) {
-			return false
+			return "access to the asset group " + g
 		}
 	}
-	return true
+	return ""
 }
 
 // Within is v, a key, with no more than its owner has today.
