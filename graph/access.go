@@ -12,68 +12,6 @@ import (
 	graphgen "github.com/hookyard/hookyard/graph/gen"
 )
 
-// grantable refuses to give more than the viewer has.
-func grantable(ctx context.Context, role viewer.Role, allGroups bool, groups []string) error {
-	v := viewer.FromContext(ctx)
-	for _, p := range role.Permissions() {
-		if !v.Can(p) {
-			return forbidden("The role %s has the permission %s, which you do not have.", role, p)
-		}
-	}
-	if role == viewer.Administrator && v.Role != viewer.Administrator {
-		return forbidden("Only Administrators make Administrators.")
-	}
-	if allGroups && !v.All() {
-		return forbidden("You do not have access to all asset groups, so you cannot give it.")
-	}
-	for _, g := range groups {
-		if !v.InGroup(g) {
-			return notFound("input.groupIds", g)
-		}
-	}
-	if d := firstDuplicate(groups); d != "" {
-		return badInput("input.groupIds", "%s is there twice.", d)
-	}
-	return nil
-}
-
-func (r *Resolver) createUser(ctx context.Context, in graphgen.CreateUserInput) (*gen.User, error) {
-	if err := grantable(ctx, in.Role, in.AllGroups, in.GroupIds); err != nil {
-		return nil, err
-	}
-	if at := strings.LastIndexByte(in.Email, '@'); at < 1 || at == len(in.Email)-1 || strings.ContainsAny(in.Email, " \r\n<>") {
-		return nil, badInput("input.email", "%q is not an e-mail address.", in.Email)
-	}
-	return change(ctx, r, r.DB.Client.User.Get, func(ctx context.Context, tx *gen.Tx) (string, error) {
-		u, err := tx.User.Create().SetEmail(in.Email).SetNillableName(in.Name).SetRole(in.Role).
-			SetAllGroups(in.AllGroups).AddGroupIDs(in.GroupIds...).Save(ctx)
-		if err != nil {
-			return "", err
-		}
-		return u.ID, nil
-	})
-}
-
-func (r *Resolver) createAPIKey(ctx context.Context, in graphgen.CreateAPIKeyInput) (*gen.APIKey, string, error) {
-	if err := grantable(ctx, in.Role, in.AllGroups, in.GroupIds); err != nil {
-		return nil, "", err
-	}
-	key, hint, hash := r.Credentials.NewKey()
-	k, err := change(ctx, r, r.DB.Client.APIKey.Get, func(ctx context.Context, tx *gen.Tx) (string, error) {
-		c := tx.APIKey.Create().SetName(in.Name).SetRole(in.Role).SetAllGroups(in.AllGroups).AddGroupIDs(in.GroupIds...).
-			SetPrefix(hint).SetHash(hash)
-		if in.ExpiresAt != nil {
-			c.SetExpiresAt(in.ExpiresAt.UTC())
-		}
-		k, err := c.Save(ctx)
-		if err != nil {
-			return "", err
-		}
-		return k.ID, nil
-	})
-	return k, key, err
-}
-
 func (r *Resolver) updateOrganization(ctx context.Context, in graphgen.UpdateOrganizationInput) (*gen.Organization, error) {
 	allow, err := allowRules(in.AllowTargets)
 	if err != nil {

@@ -22,11 +22,18 @@ func (r *mutationResolver) CreateAPIKey(ctx context.Context, input graphgen.Crea
 	return &graphgen.CreateAPIKeyPayload{APIKey: v, Key: shown}, nil
 }
 
+// UpdateAPIKey is the resolver for the updateAPIKey field.
+func (r *mutationResolver) UpdateAPIKey(ctx context.Context, input graphgen.UpdateAPIKeyInput) (*graphgen.UpdateAPIKeyPayload, error) {
+	v, err := r.updateAPIKey(ctx, input)
+	if err != nil {
+		return nil, err
+	}
+	return &graphgen.UpdateAPIKeyPayload{APIKey: v}, nil
+}
+
 // DeleteAPIKey is the resolver for the deleteAPIKey field.
 func (r *mutationResolver) DeleteAPIKey(ctx context.Context, input graphgen.DeleteAPIKeyInput) (*graphgen.DeletePayload, error) {
-	return r.delete(ctx, input.ID, func(ctx context.Context, tx *gen.Tx) error {
-		return tx.APIKey.DeleteOneID(input.ID).Exec(ctx)
-	})
+	return r.deleteAPIKey(ctx, input.ID)
 }
 
 // APIKeys is the resolver for the apiKeys field.

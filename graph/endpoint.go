@@ -16,9 +16,11 @@ import (
 
 	"github.com/hookyard/hookyard/connectors"
 	"github.com/hookyard/hookyard/ent/gen"
+	"github.com/hookyard/hookyard/ent/gen/assetgroup"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/ids"
 	"github.com/hookyard/hookyard/ent/parts"
+	"github.com/hookyard/hookyard/ent/rule"
 	"github.com/hookyard/hookyard/ent/store"
 	"github.com/hookyard/hookyard/ent/viewer"
 	graphgen "github.com/hookyard/hookyard/graph/gen"
@@ -55,7 +57,8 @@ func (r *Resolver) createEndpoint(ctx context.Context, in graphgen.CreateEndpoin
 	return change(ctx, r, r.DB.Client.Endpoint.Get, func(ctx context.Context, tx *gen.Tx) (string, error) {
 		return id, tx.Endpoint.Create().SetID(id).SetName(in.Name).SetNillableAssetGroupID(in.AssetGroupID).SetConnector(in.Connector).
 			SetURL(d.url).SetHeaders(d.headers).SetSettings(d.settings).SetSecrets(sealed).
-			SetNillableRatePerSecond(in.RatePerSecond).SetNillableBurst(in.Burst).SetNillableMaxInFlight(in.MaxInFlight).Exec(ctx)
+			SetNillableRatePerSecond(in.RatePerSecond).SetNillableBurst(in.Burst).SetNillableMaxInFlight(in.MaxInFlight).
+			AddSharedGroupIDs(in.SharedGroupIds...).Exec(ctx)
 	})
 }
 
@@ -95,8 +98,45 @@ func (r *Resolver) updateEndpoint(ctx context.Context, in graphgen.UpdateEndpoin
 			}
 			u.SetSecrets(sealed)
 		}
+		if group, given := in.AssetGroupID.ValueOK(); given && group == nil {
+			u.ClearAssetGroup()
+		} else if given {
+			u.SetAssetGroupID(*group)
+		}
+		if in.SharedGroupIds != nil {
+			seen, err := e.QuerySharedGroups().IDs(ctx) // the others stay
+			if err != nil {
+				return "", err
+			}
+			u.RemoveSharedGroupIDs(without(seen, in.SharedGroupIds)...).AddSharedGroupIDs(without(in.SharedGroupIds, seen)...)
+		}
 		return e.ID, u.Exec(ctx)
 	})
+}
+
+// without are those of list that are not in the other.
+func without(list, other []string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(id string) bool { return slices.Contains(other, id) })
+}
+
+// endpointChoices are the endpoints that a webhook of the level can use, of which the
+// viewer need not see more than this.
+func (r *Resolver) endpointChoices(ctx context.Context, group, name *string) ([]*gen.Endpoint, error) {
+	q := r.DB.Client.Endpoint.Query()
+	switch v := viewer.FromContext(ctx); {
+	case group == nil && !v.All():
+		return nil, forbidden("The organization's level needs access to all asset groups.")
+	case group == nil:
+		q.Where(endpoint.AssetGroupIDIsNil())
+	case !v.InGroup(*group):
+		return nil, forbidden("You have no access to the asset group %s.", *group)
+	default:
+		q.Where(endpoint.Or(endpoint.AssetGroupID(*group), endpoint.HasSharedGroupsWith(assetgroup.ID(*group))))
+	}
+	if name != nil {
+		q.Where(endpoint.NameContainsFold(*name))
+	}
+	return q.Order(endpoint.ByName(), endpoint.ByID()).Limit(maxPage).Select(endpoint.FieldID, endpoint.FieldName, endpoint.FieldConnector).All(rule.Choosing(ctx))
 }
 
 // draftEndpoint is an endpoint as it will be.
@@ -258,20 +298,13 @@ func (d *draftEndpoint) checkSettings(spec connectors.Spec) error {
 	return nil
 }
 
-// test tries an endpoint that the viewer sees, and returns what is wrong, "" nothing.
-func (r *Resolver) test(ctx context.Context, id string) (message string, err error) {
-	e, err := r.DB.Client.Endpoint.Get(ctx, id)
-	if err != nil {
+// test tries an endpoint for a row that the viewer sees, itself or a webhook that uses
+// it, and returns what is wrong, "" nothing.
+func (r *Resolver) test(ctx context.Context, noun, id, name string, group *string, endpoint string) (message string, err error) {
+	if err := r.audit(ctx, store.TestEndpoint, noun, id, name, or(group)); err != nil {
 		return "", err
 	}
-	group := ""
-	if e.AssetGroupID != nil {
-		group = *e.AssetGroupID
-	}
-	if err := r.audit(ctx, store.TestEndpoint, "Endpoint", e.ID, e.Name, group); err != nil {
-		return "", err
-	}
-	if err := r.Checker.Check(ctx, viewer.FromContext(ctx).Organization, e.ID); err != nil {
+	if err := r.Checker.Check(ctx, viewer.FromContext(ctx).Organization, endpoint); err != nil {
 		return sentence(err.Error()), nil
 	}
 	return "", nil

@@ -41,7 +41,11 @@ func (r *mutationResolver) DeleteEndpoint(ctx context.Context, input graphgen.De
 
 // TestEndpoint is the resolver for the testEndpoint field.
 func (r *mutationResolver) TestEndpoint(ctx context.Context, input graphgen.TestEndpointInput) (*graphgen.TestEndpointPayload, error) {
-	message, err := r.test(ctx, input.ID)
+	e, err := r.DB.Client.Endpoint.Get(ctx, input.ID)
+	if err != nil {
+		return nil, err
+	}
+	message, err := r.test(ctx, "Endpoint", e.ID, e.Name, e.AssetGroupID, e.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -52,6 +56,11 @@ func (r *mutationResolver) TestEndpoint(ctx context.Context, input graphgen.Test
 func (r *queryResolver) Endpoints(ctx context.Context, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.EndpointOrder, where *gen.EndpointWhereInput) (*gen.EndpointConnection, error) {
 	return r.DB.Client.Endpoint.Query().Paginate(ctx, after, first, before, last,
 		gen.WithEndpointOrder(orderBy), gen.WithEndpointFilter(where.Filter))
+}
+
+// EndpointChoices is the resolver for the endpointChoices field.
+func (r *queryResolver) EndpointChoices(ctx context.Context, assetGroupID *string, nameContains *string) ([]*gen.Endpoint, error) {
+	return r.endpointChoices(ctx, assetGroupID, nameContains)
 }
 
 // Connectors is the resolver for the connectors field.

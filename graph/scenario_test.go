@@ -18,7 +18,8 @@ import (
 )
 
 // TestScenarios runs the files of testdata on both databases. A file is a list of
-// steps, each "=== viewer: what is shown", a query, "---", and the answer as JSON. In
+// steps, each "=== viewer: what is shown", a query, "---", and the answer as JSON. A
+// viewer is one of the world's by name, or "<name>" of a user that was made before. In
 // an answer "*" is anything, and "<name>" is anything that is then known by that name
 // and goes into the queries that follow. A key that the expected answer does not have
 // is not compared; a list is compared whole. The step "=== hub: ended STATE" records
@@ -73,7 +74,7 @@ func run(t *testing.T, w *world, file string) {
 		if err := json.Unmarshal([]byte(want), &expected); err != nil {
 			t.Fatalf("%s: expected answer: %v", title, err)
 		}
-		_, got := w.post(who, w.fill(query))
+		_, got := w.post(w.fill(who), w.fill(query))
 		if at := w.differs(expected, got, ""); at != "" {
 			pretty, _ := json.MarshalIndent(got, "", "  ")
 			t.Fatalf("%s: %s\n%s", title, at, pretty)

@@ -22,6 +22,41 @@ func (r *mutationResolver) CreateUser(ctx context.Context, input graphgen.Create
 	return &graphgen.CreateUserPayload{User: v}, nil
 }
 
+// UpdateUser is the resolver for the updateUser field.
+func (r *mutationResolver) UpdateUser(ctx context.Context, input graphgen.UpdateUserInput) (*graphgen.UpdateUserPayload, error) {
+	v, err := r.updateUser(ctx, input)
+	if err != nil {
+		return nil, err
+	}
+	return &graphgen.UpdateUserPayload{User: v}, nil
+}
+
+// DisableUser is the resolver for the disableUser field.
+func (r *mutationResolver) DisableUser(ctx context.Context, input graphgen.DisableUserInput) (*graphgen.DisableUserPayload, error) {
+	return r.disableUser(ctx, input.ID)
+}
+
+// EnableUser is the resolver for the enableUser field.
+func (r *mutationResolver) EnableUser(ctx context.Context, input graphgen.EnableUserInput) (*graphgen.EnableUserPayload, error) {
+	v, err := r.enableUser(ctx, input.ID)
+	if err != nil {
+		return nil, err
+	}
+	return &graphgen.EnableUserPayload{User: v}, nil
+}
+
+// DeleteUser is the resolver for the deleteUser field.
+func (r *mutationResolver) DeleteUser(ctx context.Context, input graphgen.DeleteUserInput) (*graphgen.DeletePayload, error) {
+	return r.delete(ctx, input.ID, func(ctx context.Context, tx *gen.Tx) error {
+		return tx.User.DeleteOneID(input.ID).Exec(ctx)
+	})
+}
+
+// TransferOwnership is the resolver for the transferOwnership field.
+func (r *mutationResolver) TransferOwnership(ctx context.Context, input graphgen.TransferOwnershipInput) (*graphgen.TransferOwnershipPayload, error) {
+	return r.transferOwnership(ctx, input)
+}
+
 // Users is the resolver for the users field.
 func (r *queryResolver) Users(ctx context.Context, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.UserOrder, where *gen.UserWhereInput) (*gen.UserConnection, error) {
 	return r.DB.Client.User.Query().Paginate(ctx, after, first, before, last,

@@ -80,6 +80,9 @@ func (r *Resolver) createWebhook(ctx context.Context, in graphgen.CreateWebhookI
 			SetEndpointID(in.EndpointID).SetGlobal(in.Global).AddApplicationIDs(in.ApplicationIds...).AddScopeGroupIDs(in.ScopeGroupIds...).
 			AddSourceIDs(in.SourceIds...).SetEventTypes(types).SetNillableMinSeverity(in.MinSeverity).SetNillableOnlyNew(in.OnlyNew).SetFormat(in.Format).
 			SetNillableUnknownCounts(in.UnknownCounts).SetNillableTimeoutSeconds(in.TimeoutSeconds).SetSigningSecrets(sealed)
+		if owner := viewer.FromContext(ctx).User(); owner != "" {
+			c.SetOwnerID(owner)
+		}
 		if in.RetryOffsetsSeconds != nil {
 			c.SetRetryOffsetsSeconds(in.RetryOffsetsSeconds)
 		}

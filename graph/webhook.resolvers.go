@@ -83,7 +83,7 @@ func (r *mutationResolver) TestWebhook(ctx context.Context, input graphgen.TestW
 	if err != nil {
 		return nil, err
 	}
-	message, err := r.test(ctx, w.EndpointID)
+	message, err := r.test(ctx, "Webhook", w.ID, w.Name, w.AssetGroupID, w.EndpointID)
 	if err != nil {
 		return nil, err
 	}

@@ -34,7 +34,7 @@ func (n *APIKey) Rights(ctx context.Context) (*viewer.Viewer, error) {
 }
 
 // Grants implements rule.Granter.
-func (m *APIKeyMutation) Grants(ctx context.Context) (before, after *viewer.Viewer, err error) {
+func (m *APIKeyMutation) Grants(ctx context.Context) (touched []*viewer.Viewer, after *viewer.Viewer, err error) {
 	system := viewer.SystemContext(ctx)
 	row := &APIKey{}
 	stored := &viewer.Viewer{}
@@ -48,7 +48,7 @@ func (m *APIKeyMutation) Grants(ctx context.Context) (before, after *viewer.View
 		if stored, err = row.Rights(system); err != nil {
 			return nil, nil, err
 		}
-		before = stored
+		before := stored
 		if row.OwnerID != nil {
 			owner, err := m.Client().User.Get(system, *row.OwnerID)
 			if err != nil {
@@ -60,6 +60,21 @@ func (m *APIKeyMutation) Grants(ctx context.Context) (before, after *viewer.View
 			}
 			before = stored.Within(rights)
 		}
+		touched = append(touched, before)
+	}
+	if id, ok := m.OwnerID(); ok { // nobody makes keys in the name of somebody mightier
+		owner, err := m.Client().User.Get(ctx, id)
+		if IsNotFound(err) {
+			return nil, nil, &rule.UnknownReference{Field: apikey.EdgeOwner, IDs: []string{id}}
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		rights, err := owner.Rights(system)
+		if err != nil {
+			return nil, nil, err
+		}
+		touched = append(touched, rights)
 	}
 	changed := func(field string) bool {
 		_, set := m.Field(field)
@@ -67,7 +82,7 @@ func (m *APIKeyMutation) Grants(ctx context.Context) (before, after *viewer.View
 	}
 	if m.op.Is(OpDeleteOne) || m.op.Is(OpUpdateOne) && !changed(apikey.FieldRole) && !changed(apikey.FieldCustomRoleID) && !changed(apikey.FieldAllGroups) &&
 		!changed(apikey.FieldOwnerID) && !m.GroupsCleared() && len(m.RemovedGroupsIDs())+len(m.GroupsIDs()) == 0 {
-		return before, nil, nil
+		return touched, nil, nil
 	}
 	after = &viewer.Viewer{Role: stored.Role, AllGroups: stored.AllGroups}
 	if role, ok := m.Role(); ok {
@@ -100,7 +115,7 @@ func (m *APIKeyMutation) Grants(ctx context.Context) (before, after *viewer.View
 			after.Permissions = role.Permissions
 		}
 	}
-	return before, after, nil
+	return touched, after, nil
 }
 
 // Rights are those that the User gives by itself, whoever is asking; whether it is
@@ -123,7 +138,7 @@ func (n *User) Rights(ctx context.Context) (*viewer.Viewer, error) {
 }
 
 // Grants implements rule.Granter.
-func (m *UserMutation) Grants(ctx context.Context) (before, after *viewer.Viewer, err error) {
+func (m *UserMutation) Grants(ctx context.Context) (touched []*viewer.Viewer, after *viewer.Viewer, err error) {
 	system := viewer.SystemContext(ctx)
 	row := &User{}
 	stored := &viewer.Viewer{}
@@ -137,7 +152,7 @@ func (m *UserMutation) Grants(ctx context.Context) (before, after *viewer.Viewer
 		if stored, err = row.Rights(system); err != nil {
 			return nil, nil, err
 		}
-		before = stored
+		touched = append(touched, stored)
 	}
 	changed := func(field string) bool {
 		_, set := m.Field(field)
@@ -145,7 +160,7 @@ func (m *UserMutation) Grants(ctx context.Context) (before, after *viewer.Viewer
 	}
 	if m.op.Is(OpDeleteOne) || m.op.Is(OpUpdateOne) && !changed(user.FieldRole) && !changed(user.FieldCustomRoleID) && !changed(user.FieldAllGroups) &&
 		!m.GroupsCleared() && len(m.RemovedGroupsIDs())+len(m.GroupsIDs()) == 0 {
-		return before, nil, nil
+		return touched, nil, nil
 	}
 	after = &viewer.Viewer{Role: stored.Role, AllGroups: stored.AllGroups}
 	if role, ok := m.Role(); ok {
@@ -178,11 +193,11 @@ func (m *UserMutation) Grants(ctx context.Context) (before, after *viewer.Viewer
 			after.Permissions = role.Permissions
 		}
 	}
-	return before, after, nil
+	return touched, after, nil
 }
 
 // Grants implements rule.Granter.
-func (m *CustomRoleMutation) Grants(ctx context.Context) (before, after *viewer.Viewer, err error) {
+func (m *CustomRoleMutation) Grants(ctx context.Context) (touched []*viewer.Viewer, after *viewer.Viewer, err error) {
 	var stored []viewer.Permission
 	if !m.op.Is(OpCreate) {
 		if m.id == nil {
@@ -193,18 +208,18 @@ func (m *CustomRoleMutation) Grants(ctx context.Context) (before, after *viewer.
 			return nil, nil, err
 		}
 		stored = row.Permissions
-		before = &viewer.Viewer{Permissions: stored}
+		touched = append(touched, &viewer.Viewer{Permissions: stored})
 	}
 	set, changed := m.Permissions()
 	more, appended := m.AppendedPermissions()
 	switch {
 	case m.op.Is(OpDeleteOne), m.op.Is(OpUpdateOne) && !changed && !appended:
-		return before, nil, nil
+		return touched, nil, nil
 	case m.op.Is(OpUpdateOne):
-		before.AllGroups = true // whoever has the role has it in asset groups of their own
+		touched[0].AllGroups = true // whoever has the role has it in asset groups of their own
 	}
 	if changed {
 		stored = set
 	}
-	return before, &viewer.Viewer{Permissions: slices.Concat(stored, more), AllGroups: m.op.Is(OpUpdateOne)}, nil
+	return touched, &viewer.Viewer{Permissions: slices.Concat(stored, more), AllGroups: m.op.Is(OpUpdateOne)}, nil
 }

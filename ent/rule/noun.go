@@ -52,10 +52,10 @@ type Share struct{ Table, Row, Group string }
 
 // Granter is a mutation of a row that gives rights.
 type Granter interface {
-	// Grants returns the rights that the row gives before the mutation, nil for a new
-	// one, and those that it would give after it, nil when they stay or end. A row that
-	// the viewer does not see is an error.
-	Grants(ctx context.Context) (before, after *viewer.Viewer, err error)
+	// Grants returns the rights that the mutation touches: those that the row gives
+	// before it, and those of a new owner; and the rights that the row would give after
+	// it, nil when they stay or end. A row that the viewer does not see is an error.
+	Grants(ctx context.Context) (touched []*viewer.Viewer, after *viewer.Viewer, err error)
 }
 
 // Denied is a change that the viewer may not make. It is a privacy.Deny.
@@ -187,12 +187,12 @@ func (n Noun) granted(ctx context.Context, v *viewer.Viewer, m ent.Mutation) err
 	if !ok {
 		return &Denied{n.Name, "nobody knows which rights it gives"}
 	}
-	before, after, err := g.Grants(ctx)
+	touched, after, err := g.Grants(ctx)
 	if err != nil {
 		return err
 	}
-	if before != nil && !v.Covers(before) {
-		return &Denied{n.Name, "it has rights that you do not have"}
+	if slices.ContainsFunc(touched, func(t *viewer.Viewer) bool { return !v.Covers(t) }) {
+		return &Denied{n.Name, "it has, or belongs to somebody who has, rights that you do not have"}
 	}
 	if after != nil {
 		if what := v.Lacks(after); what != "" {

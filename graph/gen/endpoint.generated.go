@@ -196,6 +196,75 @@ func (ec *executionContext) fieldContext_CreateEndpointPayload_endpoint(_ contex
 	return fc, nil
 }
 
+func (ec *executionContext) _EndpointChoice_id(ctx context.Context, field graphql.CollectedField, obj *gen.Endpoint) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_EndpointChoice_id(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNID2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_EndpointChoice_id(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("EndpointChoice", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func (ec *executionContext) _EndpointChoice_name(ctx context.Context, field graphql.CollectedField, obj *gen.Endpoint) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_EndpointChoice_name(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Name, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_EndpointChoice_name(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("EndpointChoice", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _EndpointChoice_connector(ctx context.Context, field graphql.CollectedField, obj *gen.Endpoint) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_EndpointChoice_connector(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Connector, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_EndpointChoice_connector(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("EndpointChoice", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
 func (ec *executionContext) _TestEndpointPayload_ok(ctx context.Context, field graphql.CollectedField, obj *TestEndpointPayload) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -293,7 +362,7 @@ func (ec *executionContext) unmarshalInputCreateEndpointInput(ctx context.Contex
 		asMap["connector"] = "webhook"
 	}
 
-	fieldsInOrder := [...]string{"name", "assetGroupId", "connector", "url", "headers", "settings", "secrets", "ratePerSecond", "burst", "maxInFlight"}
+	fieldsInOrder := [...]string{"name", "assetGroupId", "connector", "url", "headers", "settings", "secrets", "ratePerSecond", "burst", "maxInFlight", "sharedGroupIds"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -370,6 +439,13 @@ func (ec *executionContext) unmarshalInputCreateEndpointInput(ctx context.Contex
 				return it, err
 			}
 			it.MaxInFlight = data
+		case "sharedGroupIds":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sharedGroupIds"))
+			data, err := ec.unmarshalOID2ᚕstringᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.SharedGroupIds = data
 		}
 	}
 	return it, nil
@@ -531,7 +607,7 @@ func (ec *executionContext) unmarshalInputUpdateEndpointInput(ctx context.Contex
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"id", "name", "url", "enabled", "headers", "settings", "secrets", "ratePerSecond", "burst", "maxInFlight"}
+	fieldsInOrder := [...]string{"id", "name", "url", "enabled", "headers", "settings", "secrets", "ratePerSecond", "burst", "maxInFlight", "assetGroupId", "sharedGroupIds"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -608,6 +684,20 @@ func (ec *executionContext) unmarshalInputUpdateEndpointInput(ctx context.Contex
 				return it, err
 			}
 			it.MaxInFlight = data
+		case "assetGroupId":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupId"))
+			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.AssetGroupID = graphql.OmittableOf(data)
+		case "sharedGroupIds":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sharedGroupIds"))
+			data, err := ec.unmarshalOID2ᚕstringᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.SharedGroupIds = data
 		}
 	}
 	return it, nil
@@ -698,6 +788,54 @@ func (ec *executionContext) _CreateEndpointPayload(ctx context.Context, sel ast.
 			out.Values[i] = graphql.MarshalString("CreateEndpointPayload")
 		case "endpoint":
 			out.Values[i] = ec._CreateEndpointPayload_endpoint(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var endpointChoiceImplementors = []string{"EndpointChoice"}
+
+func (ec *executionContext) _EndpointChoice(ctx context.Context, sel ast.SelectionSet, obj *gen.Endpoint) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, endpointChoiceImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("EndpointChoice")
+		case "id":
+			out.Values[i] = ec._EndpointChoice_id(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "name":
+			out.Values[i] = ec._EndpointChoice_name(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "connector":
+			out.Values[i] = ec._EndpointChoice_connector(ctx, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -851,6 +989,32 @@ func (ec *executionContext) marshalNCreateEndpointPayload2ᚖgithubᚗcomᚋhook
 func (ec *executionContext) unmarshalNDeleteEndpointInput2githubᚗcomᚋhookyardᚋhookyardᚋgraphᚋgenᚐDeleteEndpointInput(ctx context.Context, v any) (DeleteEndpointInput, error) {
 	res, err := ec.unmarshalInputDeleteEndpointInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNEndpointChoice2ᚕᚖgithubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐEndpointᚄ(ctx context.Context, sel ast.SelectionSet, v []*gen.Endpoint) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNEndpointChoice2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐEndpoint(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func (ec *executionContext) marshalNEndpointChoice2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐEndpoint(ctx context.Context, sel ast.SelectionSet, v *gen.Endpoint) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return ec._EndpointChoice(ctx, sel, v)
 }
 
 func (ec *executionContext) unmarshalNEndpointHeaderInput2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋgraphᚋgenᚐEndpointHeaderInput(ctx context.Context, v any) (*EndpointHeaderInput, error) {
