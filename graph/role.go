@@ -36,7 +36,7 @@ func predefinedRoles() []*graphgen.PredefinedRole {
 	words := described("Role")
 	var out []*graphgen.PredefinedRole
 	for _, role := range viewer.Predefined() {
-		out = append(out, &graphgen.PredefinedRole{Role: role, Description: words[string(role)], Permissions: role.Permissions(), AllGroups: (&viewer.Viewer{Role: role}).All()})
+		out = append(out, &graphgen.PredefinedRole{Role: role, Description: words[string(role)], Permissions: role.Permissions(), AllGroups: role == viewer.Administrator})
 	}
 	return out
 }

@@ -52,6 +52,9 @@ func nouns() []noun {
 		return w.create(place, "createWebhook", `{name: <new>, assetGroupId: <level>, endpointId: <endpoint>, format: "cloudevents", `+scopes+`}`)
 	}
 	source := made("createSource", `{name: <new>, kind: "cloudevents", assetGroupId: <level>}`)
+	role := func(w *matrix, place string) string { // its name is no secret in the organization
+		return firstID(w.must(place, w.mutation("createRole", w.fill(`{name: <new>, permissions: [RUN_SCANS]}`, place))))
+	}
 	return []noun{
 		{"organization", "Organization", whole(), "", func(w *matrix, place string) string { return w.organization(place) }},
 		{"assetGroup", "AssetGroup", grouped(), "", made("createAssetGroup", `{name: <new>}`)},
@@ -73,8 +76,8 @@ func nouns() []noun {
 		{"session", "Session", whole(), "MANAGE_ACCESS", func(w *matrix, place string) string { return w.signIn(place) }},
 		{"looseSession", "Session", whole(), "MANAGE_ACCESS", func(w *matrix, place string) string { return w.signIn(place) }},
 		{"looseUser", "User", whole(), "MANAGE_ACCESS", made("createUser", `{email: <newEmail>, name: <new>, role: TESTER}`)},
-		{"role", "CustomRole", whole(), "everybody", made("createRole", `{name: <new>, permissions: [RUN_SCANS]}`)},
-		{"looseRole", "CustomRole", whole(), "everybody", made("createRole", `{name: <new>, permissions: [RUN_SCANS]}`)},
+		{"role", "CustomRole", whole(), "everybody", role},
+		{"looseRole", "CustomRole", whole(), "everybody", role},
 		{"apiKey", "APIKey", whole(), "MANAGE_ACCESS", made("createAPIKey", `{name: <new>, role: TESTER}`)},
 		{"looseAPIKey", "APIKey", whole(), "MANAGE_ACCESS", made("createAPIKey", `{name: <new>, role: TESTER}`)},
 		{"identityProvider", "IdentityProvider", whole(), "MANAGE_ACCESS", made("createIdentityProvider", provider())},

@@ -87,12 +87,16 @@ type CreateAPIKeyInput struct {
 	Name string `json:"name"`
 	// The role. Nobody grants a role with permissions that they do not have.
 	Role viewer.Role `json:"role"`
+	// ID of a role that the organization has made, for the role CUSTOM.
+	CustomRoleID *string `json:"customRoleId,omitempty"`
 	// Whether access is complete: all asset groups and the organization's own level.
 	AllGroups bool `json:"allGroups"`
 	// IDs of the asset groups that access is given to.
 	GroupIds []string `json:"groupIds,omitempty"`
 	// When it stops working. Null: never.
 	ExpiresAt *time.Time `json:"expiresAt,omitempty"`
+	// ID of the user that it belongs to: it never has more rights than they have, and stops working when they are disabled. Null: the organization.
+	OwnerID *string `json:"ownerId,omitempty"`
 }
 
 // What came of it.
@@ -157,6 +161,8 @@ type CreateEndpointInput struct {
 	Burst *int `json:"burst,omitempty"`
 	// At most this many deliveries of one webhook at a time; 0 is the hub's default.
 	MaxInFlight *int `json:"maxInFlight,omitempty"`
+	// IDs of other asset groups whose webhooks may use it, too.
+	SharedGroupIds []string `json:"sharedGroupIds,omitempty"`
 }
 
 // What came of it.
@@ -191,6 +197,22 @@ type CreateIdentityProviderInput struct {
 type CreateIdentityProviderPayload struct {
 	// The new identity provider.
 	IdentityProvider *gen.IdentityProvider `json:"identityProvider"`
+}
+
+// A new role.
+type CreateRoleInput struct {
+	// The name, unique in the organization.
+	Name string `json:"name"`
+	// What it is for.
+	Description *string `json:"description,omitempty"`
+	// What whoever has the role may do.
+	Permissions []viewer.Permission `json:"permissions"`
+}
+
+// What came of it.
+type CreateRolePayload struct {
+	// The new role.
+	Role *gen.CustomRole `json:"role"`
 }
 
 // A new source.
@@ -255,6 +277,8 @@ type CreateUserInput struct {
 	Name *string `json:"name,omitempty"`
 	// The role. Nobody grants a role with permissions that they do not have.
 	Role viewer.Role `json:"role"`
+	// ID of a role that the organization has made, for the role CUSTOM.
+	CustomRoleID *string `json:"customRoleId,omitempty"`
 	// Whether access is complete: all asset groups and the organization's own level.
 	AllGroups bool `json:"allGroups"`
 	// IDs of the asset groups that access is given to.
@@ -287,7 +311,7 @@ type CreateWebhookInput struct {
 	Description *string `json:"description,omitempty"`
 	// ID of the asset group that it belongs to. Null: the organization.
 	AssetGroupID *string `json:"assetGroupId,omitempty"`
-	// ID of the endpoint where it delivers. A group's webhook uses an endpoint of its group or of the organization; the organization's uses one of the organization.
+	// ID of the endpoint where it delivers. A group's webhook uses an endpoint of its group or one that is shared with it; the organization's uses one of the organization.
 	EndpointID string `json:"endpointId"`
 	// Whether it takes the events of its whole level. Not together with scopes.
 	Global bool `json:"global"`
@@ -359,6 +383,12 @@ type DeletePayload struct {
 	DeletedID string `json:"deletedId"`
 }
 
+// Which role to delete.
+type DeleteRoleInput struct {
+	// ID of the role.
+	ID string `json:"id"`
+}
+
 // Which source to delete.
 type DeleteSourceInput struct {
 	// ID of the source.
@@ -368,6 +398,12 @@ type DeleteSourceInput struct {
 // Which trusted issuer to delete.
 type DeleteTrustedIssuerInput struct {
 	// ID of the trusted issuer.
+	ID string `json:"id"`
+}
+
+// Which user to delete.
+type DeleteUserInput struct {
+	// ID of the user.
 	ID string `json:"id"`
 }
 
@@ -405,6 +441,20 @@ type DisableSourcePayload struct {
 	Source *gen.Source `json:"source"`
 }
 
+// Which user to disable.
+type DisableUserInput struct {
+	// ID of the user.
+	ID string `json:"id"`
+}
+
+// What came of it.
+type DisableUserPayload struct {
+	// The user as it is now.
+	User *gen.User `json:"user"`
+	// What the user owns, as far as you see it.
+	Owned *Ownership `json:"owned"`
+}
+
 // Which webhook to disable.
 type DisableWebhookInput struct {
 	// ID of the webhook.
@@ -427,6 +477,18 @@ type EnableSourceInput struct {
 type EnableSourcePayload struct {
 	// The source as it is now.
 	Source *gen.Source `json:"source"`
+}
+
+// Which user to enable.
+type EnableUserInput struct {
+	// ID of the user.
+	ID string `json:"id"`
+}
+
+// What came of it.
+type EnableUserPayload struct {
+	// The user as it is now.
+	User *gen.User `json:"user"`
 }
 
 // Which webhook to enable.
@@ -555,6 +617,18 @@ type InviteUserPayload struct {
 	Link *UserLink `json:"link"`
 }
 
+// What a user owns.
+type Ownership struct {
+	// How many webhooks there are.
+	WebhookCount int `json:"webhookCount"`
+	// The webhooks, at most 200; webhooks(where: {ownerId: ...}) gives all.
+	Webhooks []*gen.Webhook `json:"webhooks"`
+	// How many API keys there are.
+	APIKeyCount int `json:"apiKeyCount"`
+	// The API keys, at most 200; apiKeys(where: {ownerId: ...}) gives all.
+	APIKeys []*gen.APIKey `json:"apiKeys"`
+}
+
 // Which webhook to pause.
 type PauseWebhookInput struct {
 	// ID of the webhook.
@@ -565,6 +639,30 @@ type PauseWebhookInput struct {
 type PauseWebhookPayload struct {
 	// The webhook as it is now.
 	Webhook *gen.Webhook `json:"webhook"`
+}
+
+// What a permission opens.
+type PermissionInfo struct {
+	// The permission.
+	Permission viewer.Permission `json:"permission"`
+	// What it opens, in words.
+	Description string `json:"description"`
+	// The fields of the API that need it.
+	Fields []string `json:"fields"`
+	// The predefined roles that have it.
+	Roles []viewer.Role `json:"roles"`
+}
+
+// A role that every organization has.
+type PredefinedRole struct {
+	// The role.
+	Role viewer.Role `json:"role"`
+	// What it is for.
+	Description string `json:"description"`
+	// What whoever has the role may do.
+	Permissions []viewer.Permission `json:"permissions"`
+	// Whether it goes with access to all asset groups, whatever groups are given.
+	AllGroups bool `json:"allGroups"`
 }
 
 // A page of receipts.
@@ -822,6 +920,24 @@ type TestWebhookPayload struct {
 	Message string `json:"message"`
 }
 
+// What becomes of what a user owns: either toId or stop.
+type TransferOwnershipInput struct {
+	// ID of the user who owns it.
+	FromID string `json:"fromId"`
+	// ID of the user who gets it. Keys have no more rights than this user has, from then on.
+	ToID *string `json:"toId,omitempty"`
+	// Whether webhooks are disabled and keys deleted instead.
+	Stop bool `json:"stop"`
+}
+
+// What came of it.
+type TransferOwnershipPayload struct {
+	// IDs of the webhooks that have a new owner, or are disabled.
+	WebhookIds []string `json:"webhookIds"`
+	// IDs of the API keys that have a new owner, or are deleted.
+	APIKeyIds []string `json:"apiKeyIds"`
+}
+
 // Whom to unlink.
 type UnlinkUserInput struct {
 	// ID of the user.
@@ -832,6 +948,30 @@ type UnlinkUserInput struct {
 type UnlinkUserPayload struct {
 	// How many links there were.
 	Unlinked int `json:"unlinked"`
+}
+
+// What to change of an API key. What is not given stays as it is.
+type UpdateAPIKeyInput struct {
+	// ID of the API key.
+	ID string `json:"id"`
+	// What the key is for.
+	Name *string `json:"name,omitempty"`
+	// The role.
+	Role *viewer.Role `json:"role,omitempty"`
+	// ID of a role that the organization has made, for the role CUSTOM.
+	CustomRoleID *string `json:"customRoleId,omitempty"`
+	// Whether access is complete: all asset groups and the organization's own level.
+	AllGroups *bool `json:"allGroups,omitempty"`
+	// IDs of the asset groups that access is given to, all of them.
+	GroupIds []string `json:"groupIds,omitempty"`
+	// When it stops working. Null: never.
+	ExpiresAt graphql.Omittable[*time.Time] `json:"expiresAt,omitempty"`
+}
+
+// What came of it.
+type UpdateAPIKeyPayload struct {
+	// The API key as it is now.
+	APIKey *gen.APIKey `json:"apiKey"`
 }
 
 // What to change of an application. What is not given stays as it is.
@@ -892,6 +1032,10 @@ type UpdateEndpointInput struct {
 	Burst *int `json:"burst,omitempty"`
 	// At most this many deliveries of one webhook at a time; 0 is the hub's default.
 	MaxInFlight *int `json:"maxInFlight,omitempty"`
+	// ID of the asset group that it belongs to. Null: the organization. It takes the rights at both levels.
+	AssetGroupID graphql.Omittable[*string] `json:"assetGroupId,omitempty"`
+	// IDs of other asset groups whose webhooks may use it, too: all of those that you see. One whose webhooks use it cannot be left out.
+	SharedGroupIds []string `json:"sharedGroupIds,omitempty"`
 }
 
 // What came of it.
@@ -950,6 +1094,24 @@ type UpdateOrganizationPayload struct {
 	Organization *gen.Organization `json:"organization"`
 }
 
+// What to change of a role. What is not given stays as it is.
+type UpdateRoleInput struct {
+	// ID of the role.
+	ID string `json:"id"`
+	// The name, unique in the organization.
+	Name *string `json:"name,omitempty"`
+	// What it is for.
+	Description *string `json:"description,omitempty"`
+	// What whoever has the role may do: all of it.
+	Permissions []viewer.Permission `json:"permissions,omitempty"`
+}
+
+// What came of it.
+type UpdateRolePayload struct {
+	// The role as it is now.
+	Role *gen.CustomRole `json:"role"`
+}
+
 // What to change of a source. What is not given stays as it is.
 type UpdateSourceInput struct {
 	// ID of the source.
@@ -994,6 +1156,28 @@ type UpdateTrustedIssuerInput struct {
 type UpdateTrustedIssuerPayload struct {
 	// The trusted issuer as it is now.
 	TrustedIssuer *gen.TrustedIssuer `json:"trustedIssuer"`
+}
+
+// What to change of a user. What is not given stays as it is.
+type UpdateUserInput struct {
+	// ID of the user.
+	ID string `json:"id"`
+	// The name.
+	Name *string `json:"name,omitempty"`
+	// The role.
+	Role *viewer.Role `json:"role,omitempty"`
+	// ID of a role that the organization has made, for the role CUSTOM.
+	CustomRoleID *string `json:"customRoleId,omitempty"`
+	// Whether access is complete: all asset groups and the organization's own level.
+	AllGroups *bool `json:"allGroups,omitempty"`
+	// IDs of the asset groups that access is given to, all of them.
+	GroupIds []string `json:"groupIds,omitempty"`
+}
+
+// What came of it.
+type UpdateUserPayload struct {
+	// The user as it is now.
+	User *gen.User `json:"user"`
 }
 
 // What to change of a webhook. What is not given stays as it is.

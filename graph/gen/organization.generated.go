@@ -896,6 +896,42 @@ func (ec *executionContext) marshalOBody2githubᚗcomᚋhookyardᚋhookyardᚋgr
 	return ec._Body(ctx, sel, v)
 }
 
+func (ec *executionContext) unmarshalOPermission2ᚕgithubᚗcomᚋhookyardᚋhookyardᚋentᚋviewerᚐPermissionᚄ(ctx context.Context, v any) ([]viewer.Permission, error) {
+	if v == nil {
+		return nil, nil
+	}
+	vSlice := graphql.CoerceList(v)
+	var err error
+	res := make([]viewer.Permission, len(vSlice))
+	for i := range vSlice {
+		ctx := graphql.WithPathContext(ctx, graphql.NewPathWithIndex(i))
+		res[i], err = ec.unmarshalNPermission2githubᚗcomᚋhookyardᚋhookyardᚋentᚋviewerᚐPermission(ctx, vSlice[i])
+		if err != nil {
+			return nil, err
+		}
+	}
+	return res, nil
+}
+
+func (ec *executionContext) marshalOPermission2ᚕgithubᚗcomᚋhookyardᚋhookyardᚋentᚋviewerᚐPermissionᚄ(ctx context.Context, sel ast.SelectionSet, v []viewer.Permission) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNPermission2githubᚗcomᚋhookyardᚋhookyardᚋentᚋviewerᚐPermission(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
 func (ec *executionContext) unmarshalOPermission2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋentᚋviewerᚐPermission(ctx context.Context, v any) (*viewer.Permission, error) {
 	if v == nil {
 		return nil, nil

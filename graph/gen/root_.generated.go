@@ -261,6 +261,10 @@ type ComplexityRoot struct {
 		IdentityProvider func(childComplexity int) int
 	}
 
+	CreateRolePayload struct {
+		Role func(childComplexity int) int
+	}
+
 	CreateSourcePayload struct {
 		Address func(childComplexity int) int
 		Source  func(childComplexity int) int
@@ -365,12 +369,21 @@ type ComplexityRoot struct {
 		Source func(childComplexity int) int
 	}
 
+	DisableUserPayload struct {
+		Owned func(childComplexity int) int
+		User  func(childComplexity int) int
+	}
+
 	DisableWebhookPayload struct {
 		Webhook func(childComplexity int) int
 	}
 
 	EnableSourcePayload struct {
 		Source func(childComplexity int) int
+	}
+
+	EnableUserPayload struct {
+		User func(childComplexity int) int
 	}
 
 	EnableWebhookPayload struct {
@@ -397,6 +410,12 @@ type ComplexityRoot struct {
 		SharedGroups  func(childComplexity int) int
 		URL           func(childComplexity int) int
 		UpdatedAt     func(childComplexity int) int
+	}
+
+	EndpointChoice struct {
+		Connector func(childComplexity int) int
+		ID        func(childComplexity int) int
+		Name      func(childComplexity int) int
 	}
 
 	EndpointConnection struct {
@@ -580,6 +599,7 @@ type ComplexityRoot struct {
 		CreateAssetGroup       func(childComplexity int, input CreateAssetGroupInput) int
 		CreateEndpoint         func(childComplexity int, input CreateEndpointInput) int
 		CreateIdentityProvider func(childComplexity int, input CreateIdentityProviderInput) int
+		CreateRole             func(childComplexity int, input CreateRoleInput) int
 		CreateSource           func(childComplexity int, input CreateSourceInput) int
 		CreateTrustedIssuer    func(childComplexity int, input CreateTrustedIssuerInput) int
 		CreateUser             func(childComplexity int, input CreateUserInput) int
@@ -590,12 +610,16 @@ type ComplexityRoot struct {
 		DeleteAssetGroup       func(childComplexity int, input DeleteAssetGroupInput) int
 		DeleteEndpoint         func(childComplexity int, input DeleteEndpointInput) int
 		DeleteIdentityProvider func(childComplexity int, input DeleteIdentityProviderInput) int
+		DeleteRole             func(childComplexity int, input DeleteRoleInput) int
 		DeleteSource           func(childComplexity int, input DeleteSourceInput) int
 		DeleteTrustedIssuer    func(childComplexity int, input DeleteTrustedIssuerInput) int
+		DeleteUser             func(childComplexity int, input DeleteUserInput) int
 		DeleteWebhook          func(childComplexity int, input DeleteWebhookInput) int
 		DisableSource          func(childComplexity int, input DisableSourceInput) int
+		DisableUser            func(childComplexity int, input DisableUserInput) int
 		DisableWebhook         func(childComplexity int, input DisableWebhookInput) int
 		EnableSource           func(childComplexity int, input EnableSourceInput) int
+		EnableUser             func(childComplexity int, input EnableUserInput) int
 		EnableWebhook          func(childComplexity int, input EnableWebhookInput) int
 		EndSession             func(childComplexity int, input EndSessionInput) int
 		EndUserSessions        func(childComplexity int, input EndUserSessionsInput) int
@@ -618,14 +642,18 @@ type ComplexityRoot struct {
 		TestEndpoint           func(childComplexity int, input TestEndpointInput) int
 		TestIdentityProvider   func(childComplexity int, input TestIdentityProviderInput) int
 		TestWebhook            func(childComplexity int, input TestWebhookInput) int
+		TransferOwnership      func(childComplexity int, input TransferOwnershipInput) int
 		UnlinkUser             func(childComplexity int, input UnlinkUserInput) int
+		UpdateAPIKey           func(childComplexity int, input UpdateAPIKeyInput) int
 		UpdateApplication      func(childComplexity int, input UpdateApplicationInput) int
 		UpdateAssetGroup       func(childComplexity int, input UpdateAssetGroupInput) int
 		UpdateEndpoint         func(childComplexity int, input UpdateEndpointInput) int
 		UpdateIdentityProvider func(childComplexity int, input UpdateIdentityProviderInput) int
 		UpdateOrganization     func(childComplexity int, input UpdateOrganizationInput) int
+		UpdateRole             func(childComplexity int, input UpdateRoleInput) int
 		UpdateSource           func(childComplexity int, input UpdateSourceInput) int
 		UpdateTrustedIssuer    func(childComplexity int, input UpdateTrustedIssuerInput) int
+		UpdateUser             func(childComplexity int, input UpdateUserInput) int
 		UpdateWebhook          func(childComplexity int, input UpdateWebhookInput) int
 	}
 
@@ -653,6 +681,13 @@ type ComplexityRoot struct {
 		Node   func(childComplexity int) int
 	}
 
+	Ownership struct {
+		APIKeyCount  func(childComplexity int) int
+		APIKeys      func(childComplexity int) int
+		WebhookCount func(childComplexity int) int
+		Webhooks     func(childComplexity int) int
+	}
+
 	PageInfo struct {
 		EndCursor       func(childComplexity int) int
 		HasNextPage     func(childComplexity int) int
@@ -664,6 +699,20 @@ type ComplexityRoot struct {
 		Webhook func(childComplexity int) int
 	}
 
+	PermissionInfo struct {
+		Description func(childComplexity int) int
+		Fields      func(childComplexity int) int
+		Permission  func(childComplexity int) int
+		Roles       func(childComplexity int) int
+	}
+
+	PredefinedRole struct {
+		AllGroups   func(childComplexity int) int
+		Description func(childComplexity int) int
+		Permissions func(childComplexity int) int
+		Role        func(childComplexity int) int
+	}
+
 	Query struct {
 		APIKeys           func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.APIKeyOrder, where *gen.APIKeyWhereInput) int
 		Applications      func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.ApplicationOrder, where *gen.ApplicationWhereInput) int
@@ -671,6 +720,7 @@ type ComplexityRoot struct {
 		AuditLog          func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder, filter *store.AuditFilter) int
 		Connectors        func(childComplexity int) int
 		Deliveries        func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder, filter *flow.DeliveryFilter) int
+		EndpointChoices   func(childComplexity int, assetGroupID *string, nameContains *string) int
 		Endpoints         func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.EndpointOrder, where *gen.EndpointWhereInput) int
 		EventTypes        func(childComplexity int) int
 		Events            func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder, filter *flow.EventFilter) int
@@ -682,8 +732,11 @@ type ComplexityRoot struct {
 		Node              func(childComplexity int, id string) int
 		Nodes             func(childComplexity int, ids []string) int
 		Organization      func(childComplexity int) int
+		Permissions       func(childComplexity int) int
+		PredefinedRoles   func(childComplexity int) int
 		Receipts          func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder, filter *flow.ReceiptFilter) int
 		Reports           func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.ReportOrder, where *gen.ReportWhereInput) int
+		Roles             func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.CustomRoleOrder, where *gen.CustomRoleWhereInput) int
 		Scans             func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.ScanOrder, where *gen.ScanWhereInput) int
 		Sessions          func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, where *gen.SessionWhereInput) int
 		SourceKinds       func(childComplexity int) int
@@ -949,6 +1002,11 @@ type ComplexityRoot struct {
 		Node   func(childComplexity int) int
 	}
 
+	TransferOwnershipPayload struct {
+		APIKeyIds  func(childComplexity int) int
+		WebhookIds func(childComplexity int) int
+	}
+
 	TrustedIssuer struct {
 		ActsAs      func(childComplexity int) int
 		Algorithms  func(childComplexity int) int
@@ -979,6 +1037,10 @@ type ComplexityRoot struct {
 		Unlinked func(childComplexity int) int
 	}
 
+	UpdateAPIKeyPayload struct {
+		APIKey func(childComplexity int) int
+	}
+
 	UpdateApplicationPayload struct {
 		Application func(childComplexity int) int
 	}
@@ -999,12 +1061,20 @@ type ComplexityRoot struct {
 		Organization func(childComplexity int) int
 	}
 
+	UpdateRolePayload struct {
+		Role func(childComplexity int) int
+	}
+
 	UpdateSourcePayload struct {
 		Source func(childComplexity int) int
 	}
 
 	UpdateTrustedIssuerPayload struct {
 		TrustedIssuer func(childComplexity int) int
+	}
+
+	UpdateUserPayload struct {
+		User func(childComplexity int) int
 	}
 
 	UpdateWebhookPayload struct {
@@ -1867,6 +1937,13 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.CreateIdentityProviderPayload.IdentityProvider(childComplexity), true
 
+	case "CreateRolePayload.role":
+		if e.ComplexityRoot.CreateRolePayload.Role == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CreateRolePayload.Role(childComplexity), true
+
 	case "CreateSourcePayload.address":
 		if e.ComplexityRoot.CreateSourcePayload.Address == nil {
 			break
@@ -2236,6 +2313,19 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.DisableSourcePayload.Source(childComplexity), true
 
+	case "DisableUserPayload.owned":
+		if e.ComplexityRoot.DisableUserPayload.Owned == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DisableUserPayload.Owned(childComplexity), true
+	case "DisableUserPayload.user":
+		if e.ComplexityRoot.DisableUserPayload.User == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DisableUserPayload.User(childComplexity), true
+
 	case "DisableWebhookPayload.webhook":
 		if e.ComplexityRoot.DisableWebhookPayload.Webhook == nil {
 			break
@@ -2249,6 +2339,13 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.EnableSourcePayload.Source(childComplexity), true
+
+	case "EnableUserPayload.user":
+		if e.ComplexityRoot.EnableUserPayload.User == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EnableUserPayload.User(childComplexity), true
 
 	case "EnableWebhookPayload.webhook":
 		if e.ComplexityRoot.EnableWebhookPayload.Webhook == nil {
@@ -2354,6 +2451,25 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Endpoint.UpdatedAt(childComplexity), true
+
+	case "EndpointChoice.connector":
+		if e.ComplexityRoot.EndpointChoice.Connector == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EndpointChoice.Connector(childComplexity), true
+	case "EndpointChoice.id":
+		if e.ComplexityRoot.EndpointChoice.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EndpointChoice.ID(childComplexity), true
+	case "EndpointChoice.name":
+		if e.ComplexityRoot.EndpointChoice.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EndpointChoice.Name(childComplexity), true
 
 	case "EndpointConnection.edges":
 		if e.ComplexityRoot.EndpointConnection.Edges == nil {
@@ -3111,6 +3227,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.CreateIdentityProvider(childComplexity, args["input"].(CreateIdentityProviderInput)), true
+	case "Mutation.createRole":
+		if e.ComplexityRoot.Mutation.CreateRole == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_createRole_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.CreateRole(childComplexity, args["input"].(CreateRoleInput)), true
 	case "Mutation.createSource":
 		if e.ComplexityRoot.Mutation.CreateSource == nil {
 			break
@@ -3221,6 +3348,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.DeleteIdentityProvider(childComplexity, args["input"].(DeleteIdentityProviderInput)), true
+	case "Mutation.deleteRole":
+		if e.ComplexityRoot.Mutation.DeleteRole == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_deleteRole_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.DeleteRole(childComplexity, args["input"].(DeleteRoleInput)), true
 	case "Mutation.deleteSource":
 		if e.ComplexityRoot.Mutation.DeleteSource == nil {
 			break
@@ -3243,6 +3381,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.DeleteTrustedIssuer(childComplexity, args["input"].(DeleteTrustedIssuerInput)), true
+	case "Mutation.deleteUser":
+		if e.ComplexityRoot.Mutation.DeleteUser == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_deleteUser_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.DeleteUser(childComplexity, args["input"].(DeleteUserInput)), true
 	case "Mutation.deleteWebhook":
 		if e.ComplexityRoot.Mutation.DeleteWebhook == nil {
 			break
@@ -3265,6 +3414,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.DisableSource(childComplexity, args["input"].(DisableSourceInput)), true
+	case "Mutation.disableUser":
+		if e.ComplexityRoot.Mutation.DisableUser == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_disableUser_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.DisableUser(childComplexity, args["input"].(DisableUserInput)), true
 	case "Mutation.disableWebhook":
 		if e.ComplexityRoot.Mutation.DisableWebhook == nil {
 			break
@@ -3287,6 +3447,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.EnableSource(childComplexity, args["input"].(EnableSourceInput)), true
+	case "Mutation.enableUser":
+		if e.ComplexityRoot.Mutation.EnableUser == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_enableUser_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.EnableUser(childComplexity, args["input"].(EnableUserInput)), true
 	case "Mutation.enableWebhook":
 		if e.ComplexityRoot.Mutation.EnableWebhook == nil {
 			break
@@ -3524,6 +3695,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.TestWebhook(childComplexity, args["input"].(TestWebhookInput)), true
+	case "Mutation.transferOwnership":
+		if e.ComplexityRoot.Mutation.TransferOwnership == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_transferOwnership_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.TransferOwnership(childComplexity, args["input"].(TransferOwnershipInput)), true
 	case "Mutation.unlinkUser":
 		if e.ComplexityRoot.Mutation.UnlinkUser == nil {
 			break
@@ -3535,6 +3717,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.UnlinkUser(childComplexity, args["input"].(UnlinkUserInput)), true
+	case "Mutation.updateAPIKey":
+		if e.ComplexityRoot.Mutation.UpdateAPIKey == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_updateAPIKey_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.UpdateAPIKey(childComplexity, args["input"].(UpdateAPIKeyInput)), true
 	case "Mutation.updateApplication":
 		if e.ComplexityRoot.Mutation.UpdateApplication == nil {
 			break
@@ -3590,6 +3783,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.UpdateOrganization(childComplexity, args["input"].(UpdateOrganizationInput)), true
+	case "Mutation.updateRole":
+		if e.ComplexityRoot.Mutation.UpdateRole == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_updateRole_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.UpdateRole(childComplexity, args["input"].(UpdateRoleInput)), true
 	case "Mutation.updateSource":
 		if e.ComplexityRoot.Mutation.UpdateSource == nil {
 			break
@@ -3612,6 +3816,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.UpdateTrustedIssuer(childComplexity, args["input"].(UpdateTrustedIssuerInput)), true
+	case "Mutation.updateUser":
+		if e.ComplexityRoot.Mutation.UpdateUser == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_updateUser_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.UpdateUser(childComplexity, args["input"].(UpdateUserInput)), true
 	case "Mutation.updateWebhook":
 		if e.ComplexityRoot.Mutation.UpdateWebhook == nil {
 			break
@@ -3717,6 +3932,31 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.OrganizationEdge.Node(childComplexity), true
 
+	case "Ownership.apiKeyCount":
+		if e.ComplexityRoot.Ownership.APIKeyCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Ownership.APIKeyCount(childComplexity), true
+	case "Ownership.apiKeys":
+		if e.ComplexityRoot.Ownership.APIKeys == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Ownership.APIKeys(childComplexity), true
+	case "Ownership.webhookCount":
+		if e.ComplexityRoot.Ownership.WebhookCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Ownership.WebhookCount(childComplexity), true
+	case "Ownership.webhooks":
+		if e.ComplexityRoot.Ownership.Webhooks == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Ownership.Webhooks(childComplexity), true
+
 	case "PageInfo.endCursor":
 		if e.ComplexityRoot.PageInfo.EndCursor == nil {
 			break
@@ -3748,6 +3988,56 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.PauseWebhookPayload.Webhook(childComplexity), true
+
+	case "PermissionInfo.description":
+		if e.ComplexityRoot.PermissionInfo.Description == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PermissionInfo.Description(childComplexity), true
+	case "PermissionInfo.fields":
+		if e.ComplexityRoot.PermissionInfo.Fields == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PermissionInfo.Fields(childComplexity), true
+	case "PermissionInfo.permission":
+		if e.ComplexityRoot.PermissionInfo.Permission == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PermissionInfo.Permission(childComplexity), true
+	case "PermissionInfo.roles":
+		if e.ComplexityRoot.PermissionInfo.Roles == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PermissionInfo.Roles(childComplexity), true
+
+	case "PredefinedRole.allGroups":
+		if e.ComplexityRoot.PredefinedRole.AllGroups == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PredefinedRole.AllGroups(childComplexity), true
+	case "PredefinedRole.description":
+		if e.ComplexityRoot.PredefinedRole.Description == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PredefinedRole.Description(childComplexity), true
+	case "PredefinedRole.permissions":
+		if e.ComplexityRoot.PredefinedRole.Permissions == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PredefinedRole.Permissions(childComplexity), true
+	case "PredefinedRole.role":
+		if e.ComplexityRoot.PredefinedRole.Role == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PredefinedRole.Role(childComplexity), true
 
 	case "Query.apiKeys":
 		if e.ComplexityRoot.Query.APIKeys == nil {
@@ -3810,6 +4100,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Deliveries(childComplexity, args["after"].(*entgql.Cursor[string]), args["first"].(*int), args["before"].(*entgql.Cursor[string]), args["last"].(*int), args["orderBy"].(TimeOrder), args["filter"].(*flow.DeliveryFilter)), true
+	case "Query.endpointChoices":
+		if e.ComplexityRoot.Query.EndpointChoices == nil {
+			break
+		}
+
+		args, err := ec.field_Query_endpointChoices_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.EndpointChoices(childComplexity, args["assetGroupId"].(*string), args["nameContains"].(*string)), true
 	case "Query.endpoints":
 		if e.ComplexityRoot.Query.Endpoints == nil {
 			break
@@ -3912,6 +4213,18 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Organization(childComplexity), true
+	case "Query.permissions":
+		if e.ComplexityRoot.Query.Permissions == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Query.Permissions(childComplexity), true
+	case "Query.predefinedRoles":
+		if e.ComplexityRoot.Query.PredefinedRoles == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Query.PredefinedRoles(childComplexity), true
 	case "Query.receipts":
 		if e.ComplexityRoot.Query.Receipts == nil {
 			break
@@ -3934,6 +4247,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Reports(childComplexity, args["after"].(*entgql.Cursor[string]), args["first"].(*int), args["before"].(*entgql.Cursor[string]), args["last"].(*int), args["orderBy"].(gen.ReportOrder), args["where"].(*gen.ReportWhereInput)), true
+	case "Query.roles":
+		if e.ComplexityRoot.Query.Roles == nil {
+			break
+		}
+
+		args, err := ec.field_Query_roles_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Roles(childComplexity, args["after"].(*entgql.Cursor[string]), args["first"].(*int), args["before"].(*entgql.Cursor[string]), args["last"].(*int), args["orderBy"].([]*gen.CustomRoleOrder), args["where"].(*gen.CustomRoleWhereInput)), true
 	case "Query.scans":
 		if e.ComplexityRoot.Query.Scans == nil {
 			break
@@ -4968,6 +5292,19 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.TicketEdge.Node(childComplexity), true
 
+	case "TransferOwnershipPayload.apiKeyIds":
+		if e.ComplexityRoot.TransferOwnershipPayload.APIKeyIds == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TransferOwnershipPayload.APIKeyIds(childComplexity), true
+	case "TransferOwnershipPayload.webhookIds":
+		if e.ComplexityRoot.TransferOwnershipPayload.WebhookIds == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TransferOwnershipPayload.WebhookIds(childComplexity), true
+
 	case "TrustedIssuer.actsAs":
 		if e.ComplexityRoot.TrustedIssuer.ActsAs == nil {
 			break
@@ -5080,6 +5417,13 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.UnlinkUserPayload.Unlinked(childComplexity), true
 
+	case "UpdateAPIKeyPayload.apiKey":
+		if e.ComplexityRoot.UpdateAPIKeyPayload.APIKey == nil {
+			break
+		}
+
+		return e.ComplexityRoot.UpdateAPIKeyPayload.APIKey(childComplexity), true
+
 	case "UpdateApplicationPayload.application":
 		if e.ComplexityRoot.UpdateApplicationPayload.Application == nil {
 			break
@@ -5115,6 +5459,13 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.UpdateOrganizationPayload.Organization(childComplexity), true
 
+	case "UpdateRolePayload.role":
+		if e.ComplexityRoot.UpdateRolePayload.Role == nil {
+			break
+		}
+
+		return e.ComplexityRoot.UpdateRolePayload.Role(childComplexity), true
+
 	case "UpdateSourcePayload.source":
 		if e.ComplexityRoot.UpdateSourcePayload.Source == nil {
 			break
@@ -5128,6 +5479,13 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.UpdateTrustedIssuerPayload.TrustedIssuer(childComplexity), true
+
+	case "UpdateUserPayload.user":
+		if e.ComplexityRoot.UpdateUserPayload.User == nil {
+			break
+		}
+
+		return e.ComplexityRoot.UpdateUserPayload.User(childComplexity), true
 
 	case "UpdateWebhookPayload.webhook":
 		if e.ComplexityRoot.UpdateWebhookPayload.Webhook == nil {
@@ -5501,6 +5859,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputCreateAssetGroupInput,
 		ec.unmarshalInputCreateEndpointInput,
 		ec.unmarshalInputCreateIdentityProviderInput,
+		ec.unmarshalInputCreateRoleInput,
 		ec.unmarshalInputCreateSourceInput,
 		ec.unmarshalInputCreateTrustedIssuerInput,
 		ec.unmarshalInputCreateUserInput,
@@ -5513,14 +5872,18 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputDeleteAssetGroupInput,
 		ec.unmarshalInputDeleteEndpointInput,
 		ec.unmarshalInputDeleteIdentityProviderInput,
+		ec.unmarshalInputDeleteRoleInput,
 		ec.unmarshalInputDeleteSourceInput,
 		ec.unmarshalInputDeleteTrustedIssuerInput,
+		ec.unmarshalInputDeleteUserInput,
 		ec.unmarshalInputDeleteWebhookInput,
 		ec.unmarshalInputDeliveryFilter,
 		ec.unmarshalInputDeliveryLogFilter,
 		ec.unmarshalInputDisableSourceInput,
+		ec.unmarshalInputDisableUserInput,
 		ec.unmarshalInputDisableWebhookInput,
 		ec.unmarshalInputEnableSourceInput,
+		ec.unmarshalInputEnableUserInput,
 		ec.unmarshalInputEnableWebhookInput,
 		ec.unmarshalInputEndSessionInput,
 		ec.unmarshalInputEndUserSessionsInput,
@@ -5570,16 +5933,20 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputTicketInput,
 		ec.unmarshalInputTicketOrder,
 		ec.unmarshalInputTicketWhereInput,
+		ec.unmarshalInputTransferOwnershipInput,
 		ec.unmarshalInputTrustedIssuerOrder,
 		ec.unmarshalInputTrustedIssuerWhereInput,
 		ec.unmarshalInputUnlinkUserInput,
+		ec.unmarshalInputUpdateAPIKeyInput,
 		ec.unmarshalInputUpdateApplicationInput,
 		ec.unmarshalInputUpdateAssetGroupInput,
 		ec.unmarshalInputUpdateEndpointInput,
 		ec.unmarshalInputUpdateIdentityProviderInput,
 		ec.unmarshalInputUpdateOrganizationInput,
+		ec.unmarshalInputUpdateRoleInput,
 		ec.unmarshalInputUpdateSourceInput,
 		ec.unmarshalInputUpdateTrustedIssuerInput,
+		ec.unmarshalInputUpdateUserInput,
 		ec.unmarshalInputUpdateWebhookInput,
 		ec.unmarshalInputUserOrder,
 		ec.unmarshalInputUserWhereInput,
@@ -5678,7 +6045,7 @@ func newExecutionContext(
 
 var sources = []*ast.Source{
 	{Name: "../schema/apikey.graphql", Input: `extend type Query {
-  "The API keys."
+  "The API keys; one's own only, for whoever may not manage access."
   apiKeys(
     "Only what comes after this cursor."
     after: Cursor
@@ -5696,10 +6063,12 @@ var sources = []*ast.Source{
 }
 
 extend type Mutation {
-  "Creates an API key. The key itself is shown this once."
-  createAPIKey("The new key." input: CreateAPIKeyInput!): CreateAPIKeyPayload! @requires(permission: MANAGE_ACCESS)
-  "Deletes an API key. It stops working at once."
-  deleteAPIKey("What to delete." input: DeleteAPIKeyInput!): DeletePayload! @requires(permission: MANAGE_ACCESS)
+  "Creates an API key. The key itself is shown this once. Users make keys of their own; for others and for the organization it needs the permission MANAGE_ACCESS."
+  createAPIKey("The new key." input: CreateAPIKeyInput!): CreateAPIKeyPayload! @oneself(or: MANAGE_ACCESS)
+  "Changes an API key: one's own, or any with the permission MANAGE_ACCESS. It takes all the rights that the key has had and will have."
+  updateAPIKey("What to change." input: UpdateAPIKeyInput!): UpdateAPIKeyPayload! @oneself(or: MANAGE_ACCESS)
+  "Deletes an API key: one's own, or any with the permission MANAGE_ACCESS. It stops working at once."
+  deleteAPIKey("What to delete." input: DeleteAPIKeyInput!): DeletePayload! @oneself(or: MANAGE_ACCESS)
 }
 
 "A new API key."
@@ -5708,12 +6077,16 @@ input CreateAPIKeyInput {
   name: String!
   "The role. Nobody grants a role with permissions that they do not have."
   role: Role!
+  "ID of a role that the organization has made, for the role CUSTOM."
+  customRoleId: ID
   "Whether access is complete: all asset groups and the organization's own level."
   allGroups: Boolean! = false
   "IDs of the asset groups that access is given to."
   groupIds: [ID!]
   "When it stops working. Null: never."
   expiresAt: Time
+  "ID of the user that it belongs to: it never has more rights than they have, and stops working when they are disabled. Null: the organization."
+  ownerId: ID
 }
 
 "What came of it."
@@ -5728,6 +6101,30 @@ type CreateAPIKeyPayload {
 input DeleteAPIKeyInput {
   "ID of the API key."
   id: ID!
+}
+
+"What to change of an API key. What is not given stays as it is."
+input UpdateAPIKeyInput {
+  "ID of the API key."
+  id: ID!
+  "What the key is for."
+  name: String
+  "The role."
+  role: Role
+  "ID of a role that the organization has made, for the role CUSTOM."
+  customRoleId: ID
+  "Whether access is complete: all asset groups and the organization's own level."
+  allGroups: Boolean
+  "IDs of the asset groups that access is given to, all of them."
+  groupIds: [ID!]
+  "When it stops working. Null: never."
+  expiresAt: Time @goField(omittable: true)
+}
+
+"What came of it."
+type UpdateAPIKeyPayload {
+  "The API key as it is now."
+  apiKey: APIKey!
 }
 `, BuiltIn: false},
 	{Name: "../schema/application.graphql", Input: `extend type Query {
@@ -6368,6 +6765,13 @@ type DeliveryLogEntry @goModel(model: "github.com/hookyard/hookyard/server/flow.
     "Which are wanted; all when not given."
     where: EndpointWhereInput
   ): EndpointConnection!
+  "Endpoints that a webhook of a level can use: those of the level and, for an asset group, those that are shared with it. At most 200, by name."
+  endpointChoices(
+    "ID of the webhook's asset group. Null: the organization."
+    assetGroupId: ID
+    "What is in the name, in any case."
+    nameContains: String
+  ): [EndpointChoice!]! @requires(permission: CREATE_MODIFY_WEBHOOKS)
   "The connectors that endpoints can use."
   connectors: [Connector!]!
 }
@@ -6399,6 +6803,16 @@ type Connector @goModel(model: "github.com/hookyard/hookyard/connectors.Spec") {
   takesFormat: Boolean! @goField(name: "TakesRequest")
 }
 
+"As much of an endpoint as it takes to choose it."
+type EndpointChoice @goModel(model: "github.com/hookyard/hookyard/ent/gen.Endpoint") {
+  "ID of the endpoint."
+  id: ID!
+  "The name, unique in the organization."
+  name: String!
+  "The connector that delivers there, by name."
+  connector: String!
+}
+
 "A new endpoint."
 input CreateEndpointInput {
   "The name, unique in the organization."
@@ -6421,6 +6835,8 @@ input CreateEndpointInput {
   burst: Int
   "At most this many deliveries of one webhook at a time; 0 is the hub's default."
   maxInFlight: Int
+  "IDs of other asset groups whose webhooks may use it, too."
+  sharedGroupIds: [ID!]
 }
 
 "One extra request header of an endpoint."
@@ -6469,6 +6885,10 @@ input UpdateEndpointInput {
   burst: Int
   "At most this many deliveries of one webhook at a time; 0 is the hub's default."
   maxInFlight: Int
+  "ID of the asset group that it belongs to. Null: the organization. It takes the rights at both levels."
+  assetGroupId: ID @goField(omittable: true)
+  "IDs of other asset groups whose webhooks may use it, too: all of those that you see. One whose webhooks use it cannot be left out."
+  sharedGroupIds: [ID!]
 }
 
 "What came of it."
@@ -16617,6 +17037,101 @@ type ReprocessReceiptsPayload {
   lastReceivedAt: Time
 }
 `, BuiltIn: false},
+	{Name: "../schema/role.graphql", Input: `extend type Query {
+  "The roles that the organization has made."
+  roles(
+    "Only what comes after this cursor."
+    after: Cursor
+    "How many from the start: 1 to 200; 50 when neither first nor last is given."
+    first: Int
+    "Only what comes before this cursor."
+    before: Cursor
+    "How many from the end: 1 to 200."
+    last: Int
+    "How they are sorted; by ID when not given."
+    orderBy: [CustomRoleOrder!]
+    "Which are wanted; all when not given."
+    where: CustomRoleWhereInput
+  ): CustomRoleConnection!
+  "The predefined roles, the mightiest first. They cannot be changed."
+  predefinedRoles: [PredefinedRole!]!
+  "What there is to permit."
+  permissions: [PermissionInfo!]!
+}
+
+extend type Mutation {
+  "Creates a role. Nobody puts permissions into it that they do not have."
+  createRole("The new role." input: CreateRoleInput!): CreateRolePayload! @requires(permission: MANAGE_ACCESS)
+  "Changes a role; whoever has it may do more or less at once. It takes access to all asset groups, and all the permissions that the role has had and will have."
+  updateRole("What to change." input: UpdateRoleInput!): UpdateRolePayload! @requires(permission: MANAGE_ACCESS)
+  "Deletes a role that nobody has any more."
+  deleteRole("What to delete." input: DeleteRoleInput!): DeletePayload! @requires(permission: MANAGE_ACCESS)
+}
+
+"A role that every organization has."
+type PredefinedRole {
+  "The role."
+  role: Role!
+  "What it is for."
+  description: String!
+  "What whoever has the role may do."
+  permissions: [Permission!]!
+  "Whether it goes with access to all asset groups, whatever groups are given."
+  allGroups: Boolean!
+}
+
+"What a permission opens."
+type PermissionInfo {
+  "The permission."
+  permission: Permission!
+  "What it opens, in words."
+  description: String!
+  "The fields of the API that need it."
+  fields: [String!]!
+  "The predefined roles that have it."
+  roles: [Role!]!
+}
+
+"A new role."
+input CreateRoleInput {
+  "The name, unique in the organization."
+  name: String!
+  "What it is for."
+  description: String
+  "What whoever has the role may do."
+  permissions: [Permission!]!
+}
+
+"What came of it."
+type CreateRolePayload {
+  "The new role."
+  role: CustomRole!
+}
+
+"What to change of a role. What is not given stays as it is."
+input UpdateRoleInput {
+  "ID of the role."
+  id: ID!
+  "The name, unique in the organization."
+  name: String
+  "What it is for."
+  description: String
+  "What whoever has the role may do: all of it."
+  permissions: [Permission!]
+}
+
+"What came of it."
+type UpdateRolePayload {
+  "The role as it is now."
+  role: CustomRole!
+}
+
+"Which role to delete."
+input DeleteRoleInput {
+  "ID of the role."
+  id: ID!
+}
+`, BuiltIn: false},
 	{Name: "../schema/scalars.graphql", Input: `"A moment, in RFC 3339 with up to microseconds, UTC: \"2026-01-31T12:00:00.123456Z\"."
 scalar Time
 
@@ -17080,6 +17595,16 @@ input DeleteTrustedIssuerInput {
 extend type Mutation {
   "Creates a user. It has no password: API keys act in its name."
   createUser("The new user." input: CreateUserInput!): CreateUserPayload! @requires(permission: MANAGE_ACCESS)
+  "Changes a user. It takes all the rights that the user has had and will have."
+  updateUser("What to change." input: UpdateUserInput!): UpdateUserPayload! @requires(permission: MANAGE_ACCESS)
+  "Shuts a user out: sessions and keys of theirs stop working at once, their webhooks go on. It tells what they own, to be transferred or stopped."
+  disableUser("Which user." input: DisableUserInput!): DisableUserPayload! @requires(permission: MANAGE_ACCESS)
+  "Lets a disabled user in again; keys of theirs work again."
+  enableUser("Which user." input: EnableUserInput!): EnableUserPayload! @requires(permission: MANAGE_ACCESS)
+  "Deletes a user with their keys. Their webhooks go on without an owner."
+  deleteUser("Which user." input: DeleteUserInput!): DeletePayload! @requires(permission: MANAGE_ACCESS)
+  "Gives what a user owns to another, or stops it: webhooks are disabled and keys deleted. It takes the rights to change each of them; all of it happens or nothing. What you do not see stays as it is."
+  transferOwnership("From whom to whom." input: TransferOwnershipInput!): TransferOwnershipPayload! @requires(permission: MANAGE_ACCESS)
 }
 
 "A new user."
@@ -17090,6 +17615,8 @@ input CreateUserInput {
   name: String
   "The role. Nobody grants a role with permissions that they do not have."
   role: Role!
+  "ID of a role that the organization has made, for the role CUSTOM."
+  customRoleId: ID
   "Whether access is complete: all asset groups and the organization's own level."
   allGroups: Boolean! = false
   "IDs of the asset groups that access is given to."
@@ -17100,6 +17627,90 @@ input CreateUserInput {
 type CreateUserPayload {
   "The new user."
   user: User!
+}
+
+"What to change of a user. What is not given stays as it is."
+input UpdateUserInput {
+  "ID of the user."
+  id: ID!
+  "The name."
+  name: String
+  "The role."
+  role: Role
+  "ID of a role that the organization has made, for the role CUSTOM."
+  customRoleId: ID
+  "Whether access is complete: all asset groups and the organization's own level."
+  allGroups: Boolean
+  "IDs of the asset groups that access is given to, all of them."
+  groupIds: [ID!]
+}
+
+"What came of it."
+type UpdateUserPayload {
+  "The user as it is now."
+  user: User!
+}
+
+"Which user to disable."
+input DisableUserInput {
+  "ID of the user."
+  id: ID!
+}
+
+"What came of it."
+type DisableUserPayload {
+  "The user as it is now."
+  user: User!
+  "What the user owns, as far as you see it."
+  owned: Ownership!
+}
+
+"What a user owns."
+type Ownership {
+  "How many webhooks there are."
+  webhookCount: Int!
+  "The webhooks, at most 200; webhooks(where: {ownerId: ...}) gives all."
+  webhooks: [Webhook!]!
+  "How many API keys there are."
+  apiKeyCount: Int!
+  "The API keys, at most 200; apiKeys(where: {ownerId: ...}) gives all."
+  apiKeys: [APIKey!]!
+}
+
+"Which user to enable."
+input EnableUserInput {
+  "ID of the user."
+  id: ID!
+}
+
+"What came of it."
+type EnableUserPayload {
+  "The user as it is now."
+  user: User!
+}
+
+"Which user to delete."
+input DeleteUserInput {
+  "ID of the user."
+  id: ID!
+}
+
+"What becomes of what a user owns: either toId or stop."
+input TransferOwnershipInput {
+  "ID of the user who owns it."
+  fromId: ID!
+  "ID of the user who gets it. Keys have no more rights than this user has, from then on."
+  toId: ID
+  "Whether webhooks are disabled and keys deleted instead."
+  stop: Boolean! = false
+}
+
+"What came of it."
+type TransferOwnershipPayload {
+  "IDs of the webhooks that have a new owner, or are disabled."
+  webhookIds: [ID!]!
+  "IDs of the API keys that have a new owner, or are deleted."
+  apiKeyIds: [ID!]!
 }
 `, BuiltIn: false},
 	{Name: "../schema/webhook.graphql", Input: `extend type Query {
@@ -17199,7 +17810,7 @@ input CreateWebhookInput {
   description: String
   "ID of the asset group that it belongs to. Null: the organization."
   assetGroupId: ID
-  "ID of the endpoint where it delivers. A group's webhook uses an endpoint of its group or of the organization; the organization's uses one of the organization."
+  "ID of the endpoint where it delivers. A group's webhook uses an endpoint of its group or one that is shared with it; the organization's uses one of the organization."
   endpointId: ID!
   "Whether it takes the events of its whole level. Not together with scopes."
   global: Boolean! = false
@@ -17798,6 +18409,14 @@ func (ec *executionContext) childFields_CreateIdentityProviderPayload(ctx contex
 	return nil, fmt.Errorf("no field named %q was found under type CreateIdentityProviderPayload", field.Name)
 }
 
+func (ec *executionContext) childFields_CreateRolePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "role":
+		return ec.fieldContext_CreateRolePayload_role(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type CreateRolePayload", field.Name)
+}
+
 func (ec *executionContext) childFields_CreateSourcePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "source":
@@ -17858,6 +18477,18 @@ func (ec *executionContext) childFields_CustomRole(ctx context.Context, field gr
 		return ec.fieldContext_CustomRole_permissions(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type CustomRole", field.Name)
+}
+
+func (ec *executionContext) childFields_CustomRoleConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_CustomRoleConnection_edges(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_CustomRoleConnection_pageInfo(ctx, field)
+	case "totalCount":
+		return ec.fieldContext_CustomRoleConnection_totalCount(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type CustomRoleConnection", field.Name)
 }
 
 func (ec *executionContext) childFields_CustomRoleEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -18002,6 +18633,16 @@ func (ec *executionContext) childFields_DisableSourcePayload(ctx context.Context
 	return nil, fmt.Errorf("no field named %q was found under type DisableSourcePayload", field.Name)
 }
 
+func (ec *executionContext) childFields_DisableUserPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "user":
+		return ec.fieldContext_DisableUserPayload_user(ctx, field)
+	case "owned":
+		return ec.fieldContext_DisableUserPayload_owned(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type DisableUserPayload", field.Name)
+}
+
 func (ec *executionContext) childFields_DisableWebhookPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "webhook":
@@ -18016,6 +18657,14 @@ func (ec *executionContext) childFields_EnableSourcePayload(ctx context.Context,
 		return ec.fieldContext_EnableSourcePayload_source(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type EnableSourcePayload", field.Name)
+}
+
+func (ec *executionContext) childFields_EnableUserPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "user":
+		return ec.fieldContext_EnableUserPayload_user(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type EnableUserPayload", field.Name)
 }
 
 func (ec *executionContext) childFields_EnableWebhookPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -18068,6 +18717,18 @@ func (ec *executionContext) childFields_Endpoint(ctx context.Context, field grap
 		return ec.fieldContext_Endpoint_sharedGroups(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Endpoint", field.Name)
+}
+
+func (ec *executionContext) childFields_EndpointChoice(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_EndpointChoice_id(ctx, field)
+	case "name":
+		return ec.fieldContext_EndpointChoice_name(ctx, field)
+	case "connector":
+		return ec.fieldContext_EndpointChoice_connector(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type EndpointChoice", field.Name)
 }
 
 func (ec *executionContext) childFields_EndpointConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -18452,6 +19113,20 @@ func (ec *executionContext) childFields_OrganizationEdge(ctx context.Context, fi
 	return nil, fmt.Errorf("no field named %q was found under type OrganizationEdge", field.Name)
 }
 
+func (ec *executionContext) childFields_Ownership(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "webhookCount":
+		return ec.fieldContext_Ownership_webhookCount(ctx, field)
+	case "webhooks":
+		return ec.fieldContext_Ownership_webhooks(ctx, field)
+	case "apiKeyCount":
+		return ec.fieldContext_Ownership_apiKeyCount(ctx, field)
+	case "apiKeys":
+		return ec.fieldContext_Ownership_apiKeys(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Ownership", field.Name)
+}
+
 func (ec *executionContext) childFields_PageInfo(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "hasNextPage":
@@ -18472,6 +19147,34 @@ func (ec *executionContext) childFields_PauseWebhookPayload(ctx context.Context,
 		return ec.fieldContext_PauseWebhookPayload_webhook(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type PauseWebhookPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_PermissionInfo(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "permission":
+		return ec.fieldContext_PermissionInfo_permission(ctx, field)
+	case "description":
+		return ec.fieldContext_PermissionInfo_description(ctx, field)
+	case "fields":
+		return ec.fieldContext_PermissionInfo_fields(ctx, field)
+	case "roles":
+		return ec.fieldContext_PermissionInfo_roles(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PermissionInfo", field.Name)
+}
+
+func (ec *executionContext) childFields_PredefinedRole(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "role":
+		return ec.fieldContext_PredefinedRole_role(ctx, field)
+	case "description":
+		return ec.fieldContext_PredefinedRole_description(ctx, field)
+	case "permissions":
+		return ec.fieldContext_PredefinedRole_permissions(ctx, field)
+	case "allGroups":
+		return ec.fieldContext_PredefinedRole_allGroups(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PredefinedRole", field.Name)
 }
 
 func (ec *executionContext) childFields_Receipt(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -18974,6 +19677,16 @@ func (ec *executionContext) childFields_TicketEdge(ctx context.Context, field gr
 	return nil, fmt.Errorf("no field named %q was found under type TicketEdge", field.Name)
 }
 
+func (ec *executionContext) childFields_TransferOwnershipPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "webhookIds":
+		return ec.fieldContext_TransferOwnershipPayload_webhookIds(ctx, field)
+	case "apiKeyIds":
+		return ec.fieldContext_TransferOwnershipPayload_apiKeyIds(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type TransferOwnershipPayload", field.Name)
+}
+
 func (ec *executionContext) childFields_TrustedIssuer(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "id":
@@ -19034,6 +19747,14 @@ func (ec *executionContext) childFields_UnlinkUserPayload(ctx context.Context, f
 	return nil, fmt.Errorf("no field named %q was found under type UnlinkUserPayload", field.Name)
 }
 
+func (ec *executionContext) childFields_UpdateAPIKeyPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "apiKey":
+		return ec.fieldContext_UpdateAPIKeyPayload_apiKey(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type UpdateAPIKeyPayload", field.Name)
+}
+
 func (ec *executionContext) childFields_UpdateApplicationPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "application":
@@ -19074,6 +19795,14 @@ func (ec *executionContext) childFields_UpdateOrganizationPayload(ctx context.Co
 	return nil, fmt.Errorf("no field named %q was found under type UpdateOrganizationPayload", field.Name)
 }
 
+func (ec *executionContext) childFields_UpdateRolePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "role":
+		return ec.fieldContext_UpdateRolePayload_role(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type UpdateRolePayload", field.Name)
+}
+
 func (ec *executionContext) childFields_UpdateSourcePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "source":
@@ -19088,6 +19817,14 @@ func (ec *executionContext) childFields_UpdateTrustedIssuerPayload(ctx context.C
 		return ec.fieldContext_UpdateTrustedIssuerPayload_trustedIssuer(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type UpdateTrustedIssuerPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_UpdateUserPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "user":
+		return ec.fieldContext_UpdateUserPayload_user(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type UpdateUserPayload", field.Name)
 }
 
 func (ec *executionContext) childFields_UpdateWebhookPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
