@@ -11,19 +11,33 @@ import (
 	"github.com/hookyard/hookyard/ent/viewer"
 )
 
-// keepSecrets forgets signing secrets whose time is over. They have stopped counting by
+// keepSecrets takes a changed key file up and tells the other nodes which keys this one
+// knows; and it forgets signing secrets whose time is over. Those have stopped counting by
 // then: what sends and what verifies goes by the time itself.
 func (h *Hub) keepSecrets(ctx context.Context) {
-	every := h.clock.NewTicker(time.Minute)
-	defer every.Stop()
+	look, sweep := h.clock.NewTicker(time.Second), h.clock.NewTicker(time.Minute)
+	defer look.Stop()
+	defer sweep.Stop()
+	told := ""
 	for {
-		if err := h.forgetSecrets(ctx); err != nil && ctx.Err() == nil {
-			h.log.Warn("forget old signing secrets", "err", err)
+		if _, err := h.secrets.Reload(ctx); err != nil && ctx.Err() == nil {
+			h.log.Warn("the key file has changed and cannot be used; the keys stay as they were", "err", err)
+		}
+		if keys := h.secrets.Keys().String(); keys != told {
+			if err := h.db.SetNodeKeys(ctx, h.cfg.NodeName, keys); err == nil {
+				told = keys
+			} else if ctx.Err() == nil {
+				h.log.Warn("tell of this node's keys", "err", err)
+			}
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-every.Chan():
+		case <-look.Chan():
+		case <-sweep.Chan():
+			if err := h.forgetSecrets(ctx); err != nil && ctx.Err() == nil {
+				h.log.Warn("forget old signing secrets", "err", err)
+			}
 		}
 	}
 }

@@ -8,7 +8,7 @@
 // for, so a value copied to another row is worth nothing there. A key is made once,
 // kept in a file with mode 0600, and never overwritten. The file is a Tink keyset:
 // it may hold several keys, the primary one seals and all of them open, so keys can
-// be rotated without a change of format.
+// be rotated without a change of format and while nodes run (see rotate.go).
 //
 // With a KMS, the keyset itself is encrypted by a key that never leaves the KMS
 // (envelope encryption): the KMS is asked once, at start, and not per value.
@@ -23,6 +23,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 
 	"github.com/hashicorp/vault/api"
 	"github.com/tink-crypto/tink-go-hcvault/v2/integration/hcvault"
@@ -32,8 +34,21 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 )
 
-// Box seals and opens. Safe for concurrent use.
-type Box struct{ aead tink.AEAD }
+// Box seals and opens. It takes a key file up that has changed: at Reload, and when it
+// meets what no key that it knows has sealed. Safe for concurrent use.
+type Box struct {
+	path string
+	kek  tink.AEADWithContext // nil: the file is in the clear
+	keys atomic.Pointer[keys]
+	mu   sync.Mutex // held while the file is read
+}
+
+// keys are a key file's content.
+type keys struct {
+	aead   tink.AEAD
+	handle *keyset.Handle
+	file   []byte
+}
 
 // Config says where the key is.
 type Config struct {
@@ -99,9 +114,22 @@ func open(ctx context.Context, path string, kek tink.AEADWithContext) (*Box, err
 	if err := create(ctx, path, kek); err != nil {
 		return nil, fmt.Errorf("make the key file %s: %w", path, err)
 	}
+	b := &Box{path: path, kek: kek}
+	_, err := b.Reload(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// read reads the key file, unless it is what is known already: then it returns nil.
+func read(ctx context.Context, path string, kek tink.AEADWithContext, known []byte) (*keys, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the key file: %w", err)
+	}
+	if bytes.Equal(b, known) {
+		return nil, nil
 	}
 	var h *keyset.Handle
 	if r := keyset.NewJSONReader(bytes.NewReader(b)); kek == nil {
@@ -116,7 +144,7 @@ func open(ctx context.Context, path string, kek tink.AEADWithContext) (*Box, err
 	if err != nil {
 		return nil, fmt.Errorf("use the key file %s: %w", path, err)
 	}
-	return &Box{a}, nil
+	return &keys{a, h, b}, nil
 }
 
 // create makes the key file unless there is one. It appears whole or not at all, and
@@ -129,6 +157,16 @@ func create(ctx context.Context, path string, kek tink.AEADWithContext) (err err
 	if err != nil {
 		return err
 	}
+	return write(ctx, path, kek, h, func(temporary string) error {
+		if err := os.Link(temporary, path); !errors.Is(err, os.ErrExist) {
+			return err
+		}
+		return nil
+	})
+}
+
+// write writes a key file whole under another name, and has put give it its own.
+func write(ctx context.Context, path string, kek tink.AEADWithContext, h *keyset.Handle, put func(temporary string) error) (err error) {
 	var b bytes.Buffer
 	if w := keyset.NewJSONWriter(&b); kek == nil {
 		err = insecurecleartextkeyset.Write(h, w)
@@ -142,12 +180,16 @@ func create(ctx context.Context, path string, kek tink.AEADWithContext) (err err
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
+	defer func() {
+		if gone := os.Remove(f.Name()); !errors.Is(gone, os.ErrNotExist) {
+			err = errors.Join(err, gone)
+		}
+	}()
 	_, err = f.Write(b.Bytes())
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, os.ErrExist) {
+	if err := put(f.Name()); err != nil {
 		return err
 	}
 	dir, err := os.Open(filepath.Dir(path))
@@ -161,7 +203,7 @@ func bound(id, field string) []byte { return []byte("hookyard\x00" + id + "\x00"
 
 // Seal encrypts plain for one field of the row with the ID.
 func (b *Box) Seal(id, field string, plain []byte) ([]byte, error) {
-	sealed, err := b.aead.Encrypt(plain, bound(id, field))
+	sealed, err := b.keys.Load().aead.Encrypt(plain, bound(id, field))
 	if err != nil {
 		return nil, fmt.Errorf("seal %s of %s: %w", field, id, err)
 	}
@@ -173,7 +215,13 @@ func (b *Box) Unseal(id, field string, sealed []byte) ([]byte, error) {
 	if len(sealed) == 0 {
 		return nil, nil
 	}
-	plain, err := b.aead.Decrypt(sealed, bound(id, field))
+	plain, err := b.keys.Load().aead.Decrypt(sealed, bound(id, field))
+	if err != nil {
+		// Another process may have sealed it with a key that is new.
+		if changed, gone := b.Reload(context.Background()); changed && gone == nil {
+			plain, err = b.keys.Load().aead.Decrypt(sealed, bound(id, field))
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open %s of %s: it was sealed with another key, or for another row or field", field, id)
 	}

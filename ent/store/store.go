@@ -171,7 +171,7 @@ type sealer interface {
 // CheckKey says whether the key is the one that the secrets in this database are
 // sealed with: the first key that comes here is taken for it.
 func (db *DB) CheckKey(ctx context.Context, key sealer) error {
-	const name, field = "key_check", "value"
+	const name, field = keyCheck, "value"
 	sealed, err := key.Seal(name, field, []byte(name))
 	if err != nil {
 		return err
@@ -180,21 +180,14 @@ func (db *DB) CheckKey(ctx context.Context, key sealer) error {
 		name, base64.StdEncoding.EncodeToString(sealed)); err != nil {
 		return fmt.Errorf("note which key seals the secrets: %w", err)
 	}
-	rows, err := db.Client.QueryContext(ctx, "SELECT value FROM meta WHERE name = $1", name)
+	value, err := db.meta(ctx, name)
 	if err != nil {
-		return fmt.Errorf("look up which key seals the secrets: %w", err)
-	}
-	defer rows.Close()
-	var value string
-	for rows.Next() {
-		if err := rows.Scan(&value); err != nil {
-			return fmt.Errorf("look up which key seals the secrets: %w", err)
-		}
+		return err
 	}
 	if sealed, err = base64.StdEncoding.DecodeString(value); err == nil {
 		_, err = key.Unseal(name, field, sealed)
 	}
-	if err := errors.Join(err, rows.Err()); err != nil {
+	if err != nil {
 		return fmt.Errorf("the secrets in this database were sealed with another key; start with the key file that belongs to it (all nodes share one): %w", err)
 	}
 	return nil

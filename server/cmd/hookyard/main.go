@@ -44,6 +44,7 @@ type cli struct {
 	Org     orgCmd     `cmd:"" help:"Create, suspend or delete organizations."`
 	User    userCmd    `cmd:"" help:"Reset a user's access."`
 	Keys    keysCmd    `cmd:"" help:"Rotate the keys that tokens are signed with."`
+	Secrets secretsCmd `cmd:"" help:"Exchange the key that seals secrets."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 	Plugin  pluginCmd  `cmd:"" hidden:"" help:"Run a connector; the hub does this."`
 }
@@ -201,6 +202,19 @@ type keysCmd struct {
 		data
 		Now bool `help:"Stop believing tokens of the older keys at once: programs fetch new ones by their sessions or API keys."`
 	} `cmd:"" help:"Make a new key that tokens are signed with; nobody is signed out."`
+}
+
+type secretsCmd struct {
+	Rotate rotateCmd `cmd:"" help:"Make a new key, seal every secret with it and throw the old key away, while hubs run. Run it again if it was interrupted."`
+}
+
+type rotateCmd struct {
+	data
+	Wait time.Duration `help:"How long to wait until all nodes know the changed key file." default:"30s"`
+}
+
+func (c *rotateCmd) Run(ctx context.Context) error {
+	return server.RotateSecrets(ctx, c.config(), os.Stdout, c.Wait)
 }
 
 type versionCmd struct{}
