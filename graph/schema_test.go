@@ -147,3 +147,43 @@ func TestSchemaForClientsIsUpToDate(t *testing.T) {
 		}
 	}
 }
+
+// A filter over an edge would look into rows that the viewer does not see, since the
+// policy of the far side is not in it; a filter or an order by a secret would let it be
+// guessed at. A column that is filtered by is one that is shown, by itself or as an edge.
+func TestFiltersStayWithinTheRow(t *testing.T) {
+	types := schema().Types
+	for _, d := range types {
+		base, filter := strings.CutSuffix(d.Name, "WhereInput")
+		if order, is := strings.CutSuffix(d.Name, "OrderField"); is {
+			for _, v := range d.EnumValues {
+				name := strings.ToLower(strings.ReplaceAll(v.Name, "_", ""))
+				if !shows(types[order], name) {
+					t.Errorf("%s can be sorted by %s, which it does not show", order, v.Name)
+				}
+			}
+		}
+		if !filter {
+			continue
+		}
+		for _, f := range d.Fields {
+			if f.Name == "not" || f.Name == "and" || f.Name == "or" {
+				continue
+			}
+			if types[f.Type.Name()].Kind == ast.InputObject || !shows(types[base], strings.ToLower(f.Name)) {
+				t.Errorf("%s.%s filters over an edge, or by what %s does not show: annotate it with unfiltered() or hidden()", d.Name, f.Name, base)
+			}
+		}
+	}
+}
+
+// shows says whether a type has the field that a filter's name begins with; an edge
+// shows the ID of its far side.
+func shows(d *ast.Definition, filter string) bool {
+	for _, f := range d.Fields {
+		if strings.HasPrefix(filter, strings.ToLower(f.Name)) {
+			return true
+		}
+	}
+	return false
+}
