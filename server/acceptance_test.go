@@ -46,6 +46,9 @@ var people = []struct {
 }{
 	{name: "mgrAll", role: "MANAGER", all: true},
 	{name: "mgrA", role: "MANAGER", groups: []string{"A"}},
+	{name: "cusYesAll", role: "CUSTOM", permissions: []string{"RUN_SCANS", "CREATE_MODIFY_WEBHOOKS"}, all: true},
+	{name: "cusYesA", role: "CUSTOM", permissions: []string{"RUN_SCANS", "CREATE_MODIFY_WEBHOOKS"}, groups: []string{"A"}},
+	{name: "cusNoAll", role: "CUSTOM", permissions: []string{"RUN_SCANS", "MANAGE_SOURCES", "REDELIVER"}, all: true},
 	{name: "appMgrA", role: "APPLICATION_MANAGER", groups: []string{"A"}},
 	{name: "testerA", role: "TESTER", groups: []string{"A"}},
 	{name: "viewerAll", role: "REPORT_VIEWER", all: true},
@@ -77,24 +80,42 @@ func newAcme(t *testing.T, url string) *acme {
 		}
 	}
 	for _, p := range people {
-		w.user(p.name, p.role, p.all, p.groups)
+		in := program.Input{"role": p.role, "allGroups": p.all, "groupIds": w.groups(p.groups)}
+		if p.permissions != nil {
+			in["customRoleId"] = w.role("role of "+p.name, p.permissions...)
+		}
+		w.user(p.name, in)
 	}
 	return w
 }
 
-// user makes a user with an API key of his own.
-func (w *acme) user(name, role string, all bool, groups []string) {
+// user makes a user with an API key of his own, and returns the user's ID.
+func (w *acme) user(name string, in program.Input) (id string) {
 	w.t.Helper()
-	in := program.Input{"email": name + "@example.com", "role": role, "allGroups": all, "groupIds": w.groups(groups)}
-	if err := w.Do(w.t.Context(), `mutation ($in: CreateUserInput!) { createUser(input: $in) { user { id } } }`, program.Input{"in": in}, nil); err != nil {
+	in["email"] = name + "@example.com"
+	var got struct {
+		R struct{ User struct{ ID string } }
+	}
+	if err := w.Do(w.t.Context(), `mutation ($in: CreateUserInput!) { r: createUser(input: $in) { user { id } } }`, program.Input{"in": in}, &got); err != nil {
 		w.t.Fatalf("create %s: %v", name, err)
 	}
-	said, err := tool(w.t, at(w.dir, w.url, "user", "reset", name+"@example.com")...)
-	if err != nil {
-		w.t.Fatal(err)
+	delete(in, "email")
+	in["ownerId"] = got.R.User.ID
+	w.as[name] = w.holder(w.newKey(w.t, "key of "+name, in))
+	return got.R.User.ID
+}
+
+// role makes a custom role and returns its ID.
+func (w *acme) role(name string, permissions ...string) string {
+	w.t.Helper()
+	var got struct {
+		R struct{ Role struct{ ID string } }
 	}
-	lines := strings.Fields(said)
-	w.as[name] = w.holder(lines[len(lines)-1])
+	if err := w.Do(w.t.Context(), `mutation ($in: CreateRoleInput!) { r: createRole(input: $in) { role { id } } }`,
+		program.Input{"in": program.Input{"name": name, "permissions": permissions}}, &got); err != nil {
+		w.t.Fatalf("create the role %s: %v", name, err)
+	}
+	return got.R.Role.ID
 }
 
 func (w *acme) groups(names []string) []string {
@@ -258,10 +279,13 @@ func expectations(t *testing.T, want int, table string) map[string][]string {
 func createMatrix(t *testing.T, w *acme) {
 	before := w.webhooks()
 	assertions := 0
-	for user, cells := range expectations(t, 18, `
+	for user, cells := range expectations(t, 27, `
 		admin      ok        ok        ok
 		mgrAll     ok        ok        ok
 		mgrA       FORBIDDEN ok        FORBIDDEN
+		cusYesAll  ok        ok        ok
+		cusYesA    FORBIDDEN ok        FORBIDDEN
+		cusNoAll   FORBIDDEN FORBIDDEN FORBIDDEN
 		appMgrA    FORBIDDEN FORBIDDEN FORBIDDEN
 		testerA    FORBIDDEN FORBIDDEN FORBIDDEN
 		viewerAll  FORBIDDEN FORBIDDEN FORBIDDEN`) {
@@ -280,7 +304,7 @@ func createMatrix(t *testing.T, w *acme) {
 		if got := verdict(none); got != "FORBIDDEN" {
 			t.Errorf("%s creates in a group that does not exist: %s (%v)", user, got, none)
 		}
-		if user == "mgrA" {
+		if user == "mgrA" || user == "cusYesA" {
 			_, _, unseen := w.as[user].CreateWebhook(t.Context(), w.webhook("B", program.Input{"global": true}))
 			if a, b := fmt.Sprint(none), strings.ReplaceAll(fmt.Sprint(unseen), w.group["B"], w.group["nowhere"]); a != b {
 				t.Errorf("the answer tells a group that is not there (%s) from one that is not seen (%s)", a, b)
@@ -295,11 +319,11 @@ func createMatrix(t *testing.T, w *acme) {
 
 func changeMatrix(t *testing.T, w *acme) {
 	assertions := 0
-	for user, cells := range expectations(t, 18, `
-		admin,mgrAll         ok        ok        ok
-		mgrA                 NOT_FOUND ok        NOT_FOUND
-		viewerAll            FORBIDDEN FORBIDDEN FORBIDDEN
-		appMgrA,testerA      NOT_FOUND FORBIDDEN NOT_FOUND`) {
+	for user, cells := range expectations(t, 27, `
+		admin,mgrAll,cusYesAll  ok        ok        ok
+		mgrA,cusYesA            NOT_FOUND ok        NOT_FOUND
+		cusNoAll,viewerAll      FORBIDDEN FORBIDDEN FORBIDDEN
+		appMgrA,testerA         NOT_FOUND FORBIDDEN NOT_FOUND`) {
 		for i, level := range levels {
 			endpoint, err := w.CreateEndpoint(t.Context(), w.at(level, program.Input{"name": "for " + user + " at " + level, "connector": "webhook", "url": "https://old.example.com"}))
 			if err != nil {

@@ -231,6 +231,7 @@ type asked struct {
 	name   string
 	key    program.Input // of an API key; nil for nobody and for the other organization's Administrator
 	groups []string
+	custom []string // permissions of a custom role, made for it
 }
 
 // everybody are the viewers of the matrix.
@@ -244,6 +245,18 @@ func everybody() []asked {
 	for _, role := range []struct{ name, role string }{{"Manager", "MANAGER"}, {"Application Manager", "APPLICATION_MANAGER"}, {"Tester", "TESTER"}, {"Report Viewer", "REPORT_VIEWER"}} {
 		for _, a := range access {
 			out = append(out, asked{name: role.name + " " + a.name, key: program.Input{"role": role.role, "allGroups": a.all}, groups: a.groups})
+		}
+	}
+	for _, role := range []struct {
+		name        string
+		permissions []string
+	}{
+		{"Custom role (webhooks)", []string{"CREATE_MODIFY_WEBHOOKS"}},
+		{"Custom role (access, audit)", []string{"MANAGE_ACCESS", "READ_AUDIT"}},
+		{"Custom role (nothing)", []string{}},
+	} {
+		for _, a := range []int{1, 3} {
+			out = append(out, asked{name: role.name + " " + access[a].name, key: program.Input{"role": "CUSTOM", "allGroups": access[a].all}, groups: access[a].groups, custom: role.permissions})
 		}
 	}
 	return out

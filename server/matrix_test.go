@@ -220,6 +220,9 @@ func newMatrix(t *testing.T, url string) *matrix {
 		default:
 			in := program.Input{"groupIds": w.groupIDs(a.groups)}
 			maps.Copy(in, a.key)
+			if a.custom != nil {
+				in["customRoleId"] = w.role("role of "+a.name, a.custom...)
+			}
 			p.client = w.holder(w.newKey(t, "key of "+a.name, in))
 		}
 		var got struct {

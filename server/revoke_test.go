@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/hookyard/hookyard/ent/gen"
-	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/store"
 	"github.com/hookyard/hookyard/ent/viewer"
 	"github.com/hookyard/hookyard/server/servertest/program"
@@ -110,13 +109,9 @@ func TestRightsBiteAtOnce(t *testing.T) {
 		}
 		t.Cleanup(func() { _ = db.Close() })
 		// elsewhere changes a user as another node or the operator would.
-		elsewhere := func(name string, change func(*gen.UserUpdateOne)) {
+		elsewhere := func(id string, change func(*gen.UserUpdateOne)) {
 			t.Helper()
 			err := db.WithTx(viewer.SystemContext(t.Context()), func(ctx context.Context, tx *gen.Tx) error {
-				id, err := tx.User.Query().Where(user.Email(strings.ToLower(name) + "@example.com")).OnlyID(ctx)
-				if err != nil {
-					return err
-				}
 				u := tx.User.UpdateOneID(id)
 				change(u)
 				return u.Exec(ctx)
@@ -125,30 +120,50 @@ func TestRightsBiteAtOnce(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		call := func(mutation string, in program.Input) {
+			t.Helper()
+			input := strings.ToUpper(mutation[:1]) + mutation[1:] + "Input"
+			if err := w.Do(t.Context(), `mutation ($in: `+input+`!) { `+mutation+`(input: $in) { __typename } }`, program.Input{"in": in}, nil); err != nil {
+				t.Fatalf("%s: %v", mutation, err)
+			}
+		}
+		role := w.role("watcher", "READ_PAYLOADS", "RUN_SCANS")
 		for _, c := range []struct {
 			name   string
 			here   bool // the change is made by a call to node one, so that it bites there before the answer
-			change func(name string)
+			change func(user string)
 			after  string // what the next call comes to
+			sees   bool   // whether it sees what happened in the group
 		}{
-			{"the key is deleted", true, func(string) { w.deleteKey(t, "ci") }, "UNAUTHENTICATED"},
-			{"the user is disabled", false, func(name string) {
-				elsewhere(name, func(u *gen.UserUpdateOne) { u.SetDisabledAt(time.Now().UTC()) })
-			}, "UNAUTHENTICATED"},
+			{"the key is deleted", true, func(string) { w.deleteKey(t, "key of the-key-is-deleted") }, "UNAUTHENTICATED", false},
+			{"the role is another", true, func(user string) { call("updateUser", program.Input{"id": user, "role": "REPORT_VIEWER"}) }, "ok", true},
+			{"the group is taken away", true, func(user string) {
+				call("updateUser", program.Input{"id": user, "groupIds": []string{w.group["B"]}})
+			}, "ok", false},
+			{"the role has a permission less", true, func(string) {
+				call("updateRole", program.Input{"id": role, "permissions": []string{"RUN_SCANS"}})
+			}, "ok", true},
+			{"the user is disabled", true, func(user string) { call("disableUser", program.Input{"id": user}) }, "UNAUTHENTICATED", false},
+			{"the user is disabled elsewhere", false, func(user string) {
+				elsewhere(user, func(u *gen.UserUpdateOne) { u.SetDisabledAt(time.Now().UTC()) })
+			}, "UNAUTHENTICATED", false},
+			{"the group is taken away elsewhere", false, func(user string) {
+				elsewhere(user, func(u *gen.UserUpdateOne) { u.ClearGroups() })
+			}, "ok", false},
 			{"the organization is suspended", false, func(string) {
 				if _, err := tool(t, at(w.dir, w.url, "org", "suspend", "Acme")...); err != nil {
 					t.Fatal(err)
 				}
-			}, "UNAUTHENTICATED"},
+			}, "UNAUTHENTICATED", false},
 		} {
 			t.Run(c.name, func(t *testing.T) {
 				w.t = t
 				name := strings.ReplaceAll(c.name, " ", "-")
-				if c.here {
-					w.as[name] = w.holder(w.newKey(t, "ci", program.Input{"role": "MANAGER", "groupIds": []string{w.group["A"]}}))
-				} else {
-					w.user(name, "MANAGER", false, []string{"A"})
+				in := program.Input{"role": "MANAGER", "groupIds": []string{w.group["A"]}}
+				if c.name == "the role has a permission less" {
+					in["role"], in["customRoleId"] = "CUSTOM", role
 				}
+				user := w.user(name, in)
 				var open []*watcher
 				for node, h := range nodes {
 					client := &program.Client{URL: h.URL, Key: w.as[name].Key, HTTP: h.HTTP}
@@ -163,7 +178,7 @@ func TestRightsBiteAtOnce(t *testing.T) {
 					<-o.entries
 				}
 
-				c.change(name)
+				c.change(user)
 				changed := time.Now()
 				late := -1
 				if c.here {
@@ -183,8 +198,14 @@ func TestRightsBiteAtOnce(t *testing.T) {
 						t.Errorf("%s: %d entries after the change was answered", o.name, n)
 					}
 				}
-				if got := verdict(w.as[name].Do(t.Context(), `{ viewer { id } }`, nil, nil)); got != c.after {
-					t.Errorf("the next call: %s, want %s", got, c.after)
+				var got struct {
+					Events struct{ Edges []struct{ Cursor string } }
+				}
+				if v := verdict(w.as[name].Do(t.Context(), `{ events(first: 1) { edges { cursor } } }`, nil, &got)); v != c.after {
+					t.Errorf("the next call: %s, want %s", v, c.after)
+				}
+				if sees := len(got.Events.Edges) > 0; sees != c.sees {
+					t.Errorf("the next call sees what happened in the group: %t", sees)
 				}
 				if c.name != "the organization is suspended" { // that stops everything
 					w.arrived(t, w.publish("scan.completed", "a1"))

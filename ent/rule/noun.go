@@ -208,6 +208,9 @@ func (n Noun) placed(v *viewer.Viewer, m ent.Mutation) error {
 	if org, set := m.Field(n.Tenant); set && org != v.Organization {
 		return &Denied{n.Name, "it would be in another organization"}
 	}
+	if n.Tenant == "id" && !v.All() { // what the organization decides is for all its groups
+		return &Denied{n.Name, "it needs access to all asset groups"}
+	}
 	if n.Level != InGroup || v.All() {
 		return nil
 	}
