@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/hookyard/hookyard/server/auth"
 	"github.com/hookyard/hookyard/server/ledger"
 )
 
@@ -42,6 +43,14 @@ func newMetrics(h *Hub) *metrics {
 	}
 	h.registry.MustRegister(m.requests, m.accepted, m.signIns, m.sso, m.issuers, m.group, m.commit, m,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	// What has not happened yet is 0 rather than missing, so that an alert can be set on it.
+	for _, outcome := range []auth.Outcome{auth.OK, auth.Failed, auth.Throttled} {
+		m.signIns.WithLabelValues(auth.ByPassword, string(outcome))
+	}
+	m.signIns.WithLabelValues(auth.ByRefresh, string(auth.Reused))
+	for _, v := range []*prometheus.CounterVec{m.sso, m.issuers} {
+		v.WithLabelValues("ok")
+	}
 	return m
 }
 
