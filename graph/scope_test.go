@@ -21,6 +21,7 @@ import (
 func TestScopesAreEntsFilters(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		w := newWorld(t, db, Options{}, watch.Options{})
+		w.must("admin", fmt.Sprintf(`mutation { updateEndpoint(input: {id: %q, sharedGroupIds: [%q, %q]}) { endpoint { id } } }`, w.hq(), w.vars["red"], w.vars["blue"]))
 		for i, level := range []string{"null", fmt.Sprintf("%q", w.vars["red"]), fmt.Sprintf("%q", w.vars["blue"])} {
 			w.must("admin", fmt.Sprintf(`mutation { createWebhook(input: {name: "webhook %d", endpointId: %q, assetGroupId: %s, global: true}) { webhook { id } } }`, i, w.hq(), level))
 		}
