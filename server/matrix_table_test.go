@@ -223,9 +223,6 @@ func guarded() []string {
 	return []string{"Event.document", "Receipt.body", "Attempt.requestBody", "Attempt.responseBody"}
 }
 
-// unreached are types with an ID that nothing in the API makes or lists yet.
-func unreached() []string { return nil }
-
 // asked is somebody who asks everything.
 type asked struct {
 	name   string
