@@ -159,7 +159,7 @@ func TestStrangersAreThrottled(t *testing.T) {
 // adminKey is the key of the first Administrator.
 func adminKey(t *testing.T, h *Hub) string {
 	t.Helper()
-	access, err := (&Operator{db: h.db, now: h.clock.Now}).ResetUser(t.Context(), "", "admin@localhost")
+	access, err := (&Operator{db: h.db, secrets: h.cfg.secrets(), now: h.clock.Now, by: byOperator}).ResetUser(t.Context(), "", "admin@localhost")
 	if err != nil {
 		t.Fatal(err)
 	}
