@@ -116,45 +116,11 @@ func (s vouchers) admit(ctx context.Context, provider string, who auth.Person) (
 		if err != nil {
 			return err
 		}
-		given, err := mapped(ctx, tx.Client(), p.OrganizationID, p.Mapping, who.Groups)
-		if err != nil {
+		if id, refused, err = decide(ctx, tx, p, who); err != nil || refused == "" {
 			return err
 		}
-		link, err := tx.Identity.Query().Where(identity.ProviderID(p.ID), identity.Subject(who.Subject)).Only(ctx)
-		known := err == nil
-		var u *gen.User
-		if known {
-			u, err = users(tx).Where(user.ID(link.UserID)).Only(ctx)
-		}
-		if gen.MaskNotFound(err) != nil {
-			return err
-		}
-		switch {
-		case given == nil:
-			refused = noRule
-			if known { // what was begun under rights that are gone ends with them
-				return signOut(ctx, tx, u.ID, "")
-			}
-			return nil
-		case known:
-		case who.Email == "":
-			refused = noAddress
-			return nil
-		default:
-			if u, refused, err = firstTime(ctx, tx, p, who, given); err != nil || refused != "" {
-				return err
-			}
-		}
-		if u.DisabledAt != nil {
-			refused = disabled
-			return nil
-		}
-		if last, err := lastAdministrator(ctx, tx, u); err != nil || last && given.role != viewer.Administrator {
-			refused = lastOfThem
-			return err
-		}
-		id = u.ID
-		return give(ctx, tx, u, given, who.Name)
+		return s.db.Audit(ctx, store.Action{Organization: p.OrganizationID, Action: store.SignInFailed, Noun: "IdentityProvider", ID: p.ID, Name: p.Name,
+			Actor: &store.Actor{Kind: viewer.ActorNobody, Name: who.Email}, Details: map[string]any{"reason": refused, "subject": who.Subject}})
 	})
 	switch {
 	case err != nil:
@@ -163,6 +129,43 @@ func (s vouchers) admit(ctx context.Context, provider string, who auth.Person) (
 		return "", &auth.Refused{Reason: refused}
 	}
 	return id, nil
+}
+
+// decide finds or makes the user that a person is; refused says why they may not sign in.
+func decide(ctx context.Context, tx *gen.Tx, p *gen.IdentityProvider, who auth.Person) (id, refused string, err error) {
+	given, err := mapped(ctx, tx.Client(), p.OrganizationID, p.Mapping, who.Groups)
+	if err != nil {
+		return "", "", err
+	}
+	link, err := tx.Identity.Query().Where(identity.ProviderID(p.ID), identity.Subject(who.Subject)).Only(ctx)
+	known := err == nil
+	var u *gen.User
+	if known {
+		u, err = users(tx).Where(user.ID(link.UserID)).Only(ctx)
+	}
+	if gen.MaskNotFound(err) != nil {
+		return "", "", err
+	}
+	switch {
+	case given == nil && known: // what was begun under rights that are gone ends with them
+		return "", noRule, signOut(ctx, tx, u.ID, "")
+	case given == nil:
+		return "", noRule, nil
+	case known:
+	case who.Email == "":
+		return "", noAddress, nil
+	default:
+		if u, refused, err = firstTime(ctx, tx, p, who, given); err != nil || refused != "" {
+			return "", refused, err
+		}
+	}
+	if u.DisabledAt != nil {
+		return "", disabled, nil
+	}
+	if last, err := lastAdministrator(ctx, tx, u); err != nil || last && given.role != viewer.Administrator {
+		return "", lastOfThem, err
+	}
+	return u.ID, "", give(ctx, tx, u, given, who.Name)
 }
 
 func users(tx *gen.Tx) *gen.UserQuery { return tx.User.Query().WithCustomRole().WithGroups(groupIDs) }
