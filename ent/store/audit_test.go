@@ -91,10 +91,10 @@ func TestChangesAreAudited(t *testing.T) {
 				return tx.User.UpdateOneID(user.ID).SetRole(viewer.Manager).SetAllGroups(true).Exec(ctx)
 			}, nil},
 			{func(ctx context.Context, tx *gen.Tx) error {
-				end = tx.Endpoint.Create().SetName("e").SetConnector("webhook").SetURL("https://" + strings.Repeat("x", 2000)).SetSecrets([]byte("sealed")).SaveX(ctx)
+				end = tx.Endpoint.Create().SetName("e").SetConnector("webhook").SetURL("https://" + strings.Repeat("x", 2000)).SetSecrets([]byte("sealed")).AddSharedGroups(red).SaveX(ctx)
 				hook = tx.Webhook.Create().SetName("w").SetFormat("hookyard").SetEndpoint(end).SetAssetGroup(red).AddApplications(app).SetSigningSecrets([]byte("sealed")).SaveX(ctx)
 				return nil
-			}, []string{`CREATE Endpoint e @ name:  > "e", connector:  > "webhook", url:  > "https://` + strings.Repeat("x", 992) + `" cut, enabled:  > true, secrets hidden, burst:  > 1`,
+			}, []string{`CREATE Endpoint e @ name:  > "e", connector:  > "webhook", url:  > "https://` + strings.Repeat("x", 992) + `" cut, enabled:  > true, secrets hidden, burst:  > 1, sharedGroups: [] > ["<red>"]`,
 				`CREATE Webhook w @red name:  > "w", assetGroupId:  > "<red>", endpointId:  > "<end>", format:  > "hookyard", unknownCounts:  > "SKIP", state:  > "ACTIVE", signingSecrets hidden, retryOffsetsSeconds:  > [60,300,1800,7200], timeoutSeconds:  > 10, applications: [] > ["<app>"]`}},
 			{func(ctx context.Context, tx *gen.Tx) error {
 				return tx.Webhook.UpdateOne(hook).ClearApplications().ClearAssetGroup().Exec(ctx)
