@@ -271,7 +271,7 @@ func TestSocketsKeepToTheProtocol(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer mute.CloseNow() //nolint:errcheck // it is closed
+	defer mute.CloseNow()
 	c = &client{t, mute}
 	c.send(wsMessage{Type: "connection_init", Payload: json.RawMessage(`{"Authorization":"Bearer admin"}`)})
 	pings := 0

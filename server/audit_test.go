@@ -68,11 +68,14 @@ func TestAuditOfARunningHub(t *testing.T) {
 			"HUB hookyard from : CREATE Organization Default",
 			"HUB hookyard from : CREATE User admin@localhost",
 			"HUB hookyard from : CREATE APIKey first key of admin@localhost",
+			"HUB hookyard from : CREATE OneTimeLink",
 			"CREATE Endpoint crm",
 			cli + "UPDATE Organization Default",
 			cli + "UPDATE Organization Default",
 			cli + "DELETE APIKey first key of admin@localhost",
+			cli + "DELETE OneTimeLink",
 			cli + "CREATE APIKey first key of admin@localhost",
+			cli + "CREATE OneTimeLink",
 		}
 		got := auditLog(t, h)
 		if !slices.EqualFunc(got, want, func(got, want string) bool {

@@ -32,7 +32,7 @@ func TestUnmappedThenMapped(t *testing.T) {
 			"group":  {"assetGroupId": group, "global": true},
 			"app":    {"applicationIds": []string{app}},
 		} {
-			endpoint, err := h.CreateEndpoint(ctx, program.Input{"name": name, "connector": "webhook", "url": s.url + "/" + name})
+			endpoint, err := h.CreateEndpoint(ctx, program.Input{"name": name, "connector": "webhook", "url": s.url + "/" + name, "sharedGroupIds": []string{group}})
 			if err != nil {
 				t.Fatal(err)
 			}

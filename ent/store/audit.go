@@ -51,7 +51,7 @@ const (
 	Restore       = "RESTORE"
 )
 
-// Everywhere, as the organization of an action, writes an entry for each organization:
+// Everywhere as the organization of an action, writes an entry for each organization:
 // for what an operator does to the whole hub.
 const Everywhere = "*"
 

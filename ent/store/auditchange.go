@@ -287,7 +287,7 @@ func (c *change) compareEdges(id string) ([]parts.AuditChange, error) {
 	var changes []parts.AuditChange
 	for _, name := range slices.Compact(names) {
 		was, known := c.edges[id][name]
-		if !known && !(c.m.Op().Is(ent.OpCreate) && slices.Contains(c.m.AuditEdges(), name)) {
+		if !known && (!c.m.Op().Is(ent.OpCreate) || !slices.Contains(c.m.AuditEdges(), name)) {
 			continue
 		}
 		is := slices.Clone(was)

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -85,23 +84,28 @@ func NoteRestore(ctx context.Context, exec func(ctx context.Context, query strin
 	return nil
 }
 
+func takeNotes(ctx context.Context, tx *gen.Tx) (notes []string, err error) {
+	rows, err := tx.QueryContext(ctx, "DELETE FROM meta WHERE name = $1 RETURNING value", restoredName)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var n string
+		if err := rows.Scan(&n); err != nil {
+			return nil, err
+		}
+		notes = append(notes, n)
+	}
+	return notes, rows.Err()
+}
+
 // AuditRestore writes what NoteRestore has noted into every organization's audit log.
 func (db *DB) AuditRestore(ctx context.Context) error {
 	ctx = viewer.OperatorContext(ctx, "")
 	return db.WithTx(ctx, func(ctx context.Context, tx *gen.Tx) error {
-		rows, err := tx.QueryContext(ctx, "DELETE FROM meta WHERE name = $1 RETURNING value", restoredName)
+		notes, err := takeNotes(ctx, tx)
 		if err != nil {
-			return fmt.Errorf("look for the note of a restore: %w", err)
-		}
-		var notes []string
-		for rows.Next() {
-			var n string
-			if err := rows.Scan(&n); err != nil {
-				return errors.Join(err, rows.Close())
-			}
-			notes = append(notes, n)
-		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 			return fmt.Errorf("look for the note of a restore: %w", err)
 		}
 		for _, n := range notes {
