@@ -25,6 +25,7 @@ func allMain(ctx context.Context, args []string) (err error) {
 	seconds := fs.Int("seconds", 60, "how long P1 saturates; P2 half of it")
 	limit := fs.Duration("limit", 3*time.Hour, "give up after this long")
 	out := fs.String("out", "bin/bench.jsonl", "JSON lines are appended here")
+	add := fs.Bool("add", false, "begin with the results that -out holds, so that the table can be measured in parts")
 	write := fs.String("write", "", "put the table into this file, between its <!-- figures --> marks")
 	_ = fs.Parse(args) // exits on error
 	ctx, cancel := context.WithTimeout(ctx, *limit)
@@ -43,6 +44,11 @@ func allMain(ctx context.Context, args []string) (err error) {
 	defer func() { _ = rec.Close() }()
 
 	var results []Result
+	if *add {
+		if results, err = saved(*out); err != nil {
+			return err
+		}
+	}
 	for round := range max(*repeat, *pairs) {
 		for _, p := range profiles(time.Duration(*seconds) * time.Second) {
 			rounds := *repeat

@@ -78,6 +78,10 @@ func syncTime(dir string) string {
 	return text
 }
 
+// ceilingCPU is what the ceiling took, in s per 1,000 deliveries, on the machine for which
+// the goals were set; it says what those are worth on another.
+const ceilingCPU = 0.024
+
 // key is what medians are taken over.
 type key struct{ profile, server string }
 
@@ -167,6 +171,9 @@ func report(settings []string, results []Result) string {
 				goal("P1 "+server+", share of the ceiling", ratio(k("P1")), want, true)
 			}
 			goal("P1 "+server+", CPU s per 1,000", mid(k("P1"), func(r Result) float64 { return r.CPUPer1k }), cpu, false)
+			if c := mid(key{"P1", "ceiling"}, func(r Result) float64 { return r.CPUPer1k }); c > 0 {
+				goal("P1 "+server+", CPU in ceilings", mid(k("P1"), func(r Result) float64 { return r.CPUPer1k })/c, cpu/ceilingCPU, false)
+			}
 			goal("P1 "+server+", MiB of hub and connectors", mid(k("P1"), func(r Result) float64 { return r.PSS["hub"] }), 200, false)
 		}
 		if by[k("P1m")] != nil {
@@ -175,6 +182,9 @@ func report(settings []string, results []Result) string {
 		}
 		if by[k("P2")] != nil && server == "sqlite" && ratio(k("P2")) > 0 {
 			goal("P2 sqlite, share of the ceiling", ratio(k("P2")), 0.15, true)
+		}
+		if by[k("P2")] != nil {
+			goal("P2 "+server+", MiB of hub and connectors", mid(k("P2"), func(r Result) float64 { return r.PSS["hub"] }), 200, false)
 		}
 		for _, p := range []string{"P3", "P3x"} {
 			with, without := by[k(p)], by[k(p+"b")]
@@ -201,6 +211,7 @@ func report(settings []string, results []Result) string {
 		}
 		if by[k("W")] != nil {
 			goal("W "+server+", cores", mid(k("W"), func(r Result) float64 { return r.CPU["hub"] / r.CPUTotal * r.Cores }), 1, false)
+			goal("W "+server+", MiB of hub and connectors", mid(k("W"), func(r Result) float64 { return r.PSS["hub"] }), 200, false)
 			goal("W "+server+", entries that unfiltered watchers missed", mid(k("W"), func(r Result) float64 { return float64(r.EntriesShort) }), 0, false)
 		}
 	}
