@@ -35,6 +35,28 @@ type SingleSigner interface {
 	SignsOnce()
 }
 
+// TextKeyer is the ability of a Signer whose keys are the secret's text, as people copy it,
+// in UTF-8. Keys of other Signers are what stands in base64 after "whsec_", as Standard
+// Webhooks has it.
+type TextKeyer interface {
+	Signer
+	TextKeys()
+}
+
+// Addresser is the ability of a Format to have its own way of putting what it rendered
+// into the endpoint's address.
+type Addresser interface {
+	// Address is where a request goes: the endpoint's address of today, and the
+	// TargetSuffix of the rendering.
+	Address(address, suffix string) (string, error)
+}
+
+// HTTPSOnly is the ability of a Format to refuse addresses that are not https, unless the
+// operator allows them.
+type HTTPSOnly interface {
+	HTTPSOnly()
+}
+
 // Numberer is the ability of a Format to say which stable numbers it needs for an
 // event. The hub assigns them (1..2147483647, the same for the same object for
 // good) and passes them in RenderOptions.Numbers.
@@ -71,7 +93,7 @@ type RawReceipt struct {
 }
 
 // Rendered is an event written down, ready to be sent. TargetSuffix is appended to
-// the endpoint's address; empty for most formats.
+// the endpoint's address, unless the format is an Addresser; empty for most formats.
 type Rendered struct {
 	Method       string // "" is POST
 	TargetSuffix string

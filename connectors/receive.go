@@ -65,8 +65,11 @@ type Incoming struct {
 	State string
 	// Fields are the vendor's own names and values that mapping rules may look at.
 	Fields map[string]string
-	// DefaultField is the field that names the application when no rule is set.
+	// DefaultField is the field that names the application when no rule is set. NameField,
+	// where the source has one, is the field with its name for people; DefaultField
+	// is then the source's key of it.
 	DefaultField string
+	NameField    string
 }
 
 // Reply is an answer to a source.

@@ -4,7 +4,9 @@ package builtin
 
 import (
 	"github.com/hookyard/hookyard/connectors"
+	"github.com/hookyard/hookyard/connectors/apviso"
 	"github.com/hookyard/hookyard/connectors/holm"
+	"github.com/hookyard/hookyard/connectors/veracode"
 	"github.com/hookyard/hookyard/connectors/webhook"
 )
 
@@ -13,5 +15,7 @@ func Connectors() []connectors.Connector {
 	return []connectors.Connector{
 		webhook.Connector{},
 		holm.Connector{},
+		apviso.Connector{},
+		veracode.Connector{},
 	}
 }

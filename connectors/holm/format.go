@@ -23,10 +23,11 @@ type Format struct{}
 // Name is "holm".
 func (Format) Name() string { return Name }
 
-// EventTypes are the kinds that have a Holm message.
+// EventTypes are what Holm tells. Findings are not among them: as tickets they would tell
+// of a ticket's cause a second time.
 func (Format) EventTypes() []connectors.EventType {
 	return []connectors.EventType{connectors.ScanScheduled, connectors.ScanCompleted, connectors.ScanFailed,
-		connectors.FindingDiscovered, connectors.FindingChanged, connectors.TicketOpened, connectors.TicketClosed}
+		connectors.TicketOpened, connectors.TicketClosed}
 }
 
 // Numbers asks for a ticket number for what has none.

@@ -15,7 +15,7 @@ import (
 	"github.com/hookyard/hookyard/connectors/holm"
 )
 
-const samples = "../../server/servertest/testdata"
+const samples = "testdata"
 
 func sample(t testing.TB, name string) []byte {
 	t.Helper()
@@ -54,7 +54,7 @@ func at(t *testing.T, s string) *time.Time {
 }
 
 func TestReceiveFinishedScan(t *testing.T) {
-	in := inbound(string(sample(t, "holm/finished_scan.wire.json")))
+	in := inbound(string(sample(t, "finished_scan.wire.json")))
 	if len(in.Body) != 306 {
 		t.Fatalf("the sample has %d bytes, the document's has 306", len(in.Body))
 	}
@@ -99,7 +99,7 @@ func show(v any) string {
 }
 
 func TestReceiveScheduledScan(t *testing.T) {
-	got := receiveOne(t, inbound(string(sample(t, "holm/scheduled_scan.json"))))
+	got := receiveOne(t, inbound(string(sample(t, "scheduled_scan.json"))))
 	s := got.Data.Scan
 	if got.Type != connectors.ScanScheduled || s == nil || s.Name != "Daily scan" || !s.StartsAt.Equal(*at(t, "2018-08-22T12:00:00Z")) {
 		t.Errorf("got %s", show(got))
@@ -110,8 +110,8 @@ func TestReceiveScheduledScan(t *testing.T) {
 }
 
 func TestReceiveTickets(t *testing.T) {
-	opened := receiveOne(t, inbound(string(sample(t, "holm/ticket_opened.json"))))
-	closed := receiveOne(t, inbound(string(sample(t, "holm/ticket_closed.json"))))
+	opened := receiveOne(t, inbound(string(sample(t, "ticket_opened.json"))))
+	closed := receiveOne(t, inbound(string(sample(t, "ticket_closed.json"))))
 	want := connectors.Ticket{Key: "4211", Number: ptr(4211), Title: "SQL Injection in /api/users", Status: "open",
 		Severity: connectors.SeverityCritical, Asset: "app.example.com", AssetLink: "https://sc.holmsecurity.com/assets/view/88",
 		DueDate: "2018-09-01", Owner: "owner@example.com"}
@@ -130,7 +130,7 @@ func TestReceiveTickets(t *testing.T) {
 	if reordered.State != opened.State {
 		t.Error("the order of the keys changed the state")
 	}
-	postponed := receiveOne(t, inbound(strings.Replace(string(sample(t, "holm/ticket_opened.json")), "2018-09-01", "2018-10-01", 1)))
+	postponed := receiveOne(t, inbound(strings.Replace(string(sample(t, "ticket_opened.json")), "2018-09-01", "2018-10-01", 1)))
 	if postponed.State == opened.State {
 		t.Error("another due date is the same state")
 	}
@@ -141,7 +141,7 @@ func TestReceiveZonesAndDurations(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := inbound(strings.Replace(string(sample(t, "holm/finished_scan.wire.json")), "12:59", "12:59:30", 1))
+	in := inbound(strings.Replace(string(sample(t, "finished_scan.wire.json")), "12:59", "12:59:30", 1))
 	utc := receiveOne(t, in)
 	in.Location = stockholm
 	local := receiveOne(t, in)
@@ -153,7 +153,7 @@ func TestReceiveZonesAndDurations(t *testing.T) {
 	}
 	for text, want := range map[string]int{"00:57": 3420, "26:03": 93780, "1:02:03": 3723, "1 day, 2:03:00": 93780,
 		"2 days, 0:00:01": 172801, "0:57:01.123456": 3421} {
-		in := inbound(strings.Replace(string(sample(t, "holm/finished_scan.wire.json")), "00:57", text, 1))
+		in := inbound(strings.Replace(string(sample(t, "finished_scan.wire.json")), "00:57", text, 1))
 		if got := receiveOne(t, in).Data.Scan.Duration; got == nil || *got != want {
 			t.Errorf("duration %q: got %v, want %d", text, got, want)
 		}
@@ -172,7 +172,7 @@ func TestReceiveFailedScan(t *testing.T) {
 }
 
 func TestReceiveRefusals(t *testing.T) {
-	finished := string(sample(t, "holm/finished_scan.wire.json"))
+	finished := string(sample(t, "finished_scan.wire.json"))
 	for _, c := range []struct {
 		name, body, field string
 		status            int
@@ -243,7 +243,7 @@ func render(t *testing.T, typ connectors.EventType, d connectors.Data, o connect
 
 func TestRoundTripOfTheSamples(t *testing.T) {
 	for _, name := range []string{"finished_scan", "scheduled_scan", "ticket_opened", "ticket_closed"} {
-		b := sample(t, "holm/"+name+".json")
+		b := sample(t, ""+name+".json")
 		in := receiveOne(t, inbound(string(b)))
 		got, err := render(t, in.Type, in.Data, connectors.RenderOptions{})
 		if err != nil {
@@ -268,7 +268,7 @@ func TestRenderFindings(t *testing.T) {
 		t.Fatal(err)
 	}
 	var want map[string]any
-	if err := json.Unmarshal(sample(t, "converted/apviso_finding_created.to_holm.json"), &want); err != nil {
+	if err := json.Unmarshal(sample(t, "apviso_finding_created.to_holm.json"), &want); err != nil {
 		t.Fatal(err)
 	}
 	want["ticket"].(map[string]any)["number"] = 7.0
@@ -332,7 +332,7 @@ func TestRenderScans(t *testing.T) {
 // written down.
 func FuzzReceive(f *testing.F) {
 	for _, name := range []string{"finished_scan.wire", "scheduled_scan", "ticket_opened", "ticket_closed"} {
-		f.Add(sample(f, "holm/"+name+".json"))
+		f.Add(sample(f, ""+name+".json"))
 	}
 	f.Add([]byte(`{"ticket":{"number":"4211"}}`))
 	f.Add([]byte(`{"finished_scan":{"name":"n","started":"9999-12-31 23:59","finished":"0001-01-01 00:00","status":"x","link":"l","duration":"999999999 days, 0:00:00"}}`))
