@@ -1,8 +1,8 @@
 package connectors
 
 // Connector is anything that can describe itself. Its abilities are the
-// interfaces that it implements besides: FormatProvider and ReceiverProvider
-// (pure), Deliverer and Checker (with I/O).
+// interfaces that it implements besides: FormatProvider, ReceiverProvider and
+// TriggerProvider (pure); Deliverer, Checker, Poller, Enricher and Scanner (with I/O).
 type Connector interface {
 	Spec() Spec
 }

@@ -11,9 +11,9 @@ type Deliverer interface {
 	Deliver(ctx context.Context, h Host, items []Delivery, done func(Result)) error
 }
 
-// Checker is the ability to say whether an endpoint would work.
+// Checker is the ability to say whether an endpoint, source or scanner would work.
 type Checker interface {
-	// Check tries the endpoint without delivering anything. The error's text is for
-	// the person who set the endpoint up: what is wrong and what to do.
+	// Check tries it without changing anything there: "test connection". The error's text
+	// is for the person who set it up: what is wrong and what to do, no secrets.
 	Check(ctx context.Context, h Host, e Endpoint) error
 }

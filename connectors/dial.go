@@ -7,19 +7,27 @@ import (
 	"net/http"
 )
 
-// Host is what the hub offers a connector with I/O. It is the only way out: a
-// connector that opens a connection by other means is refused by the house's lint.
+// Host is what the hub offers a connector with I/O.
 type Host interface {
 	// Endpoint returns what a Delivery.Endpoint names; ok is false for a Ref that
 	// this process was never given.
 	Endpoint(ref string) (e Endpoint, ok bool)
+	// Log writes into the hub's log, under the connector's name; people of the
+	// organization can read it. No secrets.
+	Log() *slog.Logger
+	Outside
+	Memory
+}
+
+// Outside is the only way out: a connector that opens a connection by other means is
+// refused by the house's lint, and by the sandbox.
+type Outside interface {
 	// DialContext connects to "host:port" under the endpoint's address policy,
 	// checked after name resolution, at each dial.
 	DialContext(ctx context.Context, e Endpoint, network, addr string) (net.Conn, error)
 	// HTTPClient returns a client for the endpoint: the policy above, its CA bundle and
 	// forward proxy, no redirects, no cookies. It is kept and shared per Ref.
 	HTTPClient(e Endpoint) (*http.Client, error)
-	Log() *slog.Logger
 }
 
 // DialPolicy is which addresses may be dialled. Public addresses are open, all

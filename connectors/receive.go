@@ -33,9 +33,17 @@ type Handshaker interface {
 	Handshake(in Inbound) *Reply
 }
 
-// Inbound is one request to a source's address.
+// MethodReceiver is the ability of a Receiver to take requests by other methods than POST.
+type MethodReceiver interface {
+	// Methods are those that carry events: "GET", …
+	Methods() []string
+}
+
+// Inbound is one request to a source's address, or a document in its place.
 type Inbound struct {
+	Via         Via
 	Method      string
+	Path        string // what follows the source's address, unescaped: "" or "/…"
 	Header      http.Header
 	Query       map[string][]string
 	Body        []byte
@@ -45,11 +53,25 @@ type Inbound struct {
 	ContentType string
 }
 
+// Via is how an Inbound came to be.
+type Via string
+
+// The ways.
+const (
+	ViaRequest Via = ""       // a request, as it came in
+	ViaEnrich  Via = "ENRICH" // the request, but Body and ContentType are what Enrich fetched
+	ViaPoll    Via = "POLL"   // a document that Poll fetched: no method, header or query
+)
+
 // Received is what a request was found to say.
 type Received struct {
 	Items []Incoming
-	Note  string // why there is no event although the request is fine; for people
-	Reply *Reply // nil: 200 with an empty JSON object
+	// Enrich says that the request only names what happened: answer it with Reply, have the
+	// connector's Enricher fetch the rest and call Receive again with that (ViaEnrich).
+	// Items are then empty.
+	Enrich bool
+	Note   string // why there is no event although the request is fine; for people
+	Reply  *Reply // nil: 200 with an empty JSON object
 }
 
 // Incoming is one event before the hub has given it a place: no ID, no application.

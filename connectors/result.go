@@ -53,3 +53,14 @@ type Response struct {
 
 // MaxResponseBody is how much of a response is kept, in bytes.
 const MaxResponseBody = 64 << 10
+
+// Failure is why a call other than Deliver did not succeed: what the hub does next, and
+// whose fault it was.
+type Failure struct {
+	Outcome    Outcome // Retry or Permanent; "" is Retry
+	Fault      Fault
+	RetryAfter time.Duration // 0: when the hub thinks fit
+	Message    string        // one sentence for people; no secrets
+}
+
+func (f *Failure) Error() string { return f.Message }

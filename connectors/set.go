@@ -2,7 +2,7 @@ package connectors
 
 import "fmt"
 
-// Set is a list of connectors with their formats and receivers by name. It is
+// Set is a list of connectors with their formats, receivers and triggers by name. It is
 // immutable once made and safe for concurrent use.
 type Set struct {
 	list      []Connector
@@ -10,12 +10,20 @@ type Set struct {
 	receivers []Receiver
 	byName    map[string]Connector
 	byFormat  map[string]Format
-	byKind    map[string]Receiver
+	byKind    map[string]reader
+	byTrigger map[string]Trigger
 }
 
-// NewSet makes a set. A name that two connectors, formats or receivers share is an error.
+// reader is a receiver and whose it is.
+type reader struct {
+	Receiver
+	of Connector
+}
+
+// NewSet makes a set. A name that two connectors, formats, receivers or triggers share is an error.
 func NewSet(list []Connector) (*Set, error) {
-	s := &Set{list: list, byName: map[string]Connector{}, byFormat: map[string]Format{}, byKind: map[string]Receiver{}}
+	s := &Set{list: list, byName: map[string]Connector{}, byFormat: map[string]Format{}, byKind: map[string]reader{},
+		byTrigger: map[string]Trigger{}}
 	for _, c := range list {
 		name := c.Spec().Name
 		if _, taken := s.byName[name]; taken {
@@ -36,8 +44,16 @@ func NewSet(list []Connector) (*Set, error) {
 				if _, taken := s.byKind[r.Kind()]; taken {
 					return nil, fmt.Errorf("connector %q: there is already a receiver %q", name, r.Kind())
 				}
-				s.byKind[r.Kind()] = r
+				s.byKind[r.Kind()] = reader{r, c}
 				s.receivers = append(s.receivers, r)
+			}
+		}
+		if p, ok := c.(TriggerProvider); ok {
+			for _, t := range p.Triggers() {
+				if _, taken := s.byTrigger[t.Kind()]; taken {
+					return nil, fmt.Errorf("connector %q: there is already a trigger %q", name, t.Kind())
+				}
+				s.byTrigger[t.Kind()] = t
 			}
 		}
 	}
@@ -60,4 +76,17 @@ func (s *Set) Connector(name string) (c Connector, ok bool) { c, ok = s.byName[n
 func (s *Set) Format(name string) (f Format, ok bool) { f, ok = s.byFormat[name]; return }
 
 // Receiver returns the receiver of a kind; ok is false when there is none.
-func (s *Set) Receiver(kind string) (r Receiver, ok bool) { r, ok = s.byKind[kind]; return }
+func (s *Set) Receiver(kind string) (r Receiver, ok bool) {
+	x, ok := s.byKind[kind]
+	return x.Receiver, ok
+}
+
+// Reader returns the connector whose receiver reads sources of a kind; ok is false when
+// there is none.
+func (s *Set) Reader(kind string) (c Connector, ok bool) {
+	x, ok := s.byKind[kind]
+	return x.of, ok
+}
+
+// Trigger returns the trigger of a kind; ok is false when there is none.
+func (s *Set) Trigger(kind string) (t Trigger, ok bool) { t, ok = s.byTrigger[kind]; return }

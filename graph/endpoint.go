@@ -1,20 +1,17 @@
 package graph
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"net/url"
 	"slices"
 	"strings"
 
-	"github.com/santhosh-tekuri/jsonschema/v6"
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/hookyard/hookyard/connectors"
+	"github.com/hookyard/hookyard/connectors/settings"
 	"github.com/hookyard/hookyard/ent/gen"
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
@@ -234,68 +231,31 @@ func checkURL(s string) error {
 	return nil
 }
 
-// checkSettings holds settings and secrets together against the connector's schema,
-// and each of them against being given as the other.
+// checkSettings holds settings and secrets against the connector's schema.
 func (d *draftEndpoint) checkSettings(spec connectors.Spec) error {
-	if len(spec.Settings) == 0 {
+	schema, err := settings.Compile(spec.Settings)
+	if err != nil {
+		return fmt.Errorf("connector %s: %w", spec.Name, err)
+	}
+	secrets := maps.Clone(d.secrets)
+	maps.DeleteFunc(secrets, func(name, _ string) bool { return strings.HasPrefix(name, headerSecret) })
+	return wrongSettings(schema.Check(d.settings, secrets))
+}
+
+// wrongSettings is the problems as one refusal, with the path of the first.
+func wrongSettings(list []settings.Problem) error {
+	if len(list) == 0 {
 		return nil
 	}
-	var schema struct {
-		Properties map[string]struct {
-			WriteOnly bool `json:"writeOnly"`
-		} `json:"properties"`
+	at := "input.settings"
+	if list[0].Secret {
+		at = "input.secrets"
 	}
-	if err := json.Unmarshal(spec.Settings, &schema); err != nil {
-		return fmt.Errorf("read the settings' schema of connector %s: %w", spec.Name, err)
+	said := make([]string, len(list))
+	for i, p := range list {
+		said[i] = p.Message
 	}
-	all := map[string]any{}
-	for name, v := range d.settings {
-		if schema.Properties[name].WriteOnly {
-			return badInput("input.settings."+name, "%s is a secret: put it into secrets.", name)
-		}
-		all[name] = v
-	}
-	for name, v := range d.secrets {
-		switch {
-		case strings.HasPrefix(name, headerSecret):
-		case !schema.Properties[name].WriteOnly:
-			return badInput("input.secrets", "The connector %s has no secret setting %q.", spec.Name, name)
-		default:
-			all[name] = v
-		}
-	}
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(spec.Settings))
-	if err != nil {
-		return fmt.Errorf("read the settings' schema of connector %s: %w", spec.Name, err)
-	}
-	compiler := jsonschema.NewCompiler()
-	if err := compiler.AddResource("settings.json", doc); err != nil {
-		return fmt.Errorf("read the settings' schema of connector %s: %w", spec.Name, err)
-	}
-	compiled, err := compiler.Compile("settings.json")
-	if err != nil {
-		return fmt.Errorf("compile the settings' schema of connector %s: %w", spec.Name, err)
-	}
-	plain, err := json.Marshal(all)
-	if err != nil {
-		return badInput("input.settings", "The settings are not JSON.")
-	}
-	instance, err := jsonschema.UnmarshalJSON(bytes.NewReader(plain))
-	if err != nil {
-		return fmt.Errorf("read the settings again: %w", err)
-	}
-	var wrong *jsonschema.ValidationError
-	if err := compiled.Validate(instance); errors.As(err, &wrong) {
-		for len(wrong.Causes) > 0 {
-			wrong = wrong.Causes[0]
-		}
-		// The library's words may quote a secret's value; the place and the rule do not.
-		at := strings.Join(append([]string{"input.settings"}, wrong.InstanceLocation...), ".")
-		return badInput(at, "The settings do not fit the connector's schema here (%s); see connectors.", strings.Join(wrong.ErrorKind.KeywordPath(), "/"))
-	} else if err != nil {
-		return fmt.Errorf("check the settings: %w", err)
-	}
-	return nil
+	return badInput(strings.Join(append([]string{at}, list[0].Path...), "."), "%s", strings.Join(said, " "))
 }
 
 // test tries an endpoint for a row that the viewer sees, itself or a webhook that uses

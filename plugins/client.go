@@ -25,19 +25,6 @@ func DialOptions() []grpc.DialOption {
 	}
 }
 
-// Describe asks a plugin for its Spec.
-func Describe(ctx context.Context, c wirev1.PluginClient) (connectors.Spec, error) {
-	m, err := c.Describe(ctx, &wirev1.DescribeRequest{})
-	if err != nil {
-		return connectors.Spec{}, fmt.Errorf("ask the connector for its description: %w", err)
-	}
-	s, err := specFromWire(m)
-	if err != nil {
-		return connectors.Spec{}, fmt.Errorf("read the connector's description: %w", err)
-	}
-	return s, nil
-}
-
 // SessionConfig is what a Session needs.
 type SessionConfig struct {
 	HostVersion string
@@ -46,10 +33,12 @@ type SessionConfig struct {
 	// DefaultTimeout is that of items without one; Grace is how much longer than its
 	// timeout an item may take before the Session answers in the connector's place.
 	DefaultTimeout, Grace time.Duration
+	// Memory is where what the connector keeps is kept; nil: it can keep nothing.
+	Memory connectors.Memory
 }
 
 // Session is the host's end of one process's stream. All methods may be called from
-// many goroutines; none of them waits for the plugin but Check.
+// many goroutines; those that take a context wait for the plugin, and no others.
 type Session struct {
 	cfg    SessionConfig
 	stream wirev1.Plugin_SessionClient
@@ -58,14 +47,31 @@ type Session struct {
 	ended  chan struct{} // closed when reader and writer have returned
 	stop   chan struct{} // closed when either returns
 
+	working sync.WaitGroup // answers to the process being found
+
 	mu      sync.Mutex
 	err     error // why it ended; nil while it lives
 	token   uint64
 	pending map[uint64]waiting
-	checks  map[uint64]chan error
+	calls   map[uint64]*asked // checks and all other calls
 	refs    map[string]string // endpoint ID -> Ref that the process knows
+	given   map[string]*given // by Ref: endpoints that the process may ask about
+	asks    int               // of the process, whose answers are not yet sent
 	idle    chan struct{}     // closed when nothing is pending; nil when nobody waits for that
 	ponged  uint64
+}
+
+// given is an endpoint that the process has, or had so lately that a call may need it.
+type given struct {
+	connectors.Endpoint
+	users int
+	until time.Time // it was taken back then, and is forgotten a while later; zero: it has it
+}
+
+// asked is one call in flight.
+type asked struct {
+	answer chan *wirev1.Answer // holds one
+	news   chan *wirev1.News   // of a scan, holds one; nil: of other calls
 }
 
 // waiting is one item in flight.
@@ -81,6 +87,7 @@ type message struct {
 	item  *wirev1.Item
 	size  int
 	other *wirev1.SessionRequest
+	sent  func() // called when other has been sent; may be nil
 }
 
 // ErrEnded is what became of items and checks of a Session that has ended.
@@ -95,7 +102,10 @@ func NewSession(c wirev1.PluginClient, cfg SessionConfig) (*Session, error) {
 		return nil, fmt.Errorf("open the connector's session: %w", err)
 	}
 	s := &Session{cfg: cfg, stream: stream, cancel: cancel, out: newOutbox[message](), ended: make(chan struct{}), stop: make(chan struct{}),
-		pending: map[uint64]waiting{}, checks: map[uint64]chan error{}, refs: map[string]string{}}
+		pending: map[uint64]waiting{}, calls: map[uint64]*asked{}, refs: map[string]string{}, given: map[string]*given{}}
+	if s.cfg.Memory == nil {
+		s.cfg.Memory = noMemory{}
+	}
 	s.out.put(message{other: &wirev1.SessionRequest{Message: &wirev1.SessionRequest_Hello{Hello: &wirev1.Hello{HostVersion: cfg.HostVersion}}}})
 	go s.run()
 	return s, nil
@@ -110,6 +120,7 @@ func (s *Session) run() {
 	close(s.stop)
 	s.cancel()
 	both.Wait()
+	s.working.Wait()
 	s.end(err)
 	close(s.ended)
 }
@@ -199,6 +210,11 @@ func (s *Session) knowLocked(e connectors.Endpoint) {
 		return
 	}
 	s.refs[e.ID] = e.Ref
+	if g := s.given[e.Ref]; g != nil {
+		g.until = time.Time{}
+	} else {
+		s.given[e.Ref] = &given{Endpoint: e}
+	}
 	s.out.put(message{other: &wirev1.SessionRequest{Message: &wirev1.SessionRequest_Endpoint{Endpoint: endpointToWire(e)}}})
 	if known {
 		s.forgetLocked(old)
@@ -206,6 +222,9 @@ func (s *Session) knowLocked(e connectors.Endpoint) {
 }
 
 func (s *Session) forgetLocked(ref string) {
+	if g := s.given[ref]; g != nil {
+		g.until = s.cfg.Clock.Now()
+	}
 	s.out.put(message{other: &wirev1.SessionRequest{Message: &wirev1.SessionRequest_Forget{Forget: &wirev1.Forget{Ref: ref}}}})
 }
 
@@ -216,38 +235,6 @@ func (s *Session) Forget(endpointID string) {
 	if ref, ok := s.refs[endpointID]; ok && s.err == nil {
 		delete(s.refs, endpointID)
 		s.forgetLocked(ref)
-	}
-}
-
-// Check asks the connector whether the endpoint would work.
-func (s *Session) Check(ctx context.Context, e connectors.Endpoint) error {
-	answer := make(chan error, 1)
-	s.mu.Lock()
-	if s.err != nil {
-		s.mu.Unlock()
-		return s.err
-	}
-	_, before := s.refs[e.ID]
-	s.knowLocked(e)
-	s.token++
-	token := s.token
-	s.checks[token] = answer
-	s.out.put(message{other: &wirev1.SessionRequest{Message: &wirev1.SessionRequest_Check{Check: &wirev1.Check{Token: token, Endpoint: e.Ref}}}})
-	if !before {
-		// Perhaps nobody ever delivers there. The plugin keeps it until the check ends.
-		delete(s.refs, e.ID)
-		s.forgetLocked(e.Ref)
-	}
-	s.mu.Unlock()
-	select {
-	case err := <-answer:
-		return err
-	case <-ctx.Done():
-		s.mu.Lock()
-		delete(s.checks, token)
-		s.mu.Unlock()
-		s.sendCancel([]uint64{token})
-		return fmt.Errorf("wait for the connector's check: %w", ctx.Err())
 	}
 }
 
@@ -275,6 +262,11 @@ func (s *Session) Expire() int {
 			late = append(late, w)
 			tokens = append(tokens, token)
 			delete(s.pending, token)
+		}
+	}
+	for ref, g := range s.given {
+		if !g.until.IsZero() && g.users == 0 && now.Sub(g.until) > keepGiven {
+			delete(s.given, ref)
 		}
 	}
 	s.idleLocked()
@@ -307,7 +299,7 @@ func (s *Session) write() error {
 			}
 		}
 		for len(queue) > 0 {
-			m := queue[0].other
+			m, sent := queue[0].other, queue[0].sent
 			if m == nil {
 				list := make([]*wirev1.Item, 0, min(len(queue), maxBatch))
 				for size := 0; len(queue) > 0 && queue[0].item != nil && len(list) < maxBatch && size < batchBytes; queue = queue[1:] {
@@ -324,6 +316,9 @@ func (s *Session) write() error {
 					return nil
 				}
 				return fmt.Errorf("write to the connector: %w", err)
+			}
+			if sent != nil {
+				sent()
 			}
 		}
 	}
@@ -342,7 +337,17 @@ func (s *Session) read() error {
 				s.result(w)
 			}
 		case *wirev1.SessionResponse_CheckDone:
-			s.checked(m.CheckDone)
+			s.answered(&wirev1.Answer{Token: m.CheckDone.GetToken(), Of: &wirev1.Answer_Broken{Broken: m.CheckDone.GetError()}})
+		case *wirev1.SessionResponse_Answer:
+			s.answered(m.Answer)
+		case *wirev1.SessionResponse_News:
+			if err := s.news(m.News); err != nil {
+				return err
+			}
+		case *wirev1.SessionResponse_Ask:
+			if err := s.asked(m.Ask); err != nil {
+				return err
+			}
 		case *wirev1.SessionResponse_Log:
 			logFromWire(s.cfg.Log, m.Log)
 		case *wirev1.SessionResponse_Pong:
@@ -366,21 +371,6 @@ func (s *Session) result(w *wirev1.Result) {
 	p.done(resultFromWire(p.id, w))
 }
 
-func (s *Session) checked(m *wirev1.CheckDone) {
-	s.mu.Lock()
-	answer := s.checks[m.GetToken()]
-	delete(s.checks, m.GetToken())
-	s.mu.Unlock()
-	if answer == nil {
-		return
-	}
-	if text := m.GetError(); text != "" {
-		answer <- errors.New(clip(text))
-		return
-	}
-	answer <- nil
-}
-
 // end answers everything that is still open.
 func (s *Session) end(cause error) {
 	s.out.close()
@@ -389,15 +379,15 @@ func (s *Session) end(cause error) {
 	if cause != nil {
 		s.err = fmt.Errorf("%w: %w", ErrEnded, cause)
 	}
-	pending, checks := s.pending, s.checks
-	s.pending, s.checks = map[uint64]waiting{}, map[uint64]chan error{}
+	pending, calls := s.pending, s.calls
+	s.pending, s.calls = map[uint64]waiting{}, map[uint64]*asked{}
 	s.idleLocked()
 	s.mu.Unlock()
 	for _, p := range pending {
 		p.done(Broken(p.id, p.started, 0, ErrEnded.Error()))
 	}
-	for _, answer := range checks {
-		answer <- ErrEnded
+	for _, c := range calls {
+		close(c.answer)
 	}
 }
 

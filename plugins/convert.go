@@ -1,8 +1,6 @@
 package plugins
 
 import (
-	"encoding/json"
-	"errors"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -16,30 +14,6 @@ import (
 // string that is not UTF-8 would end the stream, so what comes from outside (headers,
 // addresses, texts) goes through valid or clip.
 
-func specToWire(s connectors.Spec) *wirev1.DescribeResponse {
-	abilities := make([]string, len(s.Abilities))
-	for i, a := range s.Abilities {
-		abilities[i] = string(a)
-	}
-	return &wirev1.DescribeResponse{Name: s.Name, Title: s.Title, Description: s.Description, Version: s.Version,
-		Abilities: abilities, Settings: s.Settings, TakesRequest: s.TakesRequest}
-}
-
-func specFromWire(w *wirev1.DescribeResponse) (connectors.Spec, error) {
-	s := connectors.Spec{Name: w.GetName(), Title: clip(w.GetTitle()), Description: clip(w.GetDescription()), Version: clip(w.GetVersion()),
-		TakesRequest: w.GetTakesRequest()}
-	for _, a := range w.GetAbilities() {
-		s.Abilities = append(s.Abilities, connectors.Ability(a))
-	}
-	if b := w.GetSettings(); len(b) > 0 {
-		if !json.Valid(b) {
-			return s, errors.New("the settings' schema is not JSON")
-		}
-		s.Settings = b
-	}
-	return s, nil
-}
-
 func endpointToWire(e connectors.Endpoint) *wirev1.Endpoint {
 	allow := make([]*wirev1.AllowRule, len(e.Dial.Allow))
 	for i, r := range e.Dial.Allow {
@@ -50,11 +24,12 @@ func endpointToWire(e connectors.Endpoint) *wirev1.Endpoint {
 		secrets[valid(k)] = []byte(v)
 	}
 	return &wirev1.Endpoint{Ref: e.Ref, Id: e.ID, Url: valid(e.URL), Settings: e.Settings, Secrets: secrets,
-		Dial: &wirev1.DialPolicy{Open: e.Dial.Open, Allow: allow}}
+		Organization: e.Organization, Role: string(e.Role), Dial: &wirev1.DialPolicy{Open: e.Dial.Open, Allow: allow}}
 }
 
 func endpointFromWire(w *wirev1.Endpoint) connectors.Endpoint {
-	e := connectors.Endpoint{Ref: w.GetRef(), ID: w.GetId(), URL: w.GetUrl(), Settings: w.GetSettings()}
+	e := connectors.Endpoint{Ref: w.GetRef(), ID: w.GetId(), URL: w.GetUrl(), Settings: w.GetSettings(),
+		Organization: w.GetOrganization(), Role: connectors.Role(w.GetRole())}
 	e.Secrets = make(map[string]string, len(w.GetSecrets()))
 	for k, v := range w.GetSecrets() {
 		e.Secrets[k] = string(v)

@@ -21,6 +21,7 @@ import (
 // Outbound is the way out of a plugin: it implements connectors.Host. It knows the
 // endpoints that it was given and keeps one HTTP client for each.
 type Outbound struct {
+	connectors.Memory
 	log    *slog.Logger
 	dialer net.Dialer
 
@@ -46,7 +47,7 @@ type endpoint struct {
 // NewOutbound makes an Outbound that knows no endpoint yet. A nil resolver is Go's
 // default; tests give one that lies.
 func NewOutbound(log *slog.Logger, resolver *net.Resolver) *Outbound {
-	return &Outbound{log: log, known: map[string]*endpoint{},
+	return &Outbound{Memory: noMemory{}, log: log, known: map[string]*endpoint{},
 		dialer: net.Dialer{Timeout: 30 * time.Second, KeepAlive: 15 * time.Second, Resolver: resolver}}
 }
 

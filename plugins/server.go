@@ -25,7 +25,7 @@ type server struct {
 
 // Describe implements wirev1.PluginServer.
 func (s *server) Describe(context.Context, *wirev1.DescribeRequest) (*wirev1.DescribeResponse, error) {
-	return specToWire(s.connector.Spec()), nil
+	return descriptionToWire(DescriptionOf(s.connector)), nil
 }
 
 // Session implements wirev1.PluginServer.
@@ -35,6 +35,9 @@ func (s *server) Session(stream wirev1.Plugin_SessionServer) error {
 	w := &worker{ctx: ctx, connector: s.connector, out: newOutbox[*wirev1.SessionResponse](), results: newOutbox[answer](), calls: map[uint64]*call{}}
 	w.host = NewOutbound(slog.New(&logHandler{send: w.out.put}), nil)
 	defer w.host.Close()
+	w.memory = &memory{send: w.out.put, ended: ctx.Done(), slots: make(chan struct{}, asksOfPlugin)}
+	w.host.Memory = w.memory
+	w.pure = newPure(s.connector)
 
 	// Both outboxes share one writer, woken by either.
 	w.out.wake = w.results.wake
@@ -56,11 +59,15 @@ type worker struct {
 	ctx       context.Context
 	connector connectors.Connector
 	host      *Outbound
+	memory    *memory
+	pure      pure
 	out       *outbox[*wirev1.SessionResponse] // all but results
 	results   *outbox[answer]
 
+	taken expect[*wirev1.NewsTaken] // by token of the scan
+
 	mu    sync.Mutex
-	calls map[uint64]*call // by token of an unanswered item or check
+	calls map[uint64]*call // by token of what is unanswered
 }
 
 type answer struct {
@@ -90,6 +97,12 @@ func (w *worker) read(stream wirev1.Plugin_SessionServer) error {
 			for _, token := range m.Cancel.GetTokens() {
 				w.cancel(token)
 			}
+		case *wirev1.SessionRequest_Call:
+			w.call(m.Call)
+		case *wirev1.SessionRequest_NewsTaken:
+			w.taken.put(m.NewsTaken.GetToken(), m.NewsTaken)
+		case *wirev1.SessionRequest_Told:
+			w.memory.waiting.put(m.Told.GetNumber(), m.Told)
 		case *wirev1.SessionRequest_Ping:
 			w.out.put(&wirev1.SessionResponse{Message: &wirev1.SessionResponse_Pong{Pong: &wirev1.Pong{Number: m.Ping.GetNumber()}}})
 		}
@@ -172,17 +185,20 @@ func (w *worker) start(c *call) {
 func (w *worker) cancel(token uint64) {
 	w.mu.Lock()
 	c := w.calls[token]
-	delete(w.calls, token)
+	if c != nil && !c.told {
+		delete(w.calls, token)
+	}
 	w.mu.Unlock()
 	if c != nil {
 		c.settle(token)
 	}
 }
 
-// call is one call of the connector: items of one endpoint, or a check.
+// call is one call of the connector: items of one endpoint, or anything else.
 type call struct {
 	worker *worker
-	ref    string
+	ref    string // "": it needs no endpoint
+	told   bool   // it is answered even when it was cancelled: a scan
 	items  []connectors.Delivery
 	tokens []uint64 // of items; answered or cancelled when they are
 	ctx    context.Context
@@ -311,6 +327,19 @@ func (c *call) check() {
 		}
 	}
 	w.out.put(&wirev1.SessionResponse{Message: &wirev1.SessionResponse_CheckDone{CheckDone: m}})
+}
+
+// answer says what came of the token's call, unless nobody waits any more.
+func (c *call) answer(token uint64, a *wirev1.Answer) {
+	w := c.worker
+	w.mu.Lock()
+	_, waiting := w.calls[token]
+	delete(w.calls, token)
+	w.mu.Unlock()
+	if waiting {
+		a.Token = token
+		w.out.put(&wirev1.SessionResponse{Message: &wirev1.SessionResponse_Answer{Answer: a}})
+	}
 }
 
 // guard turns a panic of the connector into an error: the other endpoints go on.

@@ -1,12 +1,15 @@
 package connectortest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/hookyard/hookyard/connectors"
@@ -14,6 +17,8 @@ import (
 
 // Host is a connectors.Host for tests. It dials whatever it is asked to dial.
 type Host struct {
+	*Memory
+	log       *lines
 	endpoints map[string]connectors.Endpoint
 	clients   map[string]*http.Client
 }
@@ -21,7 +26,7 @@ type Host struct {
 // NewHost makes a host that knows the endpoints by their Ref. Its idle connections
 // are closed when the test ends.
 func NewHost(t testing.TB, endpoints ...connectors.Endpoint) *Host {
-	h := &Host{endpoints: map[string]connectors.Endpoint{}, clients: map[string]*http.Client{}}
+	h := &Host{Memory: NewMemory(), log: &lines{}, endpoints: map[string]connectors.Endpoint{}, clients: map[string]*http.Client{}}
 	for _, e := range endpoints {
 		client := &http.Client{
 			Transport:     &http.Transport{DialContext: new(net.Dialer).DialContext, MaxIdleConnsPerHost: 256, DisableCompression: true},
@@ -53,8 +58,37 @@ func (h *Host) HTTPClient(e connectors.Endpoint) (*http.Client, error) {
 	return nil, errors.New("the host does not know the endpoint " + e.Ref)
 }
 
-// Log implements connectors.Host; what is logged is thrown away.
-func (h *Host) Log() *slog.Logger { return slog.New(slog.DiscardHandler) }
+// Log implements connectors.Host; what is logged is kept for Logged.
+func (h *Host) Log() *slog.Logger { return slog.New(slog.NewTextHandler(h.log, nil)) }
+
+// Logged is what was logged so far.
+func (h *Host) Logged() string {
+	h.log.mu.Lock()
+	defer h.log.mu.Unlock()
+	return h.log.b.String()
+}
+
+func (h *Host) noSecrets(t *testing.T) {
+	t.Helper()
+	if all := h.Logged(); strings.Contains(all, secretMark) {
+		t.Errorf("a secret is in the log: %.400s", all)
+	}
+}
+
+// lines is a log that is kept, up to a bound.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.b.Len() < 1<<20 {
+		l.b.Write(p)
+	}
+	return len(p), nil
+}
 
 // NewServer starts an HTTP server on the loopback interface for the time of the test
 // and returns its address.

@@ -3,7 +3,8 @@
 //
 //	func TestConformance(t *testing.T) { connectortest.Run(t, acme.Connector{}) }
 //
-// Run calls no outside system but a receiver of its own on the loopback interface.
+// Package plugins/plugintest runs it over a real process. Run calls no outside system but
+// receivers of its own on the loopback interface.
 package connectortest
 
 import (
@@ -16,6 +17,7 @@ import (
 	"net/http"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -24,71 +26,101 @@ import (
 	"github.com/hookyard/hookyard/connectors"
 )
 
+// Option changes what Run does.
+type Option func(*suite)
+
+// WithSettings has endpoints of the role tried with these settings, where an empty object
+// does not fit the schema. Secrets are made up.
+func WithSettings(role connectors.Role, settings string) Option {
+	return func(s *suite) { s.settings[role] = json.RawMessage(settings) }
+}
+
+// Remote says that c stands for a connector in another process: its abilities are those that
+// its Spec states, whatever it implements.
+func Remote() Option { return func(s *suite) { s.remote = true } }
+
+// suite is one run.
+type suite struct {
+	c        connectors.Connector
+	spec     connectors.Spec
+	settings map[connectors.Role]json.RawMessage
+	remote   bool
+}
+
 // Run tests a connector against the contract, ability by ability.
-func Run(t *testing.T, c connectors.Connector) {
-	t.Run("Spec", func(t *testing.T) { testSpec(t, c) })
-	if p, ok := c.(connectors.FormatProvider); ok {
+func Run(t *testing.T, c connectors.Connector, options ...Option) {
+	s := &suite{c: c, spec: c.Spec(), settings: map[connectors.Role]json.RawMessage{}}
+	for _, o := range options {
+		o(s)
+	}
+	t.Run("Spec", s.testSpec)
+	if p, ok := c.(connectors.FormatProvider); ok && s.has(connectors.AbilityFormat) {
 		for _, f := range p.Formats() {
 			t.Run("Format/"+f.Name(), func(t *testing.T) { testFormat(t, f) })
 		}
 	}
-	if p, ok := c.(connectors.ReceiverProvider); ok {
+	if p, ok := c.(connectors.ReceiverProvider); ok && s.has(connectors.AbilityReceive) {
 		for _, r := range p.Receivers() {
-			t.Run("Receiver/"+r.Kind(), func(t *testing.T) { testReceiver(t, r) })
+			t.Run("Receiver/"+r.Kind(), func(t *testing.T) { s.testReceiver(t, r) })
 		}
 	}
-	if d, ok := c.(connectors.Deliverer); ok {
-		t.Run("Deliverer", func(t *testing.T) { testDeliverer(t, c.Spec(), d) })
+	if p, ok := c.(connectors.TriggerProvider); ok && s.has(connectors.AbilityTrigger) {
+		for _, x := range p.Triggers() {
+			t.Run("Trigger/"+x.Kind(), func(t *testing.T) { testTrigger(t, x) })
+		}
+	}
+	if d, ok := c.(connectors.Deliverer); ok && s.has(connectors.AbilityDeliver) {
+		t.Run("Deliverer", func(t *testing.T) { s.testDeliverer(t, d) })
+	}
+	if k, ok := c.(connectors.Checker); ok && s.has(connectors.AbilityCheck) {
+		t.Run("Checker", func(t *testing.T) { s.testChecker(t, k) })
+	}
+	if p, ok := c.(connectors.Poller); ok && s.has(connectors.AbilityPoll) {
+		t.Run("Poller", func(t *testing.T) { s.testPoller(t, p) })
+	}
+	if n, ok := c.(connectors.Enricher); ok && s.has(connectors.AbilityEnrich) {
+		t.Run("Enricher", func(t *testing.T) { s.testEnricher(t, n) })
+	}
+	if x, ok := c.(connectors.Scanner); ok && s.has(connectors.AbilityScan) {
+		t.Run("Scanner", func(t *testing.T) { s.testScanner(t, x) })
 	}
 }
+
+func (s *suite) has(a connectors.Ability) bool { return slices.Contains(s.spec.Abilities, a) }
 
 var (
 	nameForm    = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 	versionForm = regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$`)
 )
 
-func testSpec(t *testing.T, c connectors.Connector) {
-	s := c.Spec()
-	if !reflect.DeepEqual(s, c.Spec()) {
+func (s *suite) testSpec(t *testing.T) {
+	spec := s.spec
+	if !reflect.DeepEqual(spec, s.c.Spec()) {
 		t.Error("a Spec is a constant, and this one changed")
 	}
-	if !nameForm.MatchString(s.Name) {
-		t.Errorf("name %q: lower-case letters, digits and hyphens", s.Name)
+	if !nameForm.MatchString(spec.Name) {
+		t.Errorf("name %q: lower-case letters, digits and hyphens", spec.Name)
 	}
-	if s.Title == "" || s.Description == "" {
+	if spec.Title == "" || spec.Description == "" {
 		t.Error("title and description are for people and must not be empty")
 	}
-	if !versionForm.MatchString(s.Version) {
-		t.Errorf("version %q is not a semantic version", s.Version)
+	if !versionForm.MatchString(spec.Version) {
+		t.Errorf("version %q is not a semantic version", spec.Version)
 	}
-	var schema struct {
-		Type       string
-		Properties map[string]struct{ Title, Description string }
+	if s.has(connectors.AbilityDeliver) && len(spec.Settings) == 0 {
+		t.Error("without a schema of its settings nobody can make an endpoint; {\"type\": \"object\"} is the least")
 	}
-	if err := json.Unmarshal(s.Settings, &schema); err != nil {
-		t.Errorf("the schema of the settings is not JSON: %v", err)
-	} else if schema.Type != "object" {
-		t.Errorf("the schema of the settings has the type %q, want object", schema.Type)
+	for _, role := range roles() {
+		s.testSettings(t, role)
 	}
-	for name, p := range schema.Properties {
-		if p.Title == "" || p.Description == "" {
-			t.Errorf("setting %s: the form needs a title and a description", name)
-		}
+	stated, implemented := slices.Sorted(slices.Values(spec.Abilities)), slices.Sorted(slices.Values(connectors.Abilities(s.c)))
+	if !s.remote && !slices.Equal(stated, implemented) {
+		t.Errorf("the Spec states the abilities %v, implemented are %v", stated, implemented)
 	}
-	_, formats := c.(connectors.FormatProvider)
-	_, receives := c.(connectors.ReceiverProvider)
-	_, delivers := c.(connectors.Deliverer)
-	_, checks := c.(connectors.Checker)
-	has := map[connectors.Ability]bool{}
-	for _, a := range s.Abilities {
-		has[a] = true
-	}
-	for a, implemented := range map[connectors.Ability]bool{connectors.AbilityFormat: formats, connectors.AbilityReceive: receives,
-		connectors.AbilityDeliver: delivers, connectors.AbilityCheck: checks} {
-		if has[a] != implemented {
-			t.Errorf("ability %s: stated %v, implemented %v", a, has[a], implemented)
-		}
-	}
+}
+
+func roles() []connectors.Role {
+	return []connectors.Role{connectors.RoleEndpoint, connectors.RoleSource, connectors.RoleScanner}
 }
 
 // events are the events that every format must cope with: full, sparse, and without
@@ -163,8 +195,14 @@ func testFormat(t *testing.T, f connectors.Format) {
 			t.Errorf("EventTypes names %s, but the sample event of that kind cannot be said", typ)
 		}
 	}
-	if s, ok := f.(connectors.Signer); ok {
+	if s := connectors.SignerOf(f); s != nil {
 		testSigner(t, s)
+	}
+	if r, ok := f.(connectors.RuledFormat); ok {
+		testRule(t, r.SignatureRule())
+	}
+	if c, ok := f.(connectors.Challenger); ok {
+		testChallenger(t, c)
 	}
 }
 
@@ -227,20 +265,27 @@ func junk() [][]byte {
 		[]byte(strings.Repeat("[", 100_000)), []byte(strings.Repeat(`{"a":`, 100_000)), []byte(`{"data":` + strings.Repeat("9", 10_000) + `}`)}
 }
 
-func testReceiver(t *testing.T, r connectors.Receiver) {
+func (s *suite) testReceiver(t *testing.T, r connectors.Receiver) {
 	if !nameForm.MatchString(r.Kind()) {
 		t.Errorf("kind %q: lower-case letters, digits and hyphens", r.Kind())
 	}
+	if rule, ok := r.(connectors.RuledReceiver); ok {
+		testRule(t, rule.SignatureRule())
+	}
+	vias := []connectors.Via{connectors.ViaRequest, connectors.ViaPoll, connectors.ViaEnrich}
 	for _, method := range []string{http.MethodPost, http.MethodGet, http.MethodHead, http.MethodOptions} {
 		for _, contentType := range []string{"", "application/json", "application/cloudevents+json", "application/cloudevents-batch+json", "text/plain; charset=latin1", ";;"} {
-			for _, body := range junk() {
-				in := connectors.Inbound{Method: method, Header: http.Header{"Content-Type": {contentType}}, Body: body,
+			for i, body := range junk() {
+				in := connectors.Inbound{Via: vias[(i+len(method))%len(vias)], Method: method, Header: http.Header{"Content-Type": {contentType}}, Body: body,
 					ReceivedAt: Moment(), Location: time.UTC, SourceID: "src_1", ContentType: contentType}
 				got, err := r.Receive(in)
 				var refused *connectors.RefuseError
 				switch {
 				case err == nil:
-					if len(got.Items) == 0 && got.Note == "" && got.Reply == nil {
+					if got.Enrich && (len(got.Items) > 0 || !s.has(connectors.AbilityEnrich) || in.Via != connectors.ViaRequest) {
+						t.Errorf("%s %q %.40q: it asks to be enriched, but gives events, too, or has been fetched already, or the connector has no Enricher", method, contentType, body)
+					}
+					if len(got.Items) == 0 && got.Note == "" && got.Reply == nil && !got.Enrich {
 						t.Errorf("%s %q %.40q: no event, and no note why", method, contentType, body)
 					}
 				case !errors.As(err, &refused):
@@ -312,6 +357,29 @@ func (y *tally) once(t *testing.T, items []connectors.Delivery) {
 	}
 }
 
+// noSecrets says that no secret is in what people can read of an answer.
+func (y *tally) noSecrets(t *testing.T) {
+	t.Helper()
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	for id, list := range y.results {
+		for _, r := range list {
+			seen := r.Error
+			if r.Request != nil {
+				seen += " " + r.Request.URL
+				for _, h := range r.Request.Header {
+					if h.Secret == "" {
+						seen += " " + h.Value
+					}
+				}
+			}
+			if strings.Contains(seen, secretMark) {
+				t.Errorf("%s: a secret is in what people see of the attempt: %.200s", id, seen)
+			}
+		}
+	}
+}
+
 func deliveries(s connectors.Spec, ref, url string, n int) []connectors.Delivery {
 	items := make([]connectors.Delivery, n)
 	for i := range items {
@@ -325,8 +393,8 @@ func deliveries(s connectors.Spec, ref, url string, n int) []connectors.Delivery
 	return items
 }
 
-func testDeliverer(t *testing.T, s connectors.Spec, d connectors.Deliverer) {
-	if _, checks := d.(connectors.Checker); !checks {
+func (s *suite) testDeliverer(t *testing.T, d connectors.Deliverer) {
+	if !s.has(connectors.AbilityCheck) {
 		t.Log("it has no Checker: people will learn only from a delivery whether an endpoint works")
 	}
 	quick := NewServer(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
@@ -336,8 +404,7 @@ func testDeliverer(t *testing.T, s connectors.Spec, d connectors.Deliverer) {
 		entered <- struct{}{}
 		<-r.Context().Done()
 	})
-	h := NewHost(t, connectors.Endpoint{Ref: "end_quick@1", ID: "end_quick", URL: quick},
-		connectors.Endpoint{Ref: "end_hanging@1", ID: "end_hanging", URL: hanging})
+	h := NewHost(t, s.endpoint("end_quick", connectors.RoleEndpoint, quick), s.endpoint("end_hanging", connectors.RoleEndpoint, hanging))
 
 	t.Run("none", func(t *testing.T) {
 		if err := d.Deliver(t.Context(), h, nil, func(connectors.Result) { t.Error("an answer to nothing") }); err != nil {
@@ -345,7 +412,7 @@ func testDeliverer(t *testing.T, s connectors.Spec, d connectors.Deliverer) {
 		}
 	})
 	t.Run("unknown endpoint", func(t *testing.T) {
-		items := deliveries(s, "end_nobody@1", quick, 2)
+		items := deliveries(s.spec, "end_nobody@1", quick, 2)
 		y := newTally(len(items))
 		if err := d.Deliver(t.Context(), h, items, y.done); err != nil {
 			t.Error(err)
@@ -356,23 +423,25 @@ func testDeliverer(t *testing.T, s connectors.Spec, d connectors.Deliverer) {
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() {
-				items := deliveries(s, "end_quick@1", quick, 20)
+				items := deliveries(s.spec, "end_quick@1", quick, 20)
 				y := newTally(len(items))
 				if err := d.Deliver(t.Context(), h, items, y.done); err != nil {
 					t.Error(err)
 				}
 				y.once(t, items)
+				y.noSecrets(t)
 			})
 		}
 		wg.Wait()
+		h.noSecrets(t)
 	})
-	if !s.TakesRequest {
+	if !s.spec.TakesRequest {
 		return // where others connect to is theirs to try
 	}
 	t.Run("slow items hold nobody up, and a cancelled call ends", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		items := deliveries(s, "end_hanging@1", hanging, 10)
+		items := deliveries(s.spec, "end_hanging@1", hanging, 10)
 		for i := range items {
 			if i%2 == 1 {
 				items[i].Endpoint, items[i].Request.URL = "end_quick@1", quick

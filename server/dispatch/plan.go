@@ -79,7 +79,7 @@ func (d *Dispatcher) planFor(w *flow.World, webhook string) *plan {
 		p.retries = defaultRetries()
 	}
 	if f := d.cfg.Formats(h.Format); f != nil && len(h.Keys) > 0 {
-		if p.signer, _ = f.(connectors.Signer); p.signer != nil {
+		if p.signer = connectors.SignerOf(f); p.signer != nil {
 			_, p.once = p.signer.(connectors.SingleSigner)
 			p.old = h.OldKeys
 			for _, k := range h.Keys {
@@ -119,7 +119,7 @@ func (d *Dispatcher) Target(org, endpoint string) (connector string, t connector
 // revision and with the allow lists, which are not part of it.
 func (d *Dispatcher) target(w *flow.World, e *flow.Endpoint) connectors.Endpoint {
 	t := connectors.Endpoint{
-		Ref: fmt.Sprintf("%s@%d", e.ID, e.Revision), ID: e.ID, URL: e.URL, Settings: e.Settings,
+		Ref: fmt.Sprintf("%s@%d", e.ID, e.Revision), ID: e.ID, Organization: w.Organization.ID, URL: e.URL, Settings: e.Settings,
 		Secrets: make(map[string]string, len(e.Secrets)),
 		Dial:    connectors.DialPolicy{Open: d.cfg.Open},
 	}

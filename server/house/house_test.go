@@ -31,6 +31,7 @@ var imports = []struct {
 }{
 	{"connectors", "", "the contract is written against the standard library alone, so that a connector can be too"},
 	{"connectors/builtin", "connectors connectors/*", "the list of everything shipped, and the only package that knows the rooms"},
+	{"connectors/settings", "", "a leaf: JSON Schema in words for people"},
 	{"connectors/*", ". connectors", "a room knows the contract and its vendor, never the hub or another room"},
 	{"connectors/...", "connectors/... connectors", "parts of a room stay in it"},
 	{"plugins/...", "plugins/... connectors", "the process boundary knows the contract and not what is on either side of it"},
@@ -38,13 +39,13 @@ var imports = []struct {
 	{"ent/viewer", "", "a leaf that everyone may import"},
 	{"ent/rule", "ent/gen/privacy ent/viewer ent/ids", "regeneration must never wait for a rule, so rules see small filter interfaces and not the generated models"},
 	{"ent/...", "ent/... connectors", "storage knows what it stores and not who uses it"},
-	{"graph/...", "graph/... ent/... connectors server/flow", "the API checks, calls and returns: it is given the parts of the server as small interfaces"},
+	{"graph/...", "graph/... ent/... connectors connectors/settings server/flow", "the API checks, calls and returns: it is given the parts of the server as small interfaces"},
 	{"server/flow", "connectors", "a leaf of plain structs between the parts"},
 	{"server/servertest/...", "...", "a whole hub in a test"},
 	{"server/cmd/...", "server server/servertest/... server/cmd/... server/flow connectors connectors/builtin plugins/... ent/... graph/... web", "commands start the hub or talk to it from outside"},
 	{"server/*", ". server/flow connectors ent/...", "events move forward: parts meet in hub.go, through interfaces that the user declares"},
 	{"server/*/...", ".. server/flow connectors ent/...", "parts meet in hub.go"},
-	{"server", "server/flow server/auth server/ingest server/route server/ledger server/dispatch server/watch server/presence server/trigger graph/... ent/... plugins/... connectors connectors/builtin web", "hub.go wires everything, but knows a connector only by the contract"},
+	{"server", "connectors/settings server/flow server/auth server/ingest server/route server/ledger server/dispatch server/watch server/presence server/trigger graph/... ent/... plugins/... connectors connectors/builtin web", "hub.go wires everything, but knows a connector only by the contract"},
 	{"examples/...", "examples/... connectors connectors/connectortest plugins", "examples are written as a stranger would write them"},
 	{"web", "", "the console's files are embedded, nothing more"},
 }

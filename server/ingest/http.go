@@ -51,7 +51,7 @@ func (in *Ingest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, &connectors.RefuseError{Status: http.StatusServiceUnavailable, Message: "this hub cannot read sources of kind " + src.Kind + " at the moment; send again later"})
 		return
 	}
-	if v, ok := receiver.(connectors.Verifier); ok {
+	if v := connectors.VerifierOf(receiver); v != nil {
 		if err := v.Verify(inbound, valid(src, inbound.ReceivedAt)); err != nil {
 			refuse(w, err)
 			return

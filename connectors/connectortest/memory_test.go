@@ -1,0 +1,11 @@
+package connectortest
+
+import (
+	"testing"
+
+	"github.com/hookyard/hookyard/connectors"
+)
+
+func TestMemory(t *testing.T) {
+	RunMemory(t, NewMemory(), connectors.Endpoint{ID: "end_1"}, connectors.Endpoint{ID: "end_2"})
+}
