@@ -22,7 +22,7 @@ const resealBatch = 50
 // returns how many it had to. A secret that somebody changes meanwhile is left to him.
 // When it was interrupted, the next call does the rest.
 func (db *DB) Reseal(ctx context.Context, key resealer) (changed int, err error) {
-	for _, c := range gen.SealedColumns() {
+	for _, c := range append(gen.SealedColumns(), statesColumn()) {
 		n, err := db.reseal(ctx, key, c)
 		if changed += n; err != nil {
 			return changed, fmt.Errorf("seal %s of the %s anew: %w", c.Column, strings.ReplaceAll(c.Table, "_", " "), err)

@@ -1,5 +1,5 @@
-// Package acme is the connector of docs/writing-a-connector.md: it delivers events to a
-// system that does not exist.
+// Package acme is the connector of docs/writing-a-connector.md: it exchanges alerts and
+// cases with ACME Radar, a system that does not exist, and has most of the abilities there are.
 package acme
 
 import (
@@ -7,75 +7,82 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
-	"sync"
-	"time"
+	"strings"
 
 	"github.com/hookyard/hookyard/connectors"
 )
 
-// Connector delivers to ACME Radar.
+// Connector is ACME Radar.
 type Connector struct{}
 
 // Spec describes it.
 func (Connector) Spec() connectors.Spec {
 	return connectors.Spec{
-		Name: "acme", Title: "ACME Radar", Description: "Reports events to ACME Radar.", Version: "0.1.0",
-		Abilities: []connectors.Ability{connectors.AbilityDeliver},
-		Settings: json.RawMessage(`{"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object",
-			"properties": {"token": {"type": "string", "title": "Token", "description": "API token of ACME Radar.", "writeOnly": true}}}`),
+		Name: "acme-radar", Title: "ACME Radar", Description: "Opens cases in ACME Radar, and reads its alerts.", Version: "0.2.0",
+		Abilities: []connectors.Ability{connectors.AbilityFormat, connectors.AbilityReceive, connectors.AbilityDeliver, connectors.AbilityCheck,
+			connectors.AbilityPoll, connectors.AbilityEnrich},
+		Settings: json.RawMessage(`{
+			"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object", "additionalProperties": false, "required": ["token"],
+			"properties": {
+				"token": {"type": "string", "title": "Token", "description": "API token of ACME Radar, from Account > API.", "writeOnly": true, "minLength": 1},
+				"board": {"type": "string", "title": "Board", "description": "Where new cases go.", "default": "inbox"}
+			}}`),
+		SourceSettings: json.RawMessage(`{
+			"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object", "additionalProperties": false, "required": ["token"],
+			"properties": {
+				"token": {"type": "string", "title": "Token", "description": "API token of ACME Radar, from Account > API.", "writeOnly": true, "minLength": 1}
+			}}`),
 	}
 }
 
-// Deliver answers every item exactly once, as soon as it is known.
-func (c Connector) Deliver(ctx context.Context, h connectors.Host, items []connectors.Delivery, done func(connectors.Result)) error {
-	var wg sync.WaitGroup
-	for _, d := range items {
-		wg.Go(func() { done(c.one(ctx, h, d)) })
-	}
-	wg.Wait()
-	return nil
-}
-
-func (Connector) one(ctx context.Context, h connectors.Host, d connectors.Delivery) connectors.Result {
-	r := connectors.Result{DeliveryID: d.ID, Started: time.Now()}
-	fail := func(o connectors.Outcome, f connectors.Fault, why string) connectors.Result {
-		r.Outcome, r.Fault, r.Error, r.Timing.Total = o, f, why, time.Since(r.Started)
-		return r
-	}
-	end, ok := h.Endpoint(d.Endpoint)
-	if !ok {
-		return fail(connectors.Retry, connectors.FaultConnector, "the endpoint is not known here")
-	}
-	client, err := h.HTTPClient(end)
+// ask makes one request to ACME Radar and reads the JSON of the answer into out. What went
+// wrong is a *connectors.Failure.
+func ask(ctx context.Context, h connectors.Outside, e connectors.Endpoint, method, path string, in, out any) error {
+	client, err := h.HTTPClient(e)
 	if err != nil {
-		return fail(connectors.Permanent, connectors.FaultSettings, err.Error())
+		return failure(connectors.Permanent, connectors.FaultSettings, "%v", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, d.Timeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, end.URL, bytes.NewReader(d.Event))
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(e.URL, "/")+path, body)
 	if err != nil {
-		return fail(connectors.Permanent, connectors.FaultSettings, err.Error())
+		return failure(connectors.Permanent, connectors.FaultSettings, "the address is not one: %v", err)
 	}
-	req.Header.Set("Authorization", "Bearer "+end.Secrets["token"])
+	req.Header.Set("Authorization", "Bearer "+e.Secrets["token"])
 	resp, err := client.Do(req)
 	var refused *connectors.PolicyError
 	if errors.As(err, &refused) {
-		return fail(connectors.Retry, connectors.FaultPolicy, refused.Error())
+		return failure(connectors.Retry, connectors.FaultPolicy, "%v", refused)
 	}
 	if err != nil {
-		return fail(connectors.Retry, connectors.FaultTarget, err.Error())
+		return failure(connectors.Retry, connectors.FaultTarget, "ACME Radar does not answer: %v", err)
 	}
 	defer resp.Body.Close()
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, connectors.MaxResponseBody))
-	r.Response = &connectors.Response{Status: resp.StatusCode, Body: body}
-	switch {
-	case resp.StatusCode/100 == 2:
-		return fail(connectors.Done, connectors.FaultNone, "")
-	case resp.StatusCode == http.StatusUnprocessableEntity:
-		return fail(connectors.Permanent, connectors.FaultTarget, "ACME Radar cannot take such an event")
-	default:
-		return fail(connectors.Retry, connectors.FaultTarget, "ACME Radar answered "+resp.Status)
+	switch code := resp.StatusCode; {
+	case code == http.StatusUnauthorized:
+		return failure(connectors.Retry, connectors.FaultSettings, "ACME Radar does not know the token; make a new one under Account > API")
+	case code == http.StatusUnprocessableEntity, code == http.StatusNotFound:
+		return failure(connectors.Permanent, connectors.FaultTarget, "ACME Radar answered %s", resp.Status)
+	case code/100 != 2:
+		return failure(connectors.Retry, connectors.FaultTarget, "ACME Radar answered %s", resp.Status)
+	case out == nil:
+		return nil
 	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, connectors.MaxDocument)).Decode(out); err != nil {
+		return failure(connectors.Retry, connectors.FaultTarget, "the answer of ACME Radar is not JSON; is the address right?")
+	}
+	return nil
+}
+
+func failure(o connectors.Outcome, f connectors.Fault, format string, args ...any) error {
+	return &connectors.Failure{Outcome: o, Fault: f, Message: fmt.Sprintf(format, args...)}
 }

@@ -2,7 +2,8 @@
 package main
 
 import (
-	"github.com/hookyard/hookyard/examples/acme"
+	acme "example.com/acme/hookyard-radar"
+
 	"github.com/hookyard/hookyard/plugins"
 )
 

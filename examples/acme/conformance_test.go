@@ -4,7 +4,8 @@ import (
 	"testing"
 
 	"github.com/hookyard/hookyard/connectors/connectortest"
-	"github.com/hookyard/hookyard/examples/acme"
+
+	acme "example.com/acme/hookyard-radar"
 )
 
 func TestConformance(t *testing.T) { connectortest.Run(t, acme.Connector{}) }
