@@ -93,7 +93,7 @@ func (s *Session) Scan(ctx context.Context, job connectors.ScanJob, tell func(co
 			if !ok {
 				return ErrEnded
 			}
-			if _, err := decided(m); err != nil {
+			if _, err := decided(m); wanted == nil {
 				return err
 			}
 			return wanted

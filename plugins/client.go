@@ -35,6 +35,8 @@ type SessionConfig struct {
 	DefaultTimeout, Grace time.Duration
 	// Memory is where what the connector keeps is kept; nil: it can keep nothing.
 	Memory connectors.Memory
+	// Spec holds the defaults of settings, which are filled in before endpoints are handed over.
+	Spec connectors.Spec
 }
 
 // Session is the host's end of one process's stream. All methods may be called from
@@ -215,7 +217,7 @@ func (s *Session) knowLocked(e connectors.Endpoint) {
 	} else {
 		s.given[e.Ref] = &given{Endpoint: e}
 	}
-	s.out.put(message{other: &wirev1.SessionRequest{Message: &wirev1.SessionRequest_Endpoint{Endpoint: endpointToWire(e)}}})
+	s.out.put(message{other: &wirev1.SessionRequest{Message: &wirev1.SessionRequest_Endpoint{Endpoint: endpointToWire(withDefaults(e, s.cfg.Spec))}}})
 	if known {
 		s.forgetLocked(old)
 	}
@@ -226,6 +228,16 @@ func (s *Session) forgetLocked(ref string) {
 		g.until = s.cfg.Clock.Now()
 	}
 	s.out.put(message{other: &wirev1.SessionRequest{Message: &wirev1.SessionRequest_Forget{Forget: &wirev1.Forget{Ref: ref}}}})
+}
+
+// Given is an endpoint that the process has, or had until a moment ago, by its Ref.
+func (s *Session) Given(ref string) (connectors.Endpoint, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if g := s.given[ref]; g != nil {
+		return g.Endpoint, true
+	}
+	return connectors.Endpoint{}, false
 }
 
 // Forget takes an endpoint back, by its ID.

@@ -1,6 +1,7 @@
 package plugins
 
 import (
+	"encoding/json"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -13,6 +14,35 @@ import (
 // are shared, not copied: nobody changes them after they were handed over. One
 // string that is not UTF-8 would end the stream, so what comes from outside (headers,
 // addresses, texts) goes through valid or clip.
+
+// withDefaults fills in the settings that are not set and have a default.
+func withDefaults(e connectors.Endpoint, spec connectors.Spec) connectors.Endpoint {
+	var schema struct {
+		Properties map[string]struct {
+			Default   json.RawMessage
+			WriteOnly bool
+			Format    string
+		}
+	}
+	values := map[string]json.RawMessage{}
+	raw := spec.SettingsFor(e.Role)
+	if len(raw) == 0 || json.Unmarshal(raw, &schema) != nil || len(e.Settings) > 0 && json.Unmarshal(e.Settings, &values) != nil {
+		return e
+	}
+	filled := len(e.Settings) == 0
+	for name, p := range schema.Properties {
+		if _, set := values[name]; !set && p.Default != nil && !p.WriteOnly && p.Format != "password" {
+			if values == nil { // the settings were null
+				values = map[string]json.RawMessage{}
+			}
+			values[name], filled = p.Default, true
+		}
+	}
+	if filled {
+		e.Settings, _ = json.Marshal(values) //nolint:errchkjson // it was JSON before
+	}
+	return e
+}
 
 func endpointToWire(e connectors.Endpoint) *wirev1.Endpoint {
 	allow := make([]*wirev1.AllowRule, len(e.Dial.Allow))

@@ -79,8 +79,8 @@ func DescriptionOf(c connectors.Connector) Description {
 	return d
 }
 
-// Inspect asks a plugin for its Description.
-func Inspect(ctx context.Context, c wirev1.PluginClient) (Description, error) {
+// Describe asks a plugin for its Description.
+func Describe(ctx context.Context, c wirev1.PluginClient) (Description, error) {
 	m, err := c.Describe(ctx, &wirev1.DescribeRequest{})
 	if err != nil {
 		return Description{}, fmt.Errorf("ask the connector for its description: %w", err)
@@ -90,12 +90,6 @@ func Inspect(ctx context.Context, c wirev1.PluginClient) (Description, error) {
 		return Description{}, fmt.Errorf("read the connector's description: %w", err)
 	}
 	return d, nil
-}
-
-// Describe asks a plugin for its Spec.
-func Describe(ctx context.Context, c wirev1.PluginClient) (connectors.Spec, error) {
-	d, err := Inspect(ctx, c)
-	return d.Spec, err
 }
 
 func descriptionToWire(d Description) *wirev1.DescribeResponse {

@@ -231,7 +231,7 @@ func (h *Hub) openLedger(ctx context.Context, maker *ids.Maker) (*ledger.Ledger,
 func (h *Hub) startPlugins(ctx context.Context, shipped []connectors.Connector) (err error) {
 	var names []string
 	for _, c := range shipped {
-		if _, ok := c.(connectors.Deliverer); ok {
+		if c.Spec().NeedsProcess() {
 			names = append(names, c.Spec().Name)
 		}
 	}
@@ -240,7 +240,7 @@ func (h *Hub) startPlugins(ctx context.Context, shipped []connectors.Connector) 
 		return err
 	}
 	h.program = self
-	if h.plugins, err = host.New(host.Config{Catalog: entries, Logger: h.log, Clock: h.clock, HostVersion: h.cfg.Version}); err != nil {
+	if h.plugins, err = host.New(host.Config{Catalog: entries, Logger: h.log, Clock: h.clock, HostVersion: h.cfg.Version, Memory: h.db.Memory(h.secrets)}); err != nil {
 		return err
 	}
 	return h.plugins.Start(context.WithoutCancel(ctx))

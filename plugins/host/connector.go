@@ -30,6 +30,7 @@ type connector struct {
 	state     State
 	process   *process // nil: none is up
 	spec      *connectors.Spec
+	about     *plugins.Description
 	held      []held
 	nextStart time.Time
 	starts    int
@@ -123,6 +124,7 @@ func (c *connector) watch(ctx context.Context, p *process) error {
 func (c *connector) up(p *process) {
 	c.mu.Lock()
 	c.process, c.spec, c.nextStart = p, &p.spec, time.Time{}
+	c.about = &p.about
 	c.starts++
 	if c.state != Draining {
 		c.state = Running

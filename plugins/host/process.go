@@ -23,6 +23,7 @@ const leaveTime = time.Second
 // process is one start of one connector. It is never started again.
 type process struct {
 	session *plugins.Session
+	about   plugins.Description
 	spec    connectors.Spec
 	client  *goplugin.Client
 	runner  *groupRunner
@@ -77,14 +78,16 @@ func startProcess(ctx context.Context, cfg *Config, e *Entry, dir string, log *s
 		return nil, fmt.Errorf("connect to the process: %w", err)
 	}
 	service := raw.(wirev1.PluginClient)
-	if p.spec, err = plugins.Describe(ctx, service); err != nil {
+	if p.about, err = plugins.Describe(ctx, service); err != nil {
 		return nil, err
 	}
+	p.spec = p.about.Spec
 	if p.spec.Name != e.Name || e.Version != "" && p.spec.Version != e.Version {
 		return nil, fmt.Errorf("it is %q version %q, the catalog says %q version %q", p.spec.Name, p.spec.Version, e.Name, e.Version)
 	}
 	p.session, err = plugins.NewSession(service, plugins.SessionConfig{
-		HostVersion: cfg.HostVersion, Log: log, Clock: cfg.Clock, DefaultTimeout: defaultTimeout, Grace: grace})
+		HostVersion: cfg.HostVersion, Log: log, Clock: cfg.Clock, DefaultTimeout: defaultTimeout, Grace: grace,
+		Memory: cfg.Memory, Spec: p.spec})
 	return p, err
 }
 

@@ -30,6 +30,9 @@ type Config struct {
 	TempDir     string   // where sockets live; "" is the system's; keep it short (a socket's path has 108 bytes)
 	Env         []string // what every process sees besides the short list, "NAME=value"
 
+	// Memory is where what connectors keep is kept; nil: they can keep nothing.
+	Memory connectors.Memory
+
 	StartTimeout time.Duration // 10 s
 	PingEvery    time.Duration // 1 s
 	PingTimeout  time.Duration // 5 s without a sign of life: the process hangs
@@ -133,22 +136,6 @@ func (s *Supervisor) Deliver(name string, ep connectors.Endpoint, d connectors.D
 		return
 	}
 	c.deliver(ep, d, done)
-}
-
-// Check asks a connector whether the endpoint would work. The error's text is for
-// the person who set the endpoint up.
-func (s *Supervisor) Check(ctx context.Context, name string, ep connectors.Endpoint) error {
-	c := s.byName[name]
-	if c == nil {
-		return unknown(name)
-	}
-	c.mu.Lock()
-	p, why := c.process, c.lastError
-	c.mu.Unlock()
-	if p == nil {
-		return fmt.Errorf("the connector %q is not running: %s", name, why)
-	}
-	return p.session.Check(ctx, ep)
 }
 
 // Forget tells a connector's process that an endpoint is gone.

@@ -34,7 +34,8 @@ var imports = []struct {
 	{"connectors/settings", "", "a leaf: JSON Schema in words for people"},
 	{"connectors/*", ". connectors", "a room knows the contract and its vendor, never the hub or another room"},
 	{"connectors/...", "connectors/... connectors", "parts of a room stay in it"},
-	{"plugins/...", "plugins/... connectors", "the process boundary knows the contract and not what is on either side of it"},
+	{"plugins/plugintest", "plugins/... connectors connectors/connectortest", "the suite of connectortest over the process boundary"},
+	{"plugins/...", "plugins/... connectors connectors/settings", "the process boundary knows the contract and not what is on either side of it"},
 	{"ent/ids", "", "a leaf that everyone may import"},
 	{"ent/viewer", "", "a leaf that everyone may import"},
 	{"ent/rule", "ent/gen/privacy ent/viewer ent/ids", "regeneration must never wait for a rule, so rules see small filter interfaces and not the generated models"},
@@ -46,7 +47,7 @@ var imports = []struct {
 	{"server/*", ". server/flow connectors ent/...", "events move forward: parts meet in hub.go, through interfaces that the user declares"},
 	{"server/*/...", ".. server/flow connectors ent/...", "parts meet in hub.go"},
 	{"server", "connectors/settings server/flow server/auth server/ingest server/route server/ledger server/dispatch server/watch server/presence server/trigger graph/... ent/... plugins/... connectors connectors/builtin web", "hub.go wires everything, but knows a connector only by the contract"},
-	{"examples/...", "examples/... connectors connectors/connectortest plugins", "examples are written as a stranger would write them"},
+	{"examples/...", "examples/... connectors connectors/connectortest plugins plugins/plugintest", "examples are written as a stranger would write them"},
 	{"web", "", "the console's files are embedded, nothing more"},
 }
 
