@@ -20,6 +20,8 @@ func (instantly) Deliver(_ string, _ connectors.Endpoint, d connectors.Delivery,
 	done(connectors.Result{DeliveryID: d.ID, Outcome: connectors.Done})
 }
 
+func (instantly) Forget(string, string) {}
+
 // counting is a ledger that only counts.
 type counting struct{ recorded chan int }
 

@@ -230,6 +230,9 @@ func (d *Dispatcher) release(ctx context.Context, give []string) bool {
 
 func (d *Dispatcher) fetch(ctx context.Context, l *lane, limit int) bool {
 	now := d.cfg.Clock.Now()
+	d.mu.Lock()
+	before := l.plan
+	d.mu.Unlock()
 	dues, err := d.cfg.Ledger.Claim(ctx, l.webhook, now, limit)
 	if err != nil && ctx.Err() == nil {
 		d.lost("claim", err)
@@ -248,6 +251,9 @@ func (d *Dispatcher) fetch(ctx context.Context, l *lane, limit int) bool {
 	for _, due := range dues {
 		l.org = due.Org
 		d.push(l, due)
+	}
+	if before != nil && erased(before.world, d.cfg.Worlds(l.org)) { // while it was claimed, perhaps
+		d.giveUp(l)
 	}
 	if len(dues) < limit {
 		l.backlog = l.news

@@ -56,6 +56,9 @@ type Sender interface {
 	// Deliver returns at once and calls done exactly once, from any goroutine. A
 	// process that dies or hangs gives Retry with FaultConnector.
 	Deliver(connector string, e connectors.Endpoint, d connectors.Delivery, done func(connectors.Result))
+	// Forget says that nothing more is sent to an endpoint as it was: its process need
+	// not know it. It never waits.
+	Forget(connector, endpoint string)
 }
 
 // Config is what a Dispatcher needs. Zero limits have defaults.
@@ -103,16 +106,15 @@ type Dispatcher struct {
 	lanes     map[string]*lane     // by webhook
 	endpoints map[string]*endpoint // by ID
 	flights   map[*flight]struct{}
-	crashes   map[string]int // broken connectors, by delivery
-	records   []flow.Record  // to be recorded
-	stuck     []flow.Record  // that the ledger refuses; tried again at each sweep
-	releases  []string       // leases to give up
-	doubts    []doubt        // that may have to be, in the order of their time
-	claims    []*lane        // that want to claim, in order
-	busy      int            // deliveries being claimed, or leases being given up, right now
-	unsaved   int            // records that are not yet durable, wherever they are
-	bytes     int64          // of all deliveries in memory
-	lease     flow.Lease     // when it was last looked at
+	records   []flow.Record // to be recorded
+	stuck     []flow.Record // that the ledger refuses; tried again at each sweep
+	releases  []string      // leases to give up
+	doubts    []doubt       // that may have to be, in the order of their time
+	claims    []*lane       // that want to claim, in order
+	busy      int           // deliveries being claimed, or leases being given up, right now
+	unsaved   int           // records that are not yet durable, wherever they are
+	bytes     int64         // of all deliveries in memory
+	lease     flow.Lease    // when it was last looked at
 	held      bool
 	draining  bool
 	down      bool // the database is lost
@@ -153,7 +155,6 @@ func New(c Config) *Dispatcher {
 		lanes:     map[string]*lane{},
 		endpoints: map[string]*endpoint{},
 		flights:   map[*flight]struct{}{},
-		crashes:   map[string]int{},
 		lease:     c.Lease(),
 		toRecord:  make(signal, 1), toClaim: make(signal, 1), toSweep: make(signal, 1), quiet: make(signal, 1),
 	}
@@ -262,19 +263,13 @@ func (d *Dispatcher) Hand(dues ...*flow.Due) {
 func (d *Dispatcher) Changed(org string) {
 	now := d.cfg.Clock.Now()
 	d.mu.Lock()
-	for id, l := range d.lanes {
-		if l.org != org {
-			continue
-		}
-		d.settle(l, now)
-		if d.verdict(l, now) == cancel && l.total() == 0 && !l.running && !l.claiming {
-			l.disarm()
-			l.leave()
-			delete(d.lanes, id)
+	for _, l := range d.lanes {
+		if l.org == org {
+			d.settle(l, now)
 		}
 	}
 	for id, e := range d.endpoints {
-		if len(e.lanes) == 0 {
+		if len(e.lanes) == 0 { // somebody only asked for it
 			delete(d.endpoints, id)
 		}
 	}
@@ -350,7 +345,7 @@ func (d *Dispatcher) settleAll() {
 func (d *Dispatcher) lane(webhook string) *lane {
 	l := d.lanes[webhook]
 	if l == nil {
-		l = &lane{webhook: webhook, window: newWindow()}
+		l = &lane{webhook: webhook, window: newWindow(), forgiven: map[string]int{}}
 		d.lanes[webhook] = l
 	}
 	return l

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -270,6 +271,119 @@ func TestDisabledSkipsAndDeletedCancels(t *testing.T) {
 	}
 }
 
+// What belongs to an organization goes with it, wherever it was deleted.
+func TestOrganizationDeleted(t *testing.T) {
+	b := start(t, nil)
+	for range 100 { // 16 in flight, 48 queued, 36 in the ledger
+		b.accept("h0")
+	}
+	var flying []handed
+	for range 16 {
+		flying = append(flying, b.next())
+	}
+	b.change(func(w *flow.World) { w.Organization.Suspended = true })
+	b.Changed("org")
+	b.until("the queue to be given up", func() bool { return b.ledger.leased() == 16 })
+	if s := b.Stats(); len(s.Lanes) != 1 {
+		t.Errorf("suspended: %+v", s)
+	}
+	b.delete()
+	for i, h := range flying {
+		if i == 0 {
+			h.done(crashed)
+			continue
+		}
+		h.done(arrived)
+	}
+	b.recorded(16)
+	b.none()
+	if s := b.Stats(); len(s.Lanes)+len(s.Endpoints)+s.Queued+int(s.Bytes) > 0 {
+		t.Errorf("there is still %+v", s)
+	}
+}
+
+// What a lane has read before its payload was erased does not go out, nor what it is
+// reading then.
+func TestErasedIsNotSent(t *testing.T) {
+	b := start(t, nil)
+	for range 100 { // 16 in flight, 48 queued, 36 in the ledger
+		b.accept("h0")
+	}
+	var flying []handed
+	for range 16 {
+		flying = append(flying, b.next())
+	}
+	b.erase("dlv_000050")
+	b.clock.Advance(time.Millisecond)
+	b.ledger.mu.Lock()
+	b.ledger.onClaim = sync.OnceFunc(func() { b.erase("dlv_000020") })
+	b.ledger.mu.Unlock()
+	for _, h := range flying {
+		h.done(arrived)
+	}
+	sent := map[string]int{}
+	for range 100 - 16 - 2 {
+		h := b.next()
+		sent[h.delivery.ID]++
+		h.done(arrived)
+	}
+	b.recorded(98)
+	b.none()
+	if sent["dlv_000050"]+sent["dlv_000020"] > 0 || len(sent) != 82 {
+		t.Errorf("%d sent: %v", len(sent), sent)
+	}
+}
+
+// A connector's process knows the endpoints that something is sent to, as they are.
+func TestProcessesForget(t *testing.T) {
+	forgets := func(b *bench, what, want string) {
+		t.Helper()
+		if n := len(b.sender.forgot); n != len(want)/2 {
+			t.Errorf("%s: forgot %d endpoints, not %q", what, n, want)
+		}
+		for len(b.sender.forgot) > 0 {
+			if got := <-b.sender.forgot; got != want {
+				t.Errorf("%s: forgot %s, not %q", what, got, want)
+			}
+		}
+	}
+	b := start(t, nil, func(w *flow.World) { addWebhook(w, "h1", "e0") })
+	for _, h := range []string{"h0", "h1"} {
+		b.accept(h)
+		b.next().done(arrived)
+	}
+	b.recorded(2)
+	for _, c := range []struct {
+		what   string
+		change func(*flow.World)
+		want   string
+	}{
+		{"nothing", func(*flow.World) {}, ""},
+		{"the endpoint changed", func(w *flow.World) { w.Endpoints["e0"].Revision++ }, "e0"},
+		{"one of two webhooks deleted", func(w *flow.World) { delete(w.Webhooks, "h1") }, ""},
+		{"the webhook goes elsewhere", func(w *flow.World) { addWebhook(w, "h0", "e1") }, "e0"},
+		{"the organization is suspended", func(w *flow.World) { w.Organization.Suspended = true }, "e1"},
+		{"and no longer", func(w *flow.World) { w.Organization.Suspended = false }, ""},
+		{"webhook and endpoint deleted", func(w *flow.World) { delete(w.Webhooks, "h0"); delete(w.Endpoints, "e1") }, "e1"},
+	} {
+		b.change(c.change)
+		b.Changed("org")
+		forgets(b, c.what, c.want)
+	}
+	b.until("lanes to end", func() bool { s := b.Stats(); return len(s.Lanes)+len(s.Endpoints) == 0 })
+
+	// What was handed over while that changed is the last that the process hears of it.
+	b.change(func(w *flow.World) { addWebhook(w, "h2", "e2") })
+	b.accept("h2")
+	h := b.next()
+	b.change(func(w *flow.World) { w.Endpoints["e2"].Revision++ })
+	b.Changed("org")
+	forgets(b, "in flight", "e2")
+	h.done(arrived)
+	b.recorded(3)
+	forgets(b, "no longer in flight", "e2")
+}
+
 // A node whose World lags must not cancel what another node has accepted.
 func TestUnknownWebhookWaitsForTheWorld(t *testing.T) {
 	b := start(t, always(arrived))
@@ -352,10 +466,7 @@ func TestHangingLanesDisturbNobody(t *testing.T) {
 		b.accept(fmt.Sprint("h", i%21))
 	}
 	b.until("the healthy lane", func() bool { b.clock.Advance(time.Millisecond); return b.ledger.in(flow.Succeeded) == 200 })
-	s := b.Stats()
-	if s.InFlight != 20*firstWindow || s.Queued != 20*48 {
-		t.Errorf("%d in flight, %d queued", s.InFlight, s.Queued)
-	}
+	b.until("the other lanes to fill", func() bool { s := b.Stats(); return s.InFlight == 20*firstWindow && s.Queued == 20*48 })
 }
 
 func TestBreaker(t *testing.T) {
@@ -544,6 +655,29 @@ func TestBrokenConnectorIsNotCounted(t *testing.T) {
 	if s := b.Stats(); s.Endpoints[0].Open || b.ledger.in(flow.Succeeded) != 20 {
 		t.Errorf("%+v", s)
 	}
+}
+
+// A connector, or the hub for one that does not start, says when it is worth trying.
+func TestBrokenConnectorIsLeftAlone(t *testing.T) {
+	b := start(t, nil)
+	first, second := b.accept("h0"), b.accept("h0")
+	for _, after := range []time.Duration{0, 30 * time.Second} {
+		r := crashed
+		r.RetryAfter = after
+		b.next().done(r)
+	}
+	b.recorded(2)
+	if at := b.ledger.of(first)[0].NextAt; !at.Equal(epoch.Add(crashPause)) {
+		t.Errorf("the first is tried again at %s", at)
+	}
+	if at := b.ledger.of(second)[0].NextAt; !at.Equal(epoch.Add(30 * time.Second)) {
+		t.Errorf("the second is tried again at %s", at)
+	}
+	b.clock.Advance(30*time.Second - time.Millisecond)
+	b.none()
+	b.clock.Advance(time.Millisecond)
+	b.next().done(arrived)
+	b.next().done(arrived)
 }
 
 func TestConnectorThatStaysBroken(t *testing.T) {

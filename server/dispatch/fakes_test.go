@@ -34,6 +34,7 @@ type memory struct {
 	refuse  string         // a delivery whose records are refused
 	claims  int
 	claimed int
+	onClaim func() // before a claim is answered
 }
 
 type row struct {
@@ -107,6 +108,11 @@ func (m *memory) Claim(_ context.Context, webhook string, now time.Time, limit i
 		dues = append(dues, &c)
 	}
 	m.claimed += len(dues)
+	if m.onClaim != nil {
+		m.mu.Unlock()
+		m.onClaim()
+		m.mu.Lock()
+	}
 	return dues, nil
 }
 
@@ -191,7 +197,10 @@ type outside struct {
 	clock  clockwork.Clock
 	answer func(h handed) *connectors.Result // nil: the test answers
 	calls  chan handed
+	forgot chan string
 }
+
+func (o *outside) Forget(_, endpoint string) { o.forgot <- endpoint }
 
 func (o *outside) Deliver(c string, e connectors.Endpoint, d connectors.Delivery, done func(connectors.Result)) {
 	h := handed{c, e, d, o.clock.Now(), done}
@@ -243,7 +252,7 @@ var epoch = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 
 func start(t testing.TB, answer func(handed) *connectors.Result, change ...func(*flow.World)) *bench {
 	b := &bench{t: t, clock: clockwork.NewFakeClockAt(epoch), ledger: newMemory()}
-	b.sender = &outside{clock: b.clock, answer: answer, calls: make(chan handed, 100_000)}
+	b.sender = &outside{clock: b.clock, answer: answer, calls: make(chan handed, 100_000), forgot: make(chan string, 100_000)}
 	b.change(append([]func(*flow.World){func(w *flow.World) { addWebhook(w, "h0", "e0") }}, change...)...)
 	b.run()
 	t.Cleanup(func() { b.stop() })
@@ -277,7 +286,7 @@ func (b *bench) change(all ...func(*flow.World)) {
 	defer b.mu.Unlock()
 	w := &flow.World{Webhooks: map[string]*flow.Webhook{}, Endpoints: map[string]*flow.Endpoint{}, Groups: map[string]flow.Group{}}
 	if b.world != nil {
-		w.Organization, w.Groups = b.world.Organization, b.world.Groups
+		w.Organization, w.Groups, w.Erased = b.world.Organization, b.world.Groups, b.world.Erased
 		for id, h := range b.world.Webhooks {
 			c := *h
 			w.Webhooks[id] = &c
@@ -291,6 +300,31 @@ func (b *bench) change(all ...func(*flow.World)) {
 		f(w)
 	}
 	b.world = w
+}
+
+// erase ends a delivery whose payload is erased, as another node may do.
+func (b *bench) erase(id string) {
+	b.ledger.mu.Lock()
+	b.ledger.byID[id].state = flow.Cancelled
+	b.ledger.mu.Unlock()
+	b.change(func(w *flow.World) { w.Erased = b.clock.Now() })
+	b.Changed("org")
+}
+
+// delete removes the organization with its rows, as the operator does.
+func (b *bench) delete() {
+	b.mu.Lock()
+	b.world = nil
+	b.mu.Unlock()
+	b.ledger.mu.Lock()
+	for id, r := range b.ledger.byID {
+		if !r.state.Final() && !r.leased {
+			delete(b.ledger.byID, id)
+		}
+	}
+	b.ledger.rows = slices.DeleteFunc(b.ledger.rows, func(r *row) bool { return b.ledger.byID[r.due.ID] == nil })
+	b.ledger.mu.Unlock()
+	b.Changed("org")
 }
 
 func (b *bench) set(webhook string, s flow.WebhookState) {

@@ -30,32 +30,38 @@ type lane struct {
 	news     bool // of a backlog, since the last claim
 	look     bool // it may have some; new ones need not wait
 
-	crashes   int       // broken connectors in a row
-	resumeAt  time.Time // after a broken connector
-	dueAt     time.Time // the earliest retry known
-	lookAt    time.Time // when to look again
-	rateAt    time.Time // when the endpoint's rate allows one more
-	refusedAt time.Time // when credit was last refused
-	lostAt    time.Time // when the webhook was first found missing
+	crashes   int            // broken connectors in a row
+	forgiven  map[string]int // broken connectors, by delivery
+	resumeAt  time.Time      // after a broken connector
+	dueAt     time.Time      // the earliest retry known
+	lookAt    time.Time      // when to look again
+	rateAt    time.Time      // when the endpoint's rate allows one more
+	refusedAt time.Time      // when credit was last refused
+	lostAt    time.Time      // when the webhook was first found missing
 	timer     clockwork.Timer
 	wakeAt    time.Time // of the timer, zero: it is not set
 }
 
 // endpoint is what lanes of one endpoint share.
 type endpoint struct {
-	id       string
-	revision int64
-	lanes    map[*lane]struct{}
-	breaker  breaker
-	limiter  *rate.Limiter // nil: unlimited
+	id        string
+	connector string // whose process knows it
+	revision  int64  // -1: none was looked at
+	lanes     map[*lane]struct{}
+	breaker   breaker
+	limiter   *rate.Limiter // nil: unlimited
 }
 
-// update takes over today's rate. What the breaker knows is of the endpoint as it was.
-func (e *endpoint) update(c *flow.Endpoint, now time.Time) {
+// update takes over today's rate. What the breaker and the connector's process know is
+// of the endpoint as it was.
+func (d *Dispatcher) update(e *endpoint, c *flow.Endpoint, now time.Time) {
 	if e.revision == c.Revision {
 		return
 	}
-	e.revision, e.breaker = c.Revision, breaker{}
+	if e.revision >= 0 {
+		d.cfg.Sender.Forget(e.connector, e.id)
+	}
+	e.connector, e.revision, e.breaker = c.Connector, c.Revision, breaker{}
 	if c.Rate <= 0 {
 		e.limiter = nil
 		return
@@ -69,10 +75,41 @@ func (e *endpoint) update(c *flow.Endpoint, now time.Time) {
 	e.limiter.SetBurstAt(now, burst)
 }
 
-func (l *lane) leave() {
-	if l.end != nil {
-		delete(l.end.lanes, l)
+// join has the lane share what is known of today's endpoint, nil: of none. An endpoint
+// that its last lane leaves is forgotten, with its secrets.
+func (d *Dispatcher) join(l *lane, c *flow.Endpoint, now time.Time) {
+	if e := l.end; e != nil && (c == nil || e.id != c.ID) {
 		l.end = nil
+		if delete(e.lanes, l); len(e.lanes) == 0 {
+			delete(d.endpoints, e.id)
+			d.cfg.Sender.Forget(e.connector, e.id)
+		}
+	}
+	if c == nil {
+		return
+	}
+	if l.end == nil {
+		l.end = d.endpoint(c.ID)
+		l.end.lanes[l] = struct{}{}
+	}
+	d.update(l.end, c, now)
+	l.rateAt = time.Time{}
+}
+
+// over says that a lane has nothing left to do: its webhook is gone, or the organization
+// is, whose deliveries went with it. Should a World only lag, the sweep finds them again.
+func (d *Dispatcher) over(l *lane, v verdict) bool {
+	if l.total() > 0 || l.running || l.claiming {
+		return false
+	}
+	return v == cancel && !l.backlog && !l.look && l.dueAt.IsZero() && l.lookAt.IsZero() || l.org != "" && l.plan.world == nil
+}
+
+func (d *Dispatcher) drop(l *lane, now time.Time) {
+	l.disarm()
+	d.join(l, nil, now)
+	if d.lanes[l.webhook] == l {
+		delete(d.lanes, l.webhook)
 	}
 }
 
@@ -162,7 +199,8 @@ func (d *Dispatcher) settle(l *lane, now time.Time) {
 		d.giveUp(l) // while the database is away, leases may pass to others
 		return
 	}
-	switch verdict := d.verdict(l, now); verdict {
+	verdict := d.verdict(l, now)
+	switch verdict {
 	case hold:
 		d.giveUp(l)
 	case skip, cancel:
@@ -194,6 +232,10 @@ func (d *Dispatcher) settle(l *lane, now time.Time) {
 		}
 		d.wantClaim(l, credit)
 	}
+	if d.over(l, verdict) {
+		d.drop(l, now)
+		return
+	}
 	d.arm(l, now)
 }
 
@@ -211,18 +253,18 @@ func (d *Dispatcher) replan(l *lane, now time.Time) {
 	if before != nil && before.verdict != l.plan.verdict {
 		l.look = true
 	}
-	if c := l.plan.endpoint; c != nil {
-		if l.end == nil || l.end.id != c.ID {
-			l.leave()
-			l.end = d.endpoint(c.ID)
-			l.end.lanes[l] = struct{}{}
-		}
-		l.end.update(c, now)
-		l.rateAt = time.Time{}
+	if before != nil && erased(before.world, w) {
+		d.giveUp(l)
 	}
+	d.join(l, l.plan.endpoint, now)
 	if l.plan.webhook != nil {
 		l.known, l.lostAt = true, time.Time{}
 	}
+}
+
+// erased says that a payload was erased between two Worlds.
+func erased(before, now *flow.World) bool {
+	return before != nil && now != nil && !before.Erased.Equal(now.Erased)
 }
 
 // verdict is the plan's, but for a webhook that is missing: it is deleted when it was
@@ -388,16 +430,23 @@ func (d *Dispatcher) finish(f *flight, r connectors.Result) {
 	arrived := r.Outcome == connectors.Done
 	failed := !arrived && r.Fault == connectors.FaultTarget
 	switch {
-	case broken && now.Before(l.resumeAt): // one crash breaks all that is in flight
 	case broken:
-		l.resumeAt = now.Add(pause(crashPause, crashMost, l.crashes))
-		l.crashes++
+		if !now.Before(l.resumeAt) { // one crash breaks all that is in flight
+			l.resumeAt = now.Add(pause(crashPause, crashMost, l.crashes))
+			l.crashes++
+		}
+		if at := now.Add(asked(r.RetryAfter)); at.After(l.resumeAt) {
+			l.resumeAt = at
+		}
 	default:
 		l.crashes = 0
 		l.window.answered(now.Sub(f.started), failed)
 	}
 	d.save(d.judge(f, &r, now))
-	if e := d.endpoint(f.plan.endpoint.ID); e.breaker.open || !broken {
+	switch e := d.endpoints[f.plan.endpoint.ID]; {
+	case e == nil || e.revision != f.plan.endpoint.Revision: // it was handed over as that changed
+		d.cfg.Sender.Forget(f.plan.endpoint.Connector, f.plan.endpoint.ID)
+	case e.breaker.open || !broken:
 		if e.breaker.answered(f, arrived, failed, now) {
 			d.turned(e, now)
 		}
@@ -422,7 +471,7 @@ func (d *Dispatcher) judge(f *flight, r *connectors.Result, now time.Time) flow.
 	due := f.due
 	rec := flow.Record{Due: due, Attempt: d.cfg.IDs.New(ids.Attempt), Number: due.Attempts + 1, Result: r,
 		URL: f.request.URL, FirstFailed: due.FirstFailed, Reason: r.Error, At: now}
-	crashes := d.crashes[due.ID]
+	crashes := f.lane.forgiven[due.ID]
 	switch r.Outcome {
 	case connectors.Done:
 		rec.State, rec.Reason = flow.Succeeded, ""
@@ -432,8 +481,8 @@ func (d *Dispatcher) judge(f *flight, r *connectors.Result, now time.Time) flow.
 		rec.State = flow.Failed
 	default:
 		if r.Fault == connectors.FaultConnector && crashes < maxCrashes {
-			d.crashes[due.ID] = crashes + 1
-			rec.State, rec.NextAt = flow.Retrying, milli(now.Add(pause(crashPause, crashMost, crashes)))
+			f.lane.forgiven[due.ID] = crashes + 1
+			rec.State, rec.NextAt = flow.Retrying, milli(now.Add(max(pause(crashPause, crashMost, crashes), asked(r.RetryAfter))))
 			return rec
 		}
 		if rec.FirstFailed.IsZero() {
@@ -446,7 +495,7 @@ func (d *Dispatcher) judge(f *flight, r *connectors.Result, now time.Time) flow.
 		}
 	}
 	if crashes > 0 {
-		delete(d.crashes, due.ID)
+		delete(f.lane.forgiven, due.ID)
 	}
 	return rec
 }

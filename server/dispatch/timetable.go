@@ -10,6 +10,9 @@ func defaultRetries() []time.Duration {
 // farthest is how long a Retry-After can delay.
 const farthest = 24 * time.Hour
 
+// asked is a Retry-After that somebody may ask for.
+func asked(after time.Duration) time.Duration { return min(max(after, 0), farthest) }
+
 // next is when a delivery is tried again whose attempt, begun at started, was seen to
 // fail at now; false when the timetable is used up. Offsets count from the first
 // failure. An attempt stands for every slot that was due when it began, so an overdue
@@ -21,7 +24,7 @@ func next(retries []time.Duration, first, started, now time.Time, after time.Dur
 		if !at.After(started) {
 			continue
 		}
-		if soonest := milli(now.Add(min(max(after, 0), farthest))); at.Before(soonest) {
+		if soonest := milli(now.Add(asked(after))); at.Before(soonest) {
 			at = soonest
 		}
 		return at, true

@@ -29,6 +29,7 @@ func (s Secret) MarshalJSON() ([]byte, error) { return []byte(`"[secret]"`), nil
 // all parts, replaced whole when anything in it changes.
 type World struct {
 	Revision     int64
+	Erased       time.Time // when a payload was last erased: what was read before may be gone
 	Organization Organization
 	Groups       map[string]Group       // by ID
 	Applications map[string]Application // by ID
