@@ -18,6 +18,7 @@ type certificate struct {
 	pair    *tls.Certificate
 	stamp   [2]time.Time
 	checked time.Time
+	broken  string // why the files as they are do not serve; "" they do
 }
 
 // newCertificate reads the pair once, so that a wrong one is found at start.
@@ -59,13 +60,16 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	defer c.mu.Unlock()
 	if now := time.Now(); now.Sub(c.checked) >= time.Second {
 		c.checked = now
-		if stamp, err := c.stamps(); err != nil || stamp != c.stamp {
-			if err == nil {
-				err = c.load()
-			}
-			if err != nil {
-				c.failed(err)
-			}
+		stamp, err := c.stamps()
+		if err == nil && stamp != c.stamp {
+			err = c.load()
+		}
+		was := c.broken
+		if c.broken = ""; err != nil {
+			c.broken = err.Error()
+		}
+		if err != nil && c.broken != was { // said once, not each second
+			c.failed(err)
 		}
 	}
 	return c.pair, nil
