@@ -305,10 +305,11 @@ func (r *restorer) finish() (err error) {
 		if r.db, err = store.Open(r.ctx, cfg); err != nil {
 			return err
 		}
-		err = errors.Join(r.db.SetHeld(r.ctx, true), store.NoteRestore(byOperator(r.ctx), func(ctx context.Context, query string, args ...any) error {
+		exec := func(ctx context.Context, query string, args ...any) error {
 			_, err := r.db.Write.ExecContext(ctx, query, args...)
 			return err
-		}))
+		}
+		err = errors.Join(r.db.SetHeld(r.ctx, true), withoutNodes(r.ctx, exec), store.NoteRestore(byOperator(r.ctx), exec))
 		err = errors.Join(err, r.db.Close()) // the database is one file again
 		r.db = nil
 	} else {
@@ -316,10 +317,11 @@ func (r *restorer) finish() (err error) {
 			return fmt.Errorf("the backup is not whole: it has %d of %d tables", r.tables, len(r.m.Tables))
 		}
 		if _, err = r.tx.Exec(r.ctx, "INSERT INTO meta (name, value) VALUES ($1, '1') ON CONFLICT (name) DO UPDATE SET value = excluded.value", store.HeldName); err == nil {
-			err = store.NoteRestore(byOperator(r.ctx), func(ctx context.Context, query string, args ...any) error {
+			exec := func(ctx context.Context, query string, args ...any) error {
 				_, err := r.tx.Exec(ctx, query, args...)
 				return err
-			})
+			}
+			err = errors.Join(withoutNodes(r.ctx, exec), store.NoteRestore(byOperator(r.ctx), exec))
 		}
 		if err == nil {
 			err = r.tx.Commit(r.ctx)
@@ -332,6 +334,16 @@ func (r *restorer) finish() (err error) {
 		if err := os.Rename(filepath.Join(r.dir, name), filepath.Join(r.cfg.DataDir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
+	}
+	return nil
+}
+
+// withoutNodes forgets the hubs that ran when the backup was made, with what they had in
+// hand: nobody waits for them.
+func withoutNodes(ctx context.Context, exec func(ctx context.Context, query string, args ...any) error) error {
+	err := exec(ctx, "UPDATE open_deliveries SET lease_node = '', lease_epoch = 0 WHERE lease_node <> ''")
+	if err = errors.Join(err, exec(ctx, "DELETE FROM nodes")); err != nil {
+		return fmt.Errorf("take back what the hubs of the backup had in hand: %w", err)
 	}
 	return nil
 }

@@ -100,6 +100,26 @@ func TestBackupAndRestore(t *testing.T) {
 			}
 		}
 
+		db, err := store.Open(t.Context(), store.Config{DataDir: dir2, DatabaseURL: url2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, what := range []string{"open_deliveries WHERE lease_node <> ''", "nodes"} {
+			rows, err := db.Client.QueryContext(t.Context(), "SELECT 1 FROM "+what+" LIMIT 1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if rows.Next() {
+				t.Errorf("the restored hub would wait for a node that is gone: there are %s", what)
+			}
+			if err := rows.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+
 		s.forget()
 		slow.Store(false)
 		if err := os.Link(filepath.Join(dir, "admin.json"), filepath.Join(dir2, "admin.json")); err != nil {
