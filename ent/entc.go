@@ -46,7 +46,7 @@ func templates() []*gen.Template {
 	own := gen.NewTemplate("own").Funcs(entgql.TemplateFuncs)
 	return []*gen.Template{entgql.CollectionTemplate, entgql.EnumTemplate, entgql.NodeTemplate,
 		entgql.PaginationTemplate, entgql.EdgeTemplate, entgql.WhereTemplate,
-		gen.MustParse(own.ParseFiles("template/query.tmpl", "template/tenancy.tmpl", "template/audit.tmpl", "template/grants.tmpl", "template/invalid.tmpl", "template/paginate.tmpl", "template/sealed.tmpl"))}
+		gen.MustParse(own.ParseFiles("template/query.tmpl", "template/tenancy.tmpl", "template/audit.tmpl", "template/cursors.tmpl", "template/grants.tmpl", "template/invalid.tmpl", "template/paginate.tmpl", "template/sealed.tmpl"))}
 }
 
 // describe gives every generated type and field a description, and declares the

@@ -14,32 +14,20 @@ import (
 
 // Scans is the resolver for the scans field.
 func (r *queryResolver) Scans(ctx context.Context, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.ScanOrder, where *gen.ScanWhereInput) (*gen.ScanConnection, error) {
-	if err := cursorsInTime(after, before); err != nil {
-		return nil, err
-	}
 	return r.DB.Client.Scan.Query().Paginate(ctx, after, first, before, last, gen.WithScanOrder(&orderBy), gen.WithScanFilter(where.Filter))
 }
 
 // Findings is the resolver for the findings field.
 func (r *queryResolver) Findings(ctx context.Context, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.FindingOrder, where *gen.FindingWhereInput) (*gen.FindingConnection, error) {
-	if err := cursorsInTime(after, before); err != nil {
-		return nil, err
-	}
 	return r.DB.Client.Finding.Query().Paginate(ctx, after, first, before, last, gen.WithFindingOrder(&orderBy), gen.WithFindingFilter(where.Filter))
 }
 
 // Tickets is the resolver for the tickets field.
 func (r *queryResolver) Tickets(ctx context.Context, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.TicketOrder, where *gen.TicketWhereInput) (*gen.TicketConnection, error) {
-	if err := cursorsInTime(after, before); err != nil {
-		return nil, err
-	}
 	return r.DB.Client.Ticket.Query().Paginate(ctx, after, first, before, last, gen.WithTicketOrder(&orderBy), gen.WithTicketFilter(where.Filter))
 }
 
 // Reports is the resolver for the reports field.
 func (r *queryResolver) Reports(ctx context.Context, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.ReportOrder, where *gen.ReportWhereInput) (*gen.ReportConnection, error) {
-	if err := cursorsInTime(after, before); err != nil {
-		return nil, err
-	}
 	return r.DB.Client.Report.Query().Paginate(ctx, after, first, before, last, gen.WithReportOrder(&orderBy), gen.WithReportFilter(where.Filter))
 }

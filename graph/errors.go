@@ -181,6 +181,7 @@ func explain(err error) *Error {
 		clash   *rule.Conflict
 		invalid *gen.ValidationError
 		refused *connectors.RefuseError
+		list    *gen.ListArgumentError
 	)
 	switch {
 	case errors.As(err, &own):
@@ -191,6 +192,8 @@ func explain(err error) *Error {
 		return &Error{Code: Forbidden, Message: sentence(denied.Error())}
 	case errors.As(err, &clash):
 		return &Error{Code: Conflict, Message: sentence(clash.Error())}
+	case errors.As(err, &list):
+		return &Error{Code: BadUserInput, Field: list.Argument, Message: list.Message}
 	case errors.Is(err, privacy.Deny):
 		return &Error{Code: Forbidden, Message: "You may not do this."}
 	case errors.As(err, &unknown) && unknown.Field == "asset_group": // as one that the viewer has no access to

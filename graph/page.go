@@ -2,7 +2,6 @@ package graph
 
 import (
 	"slices"
-	"time"
 
 	"entgo.io/contrib/entgql"
 
@@ -22,9 +21,9 @@ type listArgs struct {
 // there is more. From the end of the list, the ledger is asked in the other direction.
 func (a listArgs) page() (flow.Page, error) {
 	p := flow.Page{Oldest: a.order == graphgen.TimeOrderOldestFirst, Limit: defaultPage + 1}
-	from := a.after
+	from, name := a.after, "after"
 	if a.last != nil {
-		p.Oldest, p.Limit, from = !p.Oldest, *a.last+1, a.before
+		p.Oldest, p.Limit, from, name = !p.Oldest, *a.last+1, a.before, "before"
 		if a.after != nil {
 			return p, badInput("after", "after goes with first, and before with last.")
 		}
@@ -35,22 +34,12 @@ func (a listArgs) page() (flow.Page, error) {
 		return p, badInput("before", "after goes with first, and before with last.")
 	}
 	if from != nil {
+		if from.Value != nil {
+			return p, badInput(name, "This is not a cursor of this list. Start without one.")
+		}
 		p.After = from.ID
 	}
 	return p, nil
-}
-
-// cursorsInTime checks that cursors are of a list that is sorted by a time.
-func cursorsInTime(after, before *entgql.Cursor[string]) error {
-	for name, c := range map[string]*entgql.Cursor[string]{"after": after, "before": before} {
-		if c == nil {
-			continue
-		}
-		if _, ok := c.Value.(time.Time); !ok {
-			return badInput(name, "This is not a cursor of this list. Start without one.")
-		}
-	}
-	return nil
 }
 
 // cut takes away the row too many, puts the rows in the order asked for, and says

@@ -332,6 +332,9 @@ func (_m *APIKeyQuery) Paginate(
 	if ignoredEdges || (first != nil && *first == 0) || (last != nil && *last == 0) {
 		return conn, nil
 	}
+	if err := checkCursors(pager.toCursor(&APIKey{}), after, before); err != nil {
+		return nil, err
+	}
 	if _m, err = pager.applyCursors(_m, after, before); err != nil {
 		return nil, err
 	}
@@ -658,6 +661,9 @@ func (_m *ApplicationQuery) Paginate(
 	}
 	if ignoredEdges || (first != nil && *first == 0) || (last != nil && *last == 0) {
 		return conn, nil
+	}
+	if err := checkCursors(pager.toCursor(&Application{}), after, before); err != nil {
+		return nil, err
 	}
 	if _m, err = pager.applyCursors(_m, after, before); err != nil {
 		return nil, err
@@ -986,6 +992,9 @@ func (_m *AssetGroupQuery) Paginate(
 	if ignoredEdges || (first != nil && *first == 0) || (last != nil && *last == 0) {
 		return conn, nil
 	}
+	if err := checkCursors(pager.toCursor(&AssetGroup{}), after, before); err != nil {
+		return nil, err
+	}
 	if _m, err = pager.applyCursors(_m, after, before); err != nil {
 		return nil, err
 	}
@@ -1277,6 +1286,9 @@ func (_m *AuditEntryQuery) Paginate(
 	if ignoredEdges || (first != nil && *first == 0) || (last != nil && *last == 0) {
 		return conn, nil
 	}
+	if err := checkCursors(pager.toCursor(&AuditEntry{}), after, before); err != nil {
+		return nil, err
+	}
 	if _m, err = pager.applyCursors(_m, after, before); err != nil {
 		return nil, err
 	}
@@ -1556,6 +1568,9 @@ func (_m *CustomRoleQuery) Paginate(
 	}
 	if ignoredEdges || (first != nil && *first == 0) || (last != nil && *last == 0) {
 		return conn, nil
+	}
+	if err := checkCursors(pager.toCursor(&CustomRole{}), after, before); err != nil {
+		return nil, err
 	}
 	if _m, err = pager.applyCursors(_m, after, before); err != nil {
 		return nil, err
@@ -1884,6 +1899,9 @@ func (_m *EndpointQuery) Paginate(
 	if ignoredEdges || (first != nil && *first == 0) || (last != nil && *last == 0) {
 		return conn, nil
 	}
+	if err := checkCursors(pager.toCursor(&Endpoint{}), after, before); err != nil {
+		return nil, err
+	}
 	if _m, err = pager.applyCursors(_m, after, before); err != nil {
 		return nil, err
 	}
@@ -2174,6 +2192,9 @@ func (_m *FindingQuery) Paginate(
 	}
 	if ignoredEdges || (first != nil && *first == 0) || (last != nil && *last == 0) {
 		return conn, nil
+	}
+	if err := checkCursors(pager.toCursor(&Finding{}), after, before); err != nil {
+		return nil, err
 	}
 	if _m, err = pager.applyCursors(_m, after, before); err != nil {
 		return nil, err
@@ -2502,6 +2523,9 @@ func (_m *IdentityProviderQuery) Paginate(
 	if ignoredEdges || (first != nil && *first == 0) || (last != nil && *last == 0) {
 		return conn, nil
 	}
+	if err := checkCursors(pager.toCursor(&IdentityProvider{}), after, before); err != nil {
+		return nil, err
+	}
 	if _m, err = pager.applyCursors(_m, after, before); err != nil {
 		return nil, err
 	}
@@ -2829,6 +2853,9 @@ func (_m *OrganizationQuery) Paginate(
 	if ignoredEdges || (first != nil && *first == 0) || (last != nil && *last == 0) {
 		return conn, nil
 	}
+	if err := checkCursors(pager.toCursor(&Organization{}), after, before); err != nil {
+		return nil, err
+	}
 	if _m, err = pager.applyCursors(_m, after, before); err != nil {
 		return nil, err
 	}
@@ -3120,6 +3147,9 @@ func (_m *ReportQuery) Paginate(
 	if ignoredEdges || (first != nil && *first == 0) || (last != nil && *last == 0) {
 		return conn, nil
 	}
+	if err := checkCursors(pager.toCursor(&Report{}), after, before); err != nil {
+		return nil, err
+	}
 	if _m, err = pager.applyCursors(_m, after, before); err != nil {
 		return nil, err
 	}
@@ -3410,6 +3440,9 @@ func (_m *ScanQuery) Paginate(
 	}
 	if ignoredEdges || (first != nil && *first == 0) || (last != nil && *last == 0) {
 		return conn, nil
+	}
+	if err := checkCursors(pager.toCursor(&Scan{}), after, before); err != nil {
+		return nil, err
 	}
 	if _m, err = pager.applyCursors(_m, after, before); err != nil {
 		return nil, err
@@ -3738,6 +3771,9 @@ func (_m *SessionQuery) Paginate(
 	if ignoredEdges || (first != nil && *first == 0) || (last != nil && *last == 0) {
 		return conn, nil
 	}
+	if err := checkCursors(pager.toCursor(&Session{}), after, before); err != nil {
+		return nil, err
+	}
 	if _m, err = pager.applyCursors(_m, after, before); err != nil {
 		return nil, err
 	}
@@ -4017,6 +4053,9 @@ func (_m *SourceQuery) Paginate(
 	}
 	if ignoredEdges || (first != nil && *first == 0) || (last != nil && *last == 0) {
 		return conn, nil
+	}
+	if err := checkCursors(pager.toCursor(&Source{}), after, before); err != nil {
+		return nil, err
 	}
 	if _m, err = pager.applyCursors(_m, after, before); err != nil {
 		return nil, err
@@ -4308,6 +4347,9 @@ func (_m *TicketQuery) Paginate(
 	}
 	if ignoredEdges || (first != nil && *first == 0) || (last != nil && *last == 0) {
 		return conn, nil
+	}
+	if err := checkCursors(pager.toCursor(&Ticket{}), after, before); err != nil {
+		return nil, err
 	}
 	if _m, err = pager.applyCursors(_m, after, before); err != nil {
 		return nil, err
@@ -4636,6 +4678,9 @@ func (_m *TrustedIssuerQuery) Paginate(
 	if ignoredEdges || (first != nil && *first == 0) || (last != nil && *last == 0) {
 		return conn, nil
 	}
+	if err := checkCursors(pager.toCursor(&TrustedIssuer{}), after, before); err != nil {
+		return nil, err
+	}
 	if _m, err = pager.applyCursors(_m, after, before); err != nil {
 		return nil, err
 	}
@@ -4963,6 +5008,9 @@ func (_m *UserQuery) Paginate(
 	if ignoredEdges || (first != nil && *first == 0) || (last != nil && *last == 0) {
 		return conn, nil
 	}
+	if err := checkCursors(pager.toCursor(&User{}), after, before); err != nil {
+		return nil, err
+	}
 	if _m, err = pager.applyCursors(_m, after, before); err != nil {
 		return nil, err
 	}
@@ -5289,6 +5337,9 @@ func (_m *WebhookQuery) Paginate(
 	}
 	if ignoredEdges || (first != nil && *first == 0) || (last != nil && *last == 0) {
 		return conn, nil
+	}
+	if err := checkCursors(pager.toCursor(&Webhook{}), after, before); err != nil {
+		return nil, err
 	}
 	if _m, err = pager.applyCursors(_m, after, before); err != nil {
 		return nil, err
