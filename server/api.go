@@ -25,7 +25,7 @@ import (
 func (h *Hub) newAPI(set *connectors.Set, maker *ids.Maker) *graph.Handler {
 	return graph.New(graph.Services{
 		DB: h.db, Connectors: set, IDs: maker,
-		Events: h.ledger, Deliveries: h.ledger, Receipts: h.ledger, Redeliverer: h.ledger, Eraser: h.ledger,
+		Events: h.ledger, Deliveries: h.ledger, Receipts: h.ledger, Redeliverer: h.ledger, Eraser: eraser{h.ledger, h.atlas},
 		Sender: h.ingest, Reprocessor: reprocessor{h.ledger, h.ingest}, Checker: checker{h.dispatch, h.plugins},
 		Explainer: explainer{h.atlas, h.ledger}, Log: h.watch, Audit: h.audit, Hold: h.ledger, Secrets: h.secrets, Credentials: credentials{h.cfg.PublicURL}, SignIn: h.sso, Self: door{h.signIn}, Links: links{h.cfg.PublicURL, h.clock.Now},
 	}, graph.Options{Auth: h.auth, BadCredential: auth.ErrUnauthenticated, Introspection: h.cfg.Introspection,
@@ -51,6 +51,25 @@ func (credentials) NewKey() (key, hint, hash string) { return auth.NewKey() }
 func (c credentials) NewAddress() (address, hash string) {
 	token := strings.ToLower(rand.Text())
 	return c.publicURL + ingest.Prefix + token, secret.Hash(token)
+}
+
+// eraser has nothing sent of what it has erased: when it answers, this node has given up
+// what it had read; the others do within a second.
+type eraser struct {
+	*ledger.Ledger
+	atlas *atlas
+}
+
+// Erase removes an event's payload.
+func (e eraser) Erase(ctx context.Context, scope rule.Scope, event string, by flow.Erasure) (int, error) {
+	defer e.atlas.apply(ctx)
+	return e.Ledger.Erase(ctx, scope, event, by)
+}
+
+// ErasePerson removes what names a person.
+func (e eraser) ErasePerson(ctx context.Context, scope rule.Scope, email string, by flow.Erasure, next string, dryRun bool) (flow.PersonErased, error) {
+	defer e.atlas.apply(ctx)
+	return e.Ledger.ErasePerson(ctx, scope, email, by, next, dryRun)
 }
 
 // reprocessor reads a receipt again.

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -55,6 +56,9 @@ func (r worlds) read(ctx context.Context, c *gen.Client, org string) (*flow.Worl
 		Groups: map[string]flow.Group{}, Applications: map[string]flow.Application{},
 		Sources: map[string]*flow.Source{}, Endpoints: map[string]*flow.Endpoint{}, Webhooks: map[string]*flow.Webhook{},
 	}
+	if w.Erased, err = lastErased(ctx, c, org); err != nil {
+		return nil, err
+	}
 	groups, err := c.AssetGroup.Query().Where(assetgroup.OrganizationID(org)).All(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("asset groups: %w", err)
@@ -100,6 +104,25 @@ func (r worlds) read(ctx context.Context, c *gen.Client, org string) (*flow.Worl
 		}
 	}
 	return w, nil
+}
+
+// lastErased is when a payload of the organization was last erased, zero: never.
+func lastErased(ctx context.Context, c *gen.Client, org string) (at time.Time, err error) {
+	rows, err := c.QueryContext(ctx, "SELECT max(at) FROM erasures WHERE org = $1", org)
+	if err != nil {
+		return at, fmt.Errorf("erasures: %w", err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	var us *int64
+	for rows.Next() {
+		if err := rows.Scan(&us); err != nil {
+			return at, fmt.Errorf("erasures: %w", err)
+		}
+	}
+	if us != nil {
+		at = time.UnixMicro(*us)
+	}
+	return at, rows.Err()
 }
 
 // named says in each rule where it stands, so that a refusal can name it.

@@ -64,6 +64,8 @@ func (l *Ledger) erase(ctx context.Context, ev *flow.EventView, e flow.Erasure) 
 			{"UPDATE events SET document = NULL WHERE org = ? AND id = ?", []any{ev.Org, ev.ID}},
 			{"DELETE FROM renderings WHERE org = ? AND event = ?", []any{ev.Org, ev.ID}},
 			{eraseReceipt, []any{ev.Org, ev.Receipt}},
+			// Every node has it in its World, and gives up what it has read before.
+			{"UPDATE revisions SET n = n + 1 WHERE organization_id = ?", []any{ev.Org}},
 		} {
 			if err := exec(ctx, t, step.sql, step.args...); err != nil {
 				return err
