@@ -11,6 +11,28 @@ import (
 	"time"
 )
 
+// A past is written from its oldest event on.
+func TestSoakAges(t *testing.T) {
+	p := soakPlan{length: 10 * time.Minute, saturated: time.Minute}
+	const n, day = 9000, 24 * time.Hour
+	last := p.age(0, n)
+	due, soon := 0, 0
+	for i := range n {
+		age := p.age(i, n)
+		if age > last || age < 0 {
+			t.Fatalf("event %d is %v old after one of %v", i, age, last)
+		}
+		if last = age; age > day {
+			due++
+		} else if age > day-p.length-p.saturated {
+			soon++
+		}
+	}
+	if due < n/3-1 || due > n/3+1 || soon < n/3-1 || soon > n/3+1 {
+		t.Errorf("of %d events %d are due, %d will be", n, due, soon)
+	}
+}
+
 // A forwarder that swallows one event and sends another twice must be found out.
 func TestRunCountsWhatIsLostAndTwice(t *testing.T) {
 	rec := newReceiver()

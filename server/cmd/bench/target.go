@@ -38,6 +38,8 @@ type served struct {
 	roots    func() []procRoot
 	restart  func() error // nil: it cannot
 	inFlight func() int   // may be nil
+	// offline does something to the data while the hub is stopped; nil: there is none.
+	offline  func(ctx context.Context, do func(dataDir, databaseURL string) error) error
 	client   *program.Client
 	webhooks []string // IDs, by endpoint
 	stop     func() error
@@ -158,13 +160,12 @@ func (l *lab) hub(ctx context.Context, postgres bool, lay layout, o startOptions
 	if err != nil {
 		return nil, err
 	}
-	args := []string{"--allow-private-targets"}
+	args, database := []string{"--allow-private-targets"}, ""
 	if postgres {
-		u, err := l.database(ctx, o)
-		if err != nil {
+		if database, err = l.database(ctx, o); err != nil {
 			return nil, err
 		}
-		args = append(args, "--database-url", u)
+		args = append(args, "--database-url", database)
 	}
 	logFile, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
@@ -191,6 +192,12 @@ func (l *lab) hub(ctx context.Context, postgres bool, lay layout, o startOptions
 				return err
 			}
 			return h.Start(ctx)
+		},
+		offline: func(ctx context.Context, do func(dataDir, databaseURL string) error) error {
+			if err := h.Stop(); err != nil {
+				return err
+			}
+			return errors.Join(do(filepath.Join(dir, "data"), database), h.Start(ctx))
 		},
 		inFlight: func() int {
 			return int(metric(ctx, h.Client, "hookyard_deliveries_in_flight") + metric(ctx, h.Client, "hookyard_results_unrecorded"))
