@@ -134,7 +134,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, header string) (v *vie
 		return nil, time.Time{}, ErrUnauthenticated
 	}
 	if strings.HasPrefix(credential, KeyPrefix) {
-		v, expires, err = a.c.Directory.KeyViewer(ctx, Hash(credential))
+		v, expires, err = a.c.Directory.KeyViewer(ctx, secret.Hash(credential))
 	} else {
 		v, expires, err = a.token(ctx, credential)
 	}
@@ -195,7 +195,7 @@ const KeyPrefix = "hky_"
 // NewKey makes an API key of 160 random bits. hint is its beginning, which may be shown.
 func NewKey() (key, hint, hash string) {
 	key = KeyPrefix + random()
-	return key, key[:len(KeyPrefix)+6], Hash(key)
+	return key, key[:len(KeyPrefix)+6], secret.Hash(key)
 }
 
 // IsKey says whether an Authorization header has an API key rather than a token.
@@ -214,6 +214,3 @@ func random() string {
 func letters(b []byte) string {
 	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b))
 }
-
-// Hash is how keys and tokens are kept.
-func Hash(s string) string { return secret.Hash(s) }

@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"strings"
+
+	"github.com/hookyard/hookyard/ent/secret"
 )
 
 // RefreshPrefix begins every refresh token, LinkPrefix the secret of every one-time link.
@@ -44,7 +46,7 @@ func nextRefresh(token string, chain []byte) string {
 }
 
 // NewLink makes the secret of a one-time link.
-func NewLink() (secret, hash string) {
-	secret = LinkPrefix + random()
-	return secret, Hash(secret)
+func NewLink() (link, hash string) {
+	link = LinkPrefix + random()
+	return link, secret.Hash(link)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jonboulle/clockwork"
 
+	"github.com/hookyard/hookyard/ent/secret"
 	"github.com/hookyard/hookyard/ent/viewer"
 )
 
@@ -183,8 +184,8 @@ func (s *SignIn) Login(ctx context.Context, c Credentials, agent string) (*Token
 	email := strings.ToLower(strings.TrimSpace(c.Email))
 	from := place(viewer.Origin(ctx))
 	refund, err := s.attempts.count(
-		counted{"from " + from + " to " + Hash(email), fromPlaceToAccount()},
-		counted{"to " + Hash(email), toAccount()}, counted{"from " + from, fromPlace()})
+		counted{"from " + from + " to " + secret.Hash(email), fromPlaceToAccount()},
+		counted{"to " + secret.Hash(email), toAccount()}, counted{"from " + from, fromPlace()})
 	if err != nil {
 		return nil, s.observe(ctx, Event{Method: ByPassword}, err)
 	}
@@ -259,7 +260,7 @@ func (s *SignIn) StartSession(ctx context.Context, user, method, agent string) (
 	refresh, chain := newRefresh()
 	f, _ := family(refresh)
 	n := Session{User: user, Method: method, Origin: viewer.Origin(ctx), Agent: cut(agent, 256), Used: now, Expires: now.Add(IdleLife), Ends: now.Add(SessionLife),
-		Family: Hash(f), Current: Hash(refresh), Chain: chain}
+		Family: secret.Hash(f), Current: secret.Hash(refresh), Chain: chain}
 	id, err := s.c.Sessions.CreateSession(ctx, n)
 	if err != nil {
 		return nil, err
@@ -305,9 +306,9 @@ func (s *SignIn) Refresh(ctx context.Context, token string) (*Tokens, error) {
 	who := Event{Method: ByRefresh, User: n.User, Session: n.ID}
 	now := s.c.Clock.Now().UTC()
 	next := nextRefresh(token, n.Chain)
-	if n.Current == Hash(token) {
+	if n.Current == secret.Hash(token) {
 		expires := earlier(now.Add(IdleLife), n.Ends)
-		ok, err := s.c.Sessions.Renew(ctx, n.ID, n.Current, Hash(next), now, expires)
+		ok, err := s.c.Sessions.Renew(ctx, n.ID, n.Current, secret.Hash(next), now, expires)
 		if err != nil {
 			return nil, err
 		}
@@ -321,7 +322,7 @@ func (s *SignIn) Refresh(ctx context.Context, token string) (*Tokens, error) {
 			return nil, s.observe(ctx, who, err)
 		}
 	}
-	if n.Previous == Hash(token) && now.Sub(n.Used) < Grace {
+	if n.Previous == secret.Hash(token) && now.Sub(n.Used) < Grace {
 		t, err := s.tokens(ctx, n, next)
 		return t, s.observe(ctx, who, err)
 	}
@@ -351,7 +352,7 @@ func (s *SignIn) session(ctx context.Context, token string) (*Session, error) {
 	if !ok {
 		return nil, ErrRefused
 	}
-	n, err := s.c.Sessions.FindSession(ctx, Hash(f))
+	n, err := s.c.Sessions.FindSession(ctx, secret.Hash(f))
 	if err != nil {
 		return nil, err
 	}
@@ -371,16 +372,16 @@ func earlier(a, b time.Time) time.Time {
 // UseLink sets the password of the user whom a one-time link was made for and ends his
 // sessions. A password that is not taken does not use the link up. The error is
 // ErrRefused, a *WeakError, a *LimitedError or the storage's.
-func (s *SignIn) UseLink(ctx context.Context, secret, password string) error {
+func (s *SignIn) UseLink(ctx context.Context, link, password string) error {
 	who := Event{Method: ByLink}
 	refund, err := s.attempts.count(counted{"from " + place(viewer.Origin(ctx)), fromPlace()})
 	if err != nil {
 		return s.observe(ctx, who, err)
 	}
-	if !strings.HasPrefix(secret, LinkPrefix) {
+	if !strings.HasPrefix(link, LinkPrefix) {
 		return s.observe(ctx, who, ErrRefused)
 	}
-	a, err := s.c.Links.LinkAccount(ctx, Hash(secret))
+	a, err := s.c.Links.LinkAccount(ctx, secret.Hash(link))
 	if err != nil {
 		return err
 	}
@@ -396,7 +397,7 @@ func (s *SignIn) UseLink(ctx context.Context, secret, password string) error {
 	if err != nil {
 		return s.observe(ctx, who, err)
 	}
-	ok, err := s.c.Links.UseLink(ctx, Hash(secret), phc)
+	ok, err := s.c.Links.UseLink(ctx, secret.Hash(link), phc)
 	if err == nil && !ok {
 		err = ErrRefused
 	}

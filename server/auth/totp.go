@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/hookyard/hookyard/ent/secret"
 )
 
 // Codes by time, RFC 6238: six figures, SHA-1, steps of 30 seconds. A code of the step
@@ -68,7 +70,7 @@ func newRecoveryCodes() (codes, hashes []string) {
 	for range recoveryCodes {
 		s := random()[:16]
 		codes = append(codes, s[:4]+"-"+s[4:8]+"-"+s[8:12]+"-"+s[12:])
-		hashes = append(hashes, Hash(s))
+		hashes = append(hashes, secret.Hash(s))
 	}
 	return codes, hashes
 }
@@ -80,5 +82,5 @@ func recoveryHash(code string) string {
 	if len(s) != 16 {
 		return ""
 	}
-	return Hash(s)
+	return secret.Hash(s)
 }
