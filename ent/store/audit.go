@@ -44,7 +44,6 @@ const (
 	SignIn        = "SIGN_IN"
 	SignInFailed  = "SIGN_IN_FAILED"
 	SignInLocked  = "SIGN_IN_LOCKED"
-	SignOut       = "SIGN_OUT"
 	EndSessions   = "END_SESSIONS"
 	RotateSecrets = "ROTATE_SECRETS"
 	Erase         = "ERASE"
