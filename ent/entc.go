@@ -192,6 +192,7 @@ var words = map[string]string{
 	"UNVERIFIED":          "As disabled, until its receiver has answered the handshake.",
 	"USER":                "A person of the organization.",
 	"KEY":                 "A program with an API key.",
+	"OUTSIDER":            "Whom a trusted issuer vouches for by a token of its own.",
 	"OPERATOR":            "Whoever runs the hub, on its command line.",
 	"HUB":                 "The hub itself.",
 	"NOBODY":              "Somebody who is not signed in.",

@@ -21,7 +21,7 @@ func (r *Resolver) updateOrganization(ctx context.Context, in graphgen.UpdateOrg
 	return change(ctx, r, r.DB.Client.Organization.Get, func(ctx context.Context, tx *gen.Tx) (string, error) {
 		u := tx.Organization.UpdateOneID(id).SetNillableName(in.Name).SetNillableRetentionEventsDays(in.RetentionEventsDays).
 			SetNillableRetentionAttemptsDays(in.RetentionAttemptsDays).SetNillableRetentionPayloadsDays(in.RetentionPayloadsDays).
-			SetNillableRetentionAuditDays(in.RetentionAuditDays)
+			SetNillableRetentionAuditDays(in.RetentionAuditDays).SetNillableRequireSecondFactor(in.RequireSecondFactor)
 		if in.AllowTargets != nil {
 			u.SetAllowTargets(allow)
 		}

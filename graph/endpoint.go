@@ -136,6 +136,16 @@ func (r *Resolver) endpointChoices(ctx context.Context, group, name *string) ([]
 	return q.Order(endpoint.ByName(), endpoint.ByID()).Limit(maxPage).Select(endpoint.FieldID, endpoint.FieldName, endpoint.FieldConnector).All(rule.Choosing(ctx))
 }
 
+// deliversTo is the endpoint of a webhook that the viewer sees, as much of it as everyone
+// sees who may choose it: the webhook's group has it, or it is shared with that.
+func (r *Resolver) deliversTo(ctx context.Context, w *gen.Webhook) (*gen.Endpoint, error) {
+	e, err := loadersOf(ctx).choices.get(ctx, w.EndpointID)
+	if err == nil && e == nil {
+		err = &Error{Code: Unavailable, Message: "The webhook is just being changed; ask again."}
+	}
+	return e, err
+}
+
 // draftEndpoint is an endpoint as it will be.
 type draftEndpoint struct {
 	connector string

@@ -148,7 +148,7 @@ func inputError(ctx context.Context, g *gqlerror.Error, out *gqlerror.Error) *Er
 		if strings.Contains(g.Message, "token limit") {
 			return limited("tokens", "The document has too many words; split it.")
 		}
-		return &Error{Code: BadUserInput, Message: g.Message, Field: fieldPath(g.Path)}
+		return &Error{Code: BadUserInput, Message: withoutValue(g.Message), Field: fieldPath(g.Path)}
 	}
 	var own *Error
 	field := graphql.GetFieldContext(ctx)
@@ -161,7 +161,28 @@ func inputError(ctx context.Context, g *gqlerror.Error, out *gqlerror.Error) *Er
 		return nil
 	}
 	out.Path = g.Path[:at]
-	return &Error{Code: BadUserInput, Message: g.Message, Field: fieldPath(g.Path[at:])}
+	return &Error{Code: BadUserInput, Message: withoutValue(g.Message), Field: fieldPath(g.Path[at:])}
+}
+
+// withoutValue takes the value out of what the GraphQL library says of one that does not
+// do: it may be a secret in the wrong place, and errors end up in logs.
+func withoutValue(message string) string {
+	if said, _, cut := strings.Cut(message, ", found "); cut {
+		return sentence(said)
+	}
+	if said, _, cut := strings.Cut(message, " value: "); cut {
+		return sentence(said + " value")
+	}
+	for _, after := range []string{" is not a valid ", " does not exist in "} {
+		if i := strings.LastIndex(message, after); i >= 0 {
+			return sentence("this value" + message[i:])
+		}
+	}
+	if strings.HasPrefix(message, "Unexpected ") {
+		said, _, _ := strings.Cut(message, " \"")
+		return sentence(said)
+	}
+	return message
 }
 
 // fieldPath writes a path as people do, without the word that variables begin with.

@@ -83,7 +83,7 @@ func (r *Resolver) testIdentityProvider(ctx context.Context, id string) (*graphg
 
 func (r *Resolver) unlinkUser(ctx context.Context, id string) (n int, err error) {
 	err = r.DB.WithTx(ctx, func(ctx context.Context, tx *gen.Tx) error {
-		if _, err := tx.User.Get(ctx, id); err != nil {
+		if _, err := mine(ctx, tx, id); err != nil { // whoever comes next with the address is that user
 			return err
 		}
 		links, err := tx.Identity.Query().Where(identity.UserID(id)).IDs(ctx)

@@ -32,7 +32,7 @@ type Limits struct {
 	Cost       int           // "cost", fields that an answer may have, as far as can be told before: 50,000
 	Time       time.Duration // "time" of a query or mutation: 30 s
 	Write      time.Duration // for a client to take what is written, or "slowness": 10 s
-	Streams    int           // "streams", sockets and event streams of one viewer at a time: 2,000
+	Streams    int           // "streams", event streams and operations on sockets of one viewer at a time: 2,000
 }
 
 func (l *Limits) defaults() {

@@ -79,6 +79,7 @@ type loaders struct {
 	receipts     *batch[flow.ReceiptView]
 	webhooks     *batch[gen.Webhook]
 	endpoints    *batch[gen.Endpoint]
+	choices      *batch[gen.Endpoint] // as much of them as rule.Choosing shows
 	sources      *batch[gen.Source]
 	applications *batch[gen.Application]
 	attempts     *batch[flow.AttemptView]
@@ -169,11 +170,16 @@ func (r *Resolver) withLoaders(ctx context.Context) context.Context {
 			rows, err := c.Webhook.Query().Where(webhook.IDIn(list...)).All(ctx)
 			for _, w := range rows {
 				l.endpoints.hint(w.EndpointID)
+				l.choices.hint(w.EndpointID)
 			}
 			return byID(rows, func(w *gen.Webhook) string { return w.ID }), err
 		}),
 		endpoints: newBatch(func(ctx context.Context, list []string) (map[string]*gen.Endpoint, error) {
 			rows, err := c.Endpoint.Query().Where(endpoint.IDIn(list...)).All(ctx)
+			return byID(rows, func(e *gen.Endpoint) string { return e.ID }), err
+		}),
+		choices: newBatch(func(ctx context.Context, list []string) (map[string]*gen.Endpoint, error) {
+			rows, err := c.Endpoint.Query().Where(endpoint.IDIn(list...)).Select(endpoint.FieldID, endpoint.FieldName, endpoint.FieldConnector).All(rule.Choosing(ctx))
 			return byID(rows, func(e *gen.Endpoint) string { return e.ID }), err
 		}),
 		sources: newBatch(func(ctx context.Context, list []string) (map[string]*gen.Source, error) {

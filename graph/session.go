@@ -74,8 +74,8 @@ func (r *Resolver) createUserLink(ctx context.Context, user string) (*graphgen.U
 	return out, nil
 }
 
-// mine returns a user whose place the viewer could take: whoever sets the password of a
-// user, or takes away what protects it, can sign in as that user. The policy of changes
+// mine returns a user whom the viewer may do everything to: whoever sets the password of
+// a user, or takes away what protects it, can sign in as that user. The policy of changes
 // decides, by a change of nothing.
 func mine(ctx context.Context, tx *gen.Tx, user string) (*gen.User, error) {
 	u, err := tx.User.Get(ctx, user)
@@ -122,6 +122,11 @@ func (r *Resolver) endUserSessions(ctx context.Context, in graphgen.EndUserSessi
 	err := r.DB.WithTx(ctx, func(ctx context.Context, tx *gen.Tx) (err error) {
 		if _, err := tx.User.Get(ctx, user); err != nil {
 			return orNotFound(err, "input.userId", user)
+		}
+		if user != v.ID {
+			if _, err := mine(ctx, tx, user); err != nil { // also when there is no session to end
+				return err
+			}
 		}
 		out.Ended, err = endSessions(ctx, tx, user, keep)
 		if err != nil || out.Ended == 0 {

@@ -224,10 +224,19 @@ func (s *socket) start(ctx context.Context, m message) bool {
 		cancel()
 		return false
 	}
+	refused := s.session.more()
 	s.active[m.ID] = cancel
 	s.operations.Go(func() {
-		last := s.operate(ctx, m)
+		var last message
+		if refused == nil {
+			last = s.operate(ctx, m)
+		} else {
+			last = failure(gqlerror.List{{Message: refused.Message, Extensions: refused.extensions()}})
+		}
 		cancel()
+		if refused == nil {
+			s.session.less()
+		}
 		s.mu.Lock()
 		delete(s.active, m.ID) // the client may use it again once it hears the last message
 		s.mu.Unlock()

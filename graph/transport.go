@@ -103,6 +103,7 @@ func New(s Services, o Options) *Handler {
 	})
 	exec.AroundOperations(deadline(o.Limits.Time))
 	exec.AroundOperations(h.tellEnding)
+	exec.AroundOperations(h.enrolFirst)
 	h.exec = exec
 	return h
 }
@@ -321,6 +322,24 @@ func (h *Handler) tellEnding(ctx context.Context, next graphql.OperationHandler)
 	}
 }
 
+// enrolFirst refuses everything but what sets a second factor up to those who have to do
+// that first. Behind it stand the rules of the stored data: such a viewer has no rights.
+func (h *Handler) enrolFirst(ctx context.Context, next graphql.OperationHandler) graphql.ResponseHandler {
+	if v := viewer.FromContext(ctx); v == nil || !v.Enrolling {
+		return next(ctx)
+	}
+	op := graphql.GetOperationContext(ctx)
+	for _, f := range graphql.CollectFields(op, op.Operation.SelectionSet, []string{"Query", "Mutation", "Subscription"}) {
+		switch f.Name {
+		case "__typename", "viewer", "beginSecondFactor", "confirmSecondFactor", "changePassword", "endSession", "endUserSessions":
+		default:
+			err := forbidden("The organization demands a second factor: set one up first, with beginSecondFactor and confirmSecondFactor.")
+			return graphql.OneShot(&graphql.Response{Errors: gqlerror.List{h.present.present(ctx, err)}})
+		}
+	}
+	return next(ctx)
+}
+
 // session is one websocket or event stream.
 type session struct {
 	h      *Handler
@@ -328,6 +347,8 @@ type session struct {
 	socket bool
 	viewer *viewer.Viewer
 	cancel context.CancelCauseFunc
+
+	running int // operations on the socket, under h.mu
 
 	mu      sync.Mutex
 	code    int
@@ -361,6 +382,30 @@ func (s *session) begin(ctx context.Context, v *viewer.Viewer, cancel context.Ca
 		s.compare(now, err)
 	}
 	return nil
+}
+
+// more counts one operation more on a websocket; the first is counted with the socket itself.
+func (s *session) more() *Error {
+	h := s.h
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s.running > 0 {
+		if h.streams[s.viewer.ID] >= h.opt.Limits.Streams {
+			return limited("streams", "You have too many streams open.")
+		}
+		h.streams[s.viewer.ID]++
+	}
+	s.running++
+	return nil
+}
+
+// less counts one of them out.
+func (s *session) less() {
+	s.h.mu.Lock()
+	defer s.h.mu.Unlock()
+	if s.running--; s.running > 0 {
+		s.h.streams[s.viewer.ID]--
+	}
 }
 
 // end counts it out.

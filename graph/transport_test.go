@@ -383,6 +383,56 @@ func TestSocketsNeedACredential(t *testing.T) {
 	}
 }
 
+// Many operations on one socket are as many as many sockets; what has ended counts no more.
+func TestOperationsOfASocketAreCounted(t *testing.T) {
+	w := newWorld(t, storetest.Open(t, store.Config{DataDir: t.TempDir()}), Options{Limits: Limits{Streams: 3}}, watch.Options{})
+	c := w.dial("admin")
+	start := func(id string) string { // the type of the first message about it
+		t.Helper()
+		b, err := json.Marshal(map[string]any{"query": `subscription { deliveryLog { cursor heartbeat } }`})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.send(wsMessage{ID: id, Type: "subscribe", Payload: b})
+		for {
+			m, err := c.next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m.ID == id {
+				if m.Type == "error" && !strings.Contains(string(m.Payload), `"limit":"streams"`) {
+					t.Errorf("refused with %s", m.Payload)
+				}
+				return m.Type
+			}
+		}
+	}
+	for _, step := range []struct{ id, want string }{{"a", "next"}, {"b", "next"}, {"c", "next"}, {"d", "error"}, {"d", "error"}} {
+		if got := start(step.id); got != step.want {
+			t.Fatalf("%s: %s, want %s", step.id, got, step.want)
+		}
+	}
+	if _, err := w.dial("admin").next(); websocket.CloseStatus(err) != closeRefused {
+		t.Errorf("another socket: %v, want close code %d", err, closeRefused)
+	}
+	c.send(wsMessage{ID: "b", Type: "complete"})
+	for {
+		m, err := c.next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.ID == "b" && m.Type == "complete" {
+			break
+		}
+	}
+	if got := start("e"); got != "next" {
+		t.Errorf("in place of one that has ended: %s", got)
+	}
+	if got := start("f"); got != "error" {
+		t.Errorf("one more: %s", got)
+	}
+}
+
 func TestSocketEndsWithItsCredential(t *testing.T) {
 	clock := clockwork.NewFakeClock()
 	w := newWorld(t, storetest.Open(t, store.Config{DataDir: t.TempDir()}), Options{Clock: clock, Recheck: time.Minute}, watch.Options{})

@@ -96,6 +96,9 @@ func (r *Resolver) ownership(ctx context.Context, user string) (*graphgen.Owners
 	if out.Webhooks, err = hooks.Order(webhook.ByID(sql.OrderAsc())).Limit(maxPage).All(ctx); err != nil {
 		return nil, err
 	}
+	for _, w := range out.Webhooks {
+		loadersOf(ctx).choices.hint(w.EndpointID)
+	}
 	out.APIKeys, err = keys.Order(apikey.ByID(sql.OrderAsc())).Limit(maxPage).All(ctx)
 	return out, err
 }

@@ -101,8 +101,15 @@ func (r *mutationResolver) RotateWebhookSecret(ctx context.Context, input graphg
 
 // Webhooks is the resolver for the webhooks field.
 func (r *queryResolver) Webhooks(ctx context.Context, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.WebhookOrder, where *gen.WebhookWhereInput) (*gen.WebhookConnection, error) {
-	return r.DB.Client.Webhook.Query().Paginate(ctx, after, first, before, last,
+	page, err := r.DB.Client.Webhook.Query().Paginate(ctx, after, first, before, last,
 		gen.WithWebhookOrder(orderBy), gen.WithWebhookFilter(where.Filter))
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range page.Edges {
+		loadersOf(ctx).choices.hint(e.Node.EndpointID)
+	}
+	return page, nil
 }
 
 // Explain is the resolver for the explain field.
@@ -118,6 +125,11 @@ func (r *queryResolver) Formats(ctx context.Context) ([]*graphgen.Format, error)
 // EventTypes is the resolver for the eventTypes field.
 func (r *queryResolver) EventTypes(ctx context.Context) ([]string, error) {
 	return eventTypes(connectors.EventTypes()), nil
+}
+
+// DeliversTo is the resolver for the deliversTo field.
+func (r *webhookResolver) DeliversTo(ctx context.Context, obj *gen.Webhook) (*gen.Endpoint, error) {
+	return r.deliversTo(ctx, obj)
 }
 
 // Deliveries is the resolver for the deliveries field.

@@ -29,6 +29,7 @@ type acme struct {
 	sink *sink
 	dir  string
 	url  string // of the database, "" for the embedded one
+	log  *lockedBuffer
 
 	as        map[string]*program.Client // by user
 	group     map[string]string          // IDs of A and B, and of "nowhere", which is none
@@ -56,10 +57,16 @@ var people = []struct {
 
 func newAcme(t *testing.T, url string) *acme {
 	t.Helper()
+	return newAcmeWith(t, url)
+}
+
+// newAcmeWith is newAcme with further flags of the hub.
+func newAcmeWith(t *testing.T, url string, flags ...string) *acme {
+	t.Helper()
 	ctx := t.Context()
 	w := &acme{t: t, sink: newSink(t), dir: t.TempDir(), url: url, as: map[string]*program.Client{},
 		group: map[string]string{"nowhere": "grp_00000000000000000000000000"}, app: map[string]string{}, endpoint: map[string]string{}}
-	w.Hub = startIn(t, w.dir, url, "--allow-private-targets", "--organization", "Acme")
+	w.Hub, w.log = startLogged(t, w.dir, url, append([]string{"--allow-private-targets", "--organization", "Acme"}, flags...)...)
 	w.as["admin"] = w.Client
 	w.as["nobody"] = w.holder("")
 	var err error

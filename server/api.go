@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -110,7 +111,13 @@ func (c checker) Check(ctx context.Context, org, endpoint string) error {
 	if !ok {
 		return flow.ErrNotFound
 	}
-	return c.plugins.Check(ctx, connector, target)
+	if err := c.plugins.Check(ctx, connector, target); err != nil {
+		if text := target.Conceal(err.Error()); text != err.Error() {
+			return errors.New(text)
+		}
+		return err
+	}
+	return nil
 }
 
 // explainer answers why a webhook got an event, or did not.

@@ -15,6 +15,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/session"
 	"github.com/hookyard/hookyard/ent/ids"
 	"github.com/hookyard/hookyard/ent/viewer"
+	"github.com/hookyard/hookyard/server/auth"
 )
 
 // directory looks people and keys up for package auth, as the hub itself.
@@ -69,7 +70,12 @@ func (d *directory) Viewer(ctx context.Context, id, in string) (*viewer.Viewer, 
 		if v != nil {
 			v.Session = s.ID
 		}
-		return d.active(ctx, v)
+		v, org, err := d.active(ctx, v)
+		// Whoever comes by single sign-on has proven as much as their provider demands.
+		if v != nil && org.RequireSecondFactor && s.Method == auth.ByPassword && s.Edges.User.SecondFactorAt == nil {
+			v = v.Enrol()
+		}
+		return v, err
 	}
 	return nil, nil
 }
@@ -100,7 +106,7 @@ func (d *directory) key(ctx context.Context, k *gen.APIKey) (*viewer.Viewer, tim
 		}
 		v = v.Within(owner)
 	}
-	v, err := d.active(ctx, v)
+	v, _, err := d.active(ctx, v)
 	return v, expires, err
 }
 
@@ -128,19 +134,20 @@ func groupsOf(groups []*gen.AssetGroup) []string {
 	return list
 }
 
-// active is v, or nil when its organization is suspended.
-func (d *directory) active(ctx context.Context, v *viewer.Viewer) (*viewer.Viewer, error) {
+// active is v with its organization, or nil when that is suspended.
+func (d *directory) active(ctx context.Context, v *viewer.Viewer) (*viewer.Viewer, *gen.Organization, error) {
 	if v == nil {
-		return nil, nil
+		return nil, nil, nil
 	}
-	active, err := d.client.Organization.Query().Where(organization.ID(v.Organization), organization.SuspendedAtIsNil()).Exist(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("look an organization up: %w", err)
+	org, err := d.client.Organization.Query().Where(organization.ID(v.Organization), organization.SuspendedAtIsNil()).
+		Select(organization.FieldRequireSecondFactor).Only(ctx)
+	switch {
+	case gen.IsNotFound(err):
+		return nil, nil, nil
+	case err != nil:
+		return nil, nil, fmt.Errorf("look an organization up: %w", err)
 	}
-	if !active {
-		return nil, nil
-	}
-	return v, nil
+	return v, org, nil
 }
 
 // note writes down that a key was used, at most once a minute. Failing to is no reason

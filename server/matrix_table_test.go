@@ -28,7 +28,7 @@ type noun struct {
 	name   string // as operations call it: <name>
 	typ    string // in GraphQL
 	places []string
-	hidden string // the permission without which nobody sees it, whatever the place; "" none
+	hidden string // the permission without which nobody sees it, whatever the place ("… of all": and access to all groups); "" none
 	make   func(w *matrix, place string) (id string)
 }
 
@@ -80,10 +80,10 @@ func nouns() []noun {
 		{"looseRole", "CustomRole", whole(), "everybody", role},
 		{"apiKey", "APIKey", whole(), "MANAGE_ACCESS", made("createAPIKey", `{name: <new>, role: TESTER}`)},
 		{"looseAPIKey", "APIKey", whole(), "MANAGE_ACCESS", made("createAPIKey", `{name: <new>, role: TESTER}`)},
-		{"identityProvider", "IdentityProvider", whole(), "MANAGE_ACCESS", made("createIdentityProvider", provider())},
-		{"looseProvider", "IdentityProvider", whole(), "MANAGE_ACCESS", made("createIdentityProvider", provider())},
-		{"trustedIssuer", "TrustedIssuer", whole(), "MANAGE_ACCESS", made("createTrustedIssuer", issuer())},
-		{"looseIssuer", "TrustedIssuer", whole(), "MANAGE_ACCESS", made("createTrustedIssuer", issuer())},
+		{"identityProvider", "IdentityProvider", whole(), "MANAGE_ACCESS of all", made("createIdentityProvider", provider())},
+		{"looseProvider", "IdentityProvider", whole(), "MANAGE_ACCESS of all", made("createIdentityProvider", provider())},
+		{"trustedIssuer", "TrustedIssuer", whole(), "MANAGE_ACCESS of all", made("createTrustedIssuer", issuer())},
+		{"looseIssuer", "TrustedIssuer", whole(), "MANAGE_ACCESS of all", made("createTrustedIssuer", issuer())},
 		{"auditEntry", "AuditEntry", levelled(), "READ_AUDIT", func(w *matrix, place string) string {
 			return firstID(w.must(place, `{ auditLog(filter: {objectIds: ["`+w.row("endpoint", place)+`"]}) { edges { node { id } } } }`))
 		}},

@@ -13,7 +13,12 @@ import (
 // second starts another node on the database of the first.
 func second(t *testing.T, first *program.Hub, firstDir, url string) *program.Hub {
 	t.Helper()
-	dir := t.TempDir()
+	return secondIn(t, t.TempDir(), first, firstDir, url)
+}
+
+// secondIn is second in a folder of its own.
+func secondIn(t *testing.T, dir string, first *program.Hub, firstDir, url string) *program.Hub {
+	t.Helper()
 	key, err := os.ReadFile(filepath.Join(firstDir, "hookyard.key"))
 	if err != nil {
 		t.Fatal(err)

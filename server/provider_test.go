@@ -46,12 +46,12 @@ func (k publicKey) Algorithm() jose.SignatureAlgorithm { return jose.RS256 }
 func (k publicKey) Use() string                        { return "sig" }
 func (k publicKey) Key() any                           { return &k.private.PublicKey }
 
-// newLoginProvider starts a provider with one client, "hookyard" with the secret "hush".
-func newLoginProvider(t *testing.T, redirect string) *loginProvider {
+// newLoginProvider starts a provider with one client, "hookyard" with the secret.
+func newLoginProvider(t *testing.T, secret string, redirect ...string) *loginProvider {
 	t.Helper()
 	p := &loginProvider{people: map[string]*storage.User{}, groups: map[string][]string{}}
 	p.rotate(t)
-	p.Storage = storage.NewStorageWithClients(p, map[string]*storage.Client{"hookyard": storage.WebClient("hookyard", "hush", redirect)})
+	p.Storage = storage.NewStorageWithClients(p, map[string]*storage.Client{"hookyard": storage.WebClient("hookyard", secret, redirect...)})
 	mux := http.NewServeMux()
 	p.server = httptest.NewServer(mux)
 	t.Cleanup(p.server.Close)

@@ -70,6 +70,13 @@ func start(t *testing.T, url string, args ...string) *program.Hub {
 
 func startIn(t *testing.T, dir, url string, args ...string) *program.Hub {
 	t.Helper()
+	h, _ := startLogged(t, dir, url, args...)
+	return h
+}
+
+// startLogged is startIn with what the hub logs.
+func startLogged(t *testing.T, dir, url string, args ...string) (*program.Hub, *lockedBuffer) {
+	t.Helper()
 	log := &lockedBuffer{}
 	if url != "" {
 		args = append(args, "--database-url", url)
@@ -90,7 +97,7 @@ func startIn(t *testing.T, dir, url string, args ...string) *program.Hub {
 			t.Logf("the hub said:\n%s", log)
 		}
 	})
-	return h
+	return h, log
 }
 
 // tool runs one of the operator's commands; what it complains about is the error.

@@ -152,7 +152,7 @@ func group(t *testing.T, h *program.Hub, name string) string {
 func TestSingleSignOn(t *testing.T) {
 	onEach(t, func(t *testing.T, db string) {
 		h := start(t, db, "--open-targets", "127.0.0.0/8", "--stranger-rate", "0")
-		p := newLoginProvider(t, h.URL+"/auth/oidc/callback")
+		p := newLoginProvider(t, "hush", h.URL+"/auth/oidc/callback")
 		red, blue := group(t, h, "red"), group(t, h, "blue")
 		var made struct {
 			CreateIdentityProvider struct {
@@ -511,6 +511,38 @@ func TestOutsideTokens(t *testing.T) {
 				}
 			})
 		}
+		t.Run("the audit log tells an outsider from a user", func(t *testing.T) {
+			member := trustedAs(t, h, keys.URL)
+			c := h.As(rs(jwt.MapClaims{"aud": member}))
+			if err := c.Do(t.Context(), `mutation { createAssetGroup(input: {name: "by an outsider"}) { assetGroup { id } } }`, nil, nil); err != nil {
+				t.Fatal(err)
+			}
+			if err := h.As(rs(jwt.MapClaims{"aud": "people", "email": address, "email_verified": true})).
+				Do(t.Context(), `mutation { createAssetGroup(input: {name: "by a user"}) { assetGroup { id } } }`, nil, nil); err != nil {
+				t.Fatal(err)
+			}
+			var got struct {
+				AuditLog struct {
+					Edges []struct {
+						Node struct{ ActorKind, ActorID, ActorName, ObjectName string }
+					}
+				}
+			}
+			if err := h.Do(t.Context(), `{ auditLog(first: 2, filter: {nouns: ["AssetGroup"]}) { edges { node { actorKind actorId actorName objectName } } } }`, nil, &got); err != nil {
+				t.Fatal(err)
+			}
+			user, outsider := got.AuditLog.Edges[0].Node, got.AuditLog.Edges[1].Node
+			if user.ActorKind != "USER" || user.ActorName != address {
+				t.Errorf("a user whom an issuer vouches for: %+v", user)
+			}
+			if outsider.ActorKind != "OUTSIDER" || outsider.ActorName != "Builders: repo:acme/shop" || !strings.HasPrefix(outsider.ActorID, "out_") {
+				t.Errorf("an outsider: %+v", outsider)
+			}
+			if err := h.Do(t.Context(), `{ auditLog(first: 1, filter: {actorKinds: [OUTSIDER]}) { edges { node { actorKind actorId actorName objectName } } } }`, nil, &got); err != nil ||
+				len(got.AuditLog.Edges) != 1 || got.AuditLog.Edges[0].Node != outsider {
+				t.Errorf("by kind: %+v, %v", got, err)
+			}
+		})
 		t.Run("is not exchanged for a token of the hub", func(t *testing.T) {
 			r, _ := http.NewRequest(http.MethodPost, h.URL+"/auth/token", nil)
 			r.Header.Set("Authorization", "Bearer "+rs(nil))
@@ -543,4 +575,15 @@ func TestOutsideTokens(t *testing.T) {
 			})
 		})
 	})
+}
+
+// trustedAs trusts the issuer of the tests for another audience, with the role of a Manager.
+func trustedAs(t *testing.T, h *program.Hub, keys string) (audience string) {
+	t.Helper()
+	if err := h.Do(t.Context(), `mutation ($in: CreateTrustedIssuerInput!) { createTrustedIssuer(input: $in) { trustedIssuer { id } } }`,
+		program.Input{"in": program.Input{"name": "Builders", "issuer": "https://ci.example.com", "audience": "builders", "keysUrl": keys, "actsAs": "ROLES",
+			"groupsClaim": "repository", "mapping": []program.Input{{"value": "acme/shop", "role": "MANAGER", "allGroups": true}}}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	return "builders"
 }

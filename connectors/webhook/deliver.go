@@ -77,6 +77,7 @@ func attempt(ctx context.Context, h connectors.Host, d *connectors.Delivery) con
 	resp, err := client.Do(req)
 	if err == nil {
 		res.Response, err = read(resp)
+		conceal(res.Response, req.Header, res.Request)
 	}
 	res.Timing = p.timing()
 	switch {
@@ -263,6 +264,29 @@ func read(resp *http.Response) (*connectors.Response, error) {
 		_, _ = io.CopyN(io.Discard, resp.Body, drain) // only for the connection's sake
 	}
 	return out, err
+}
+
+// conceal takes an Authorization that we have made of secrets out of an answer that
+// repeats it; the host does so with the secrets as they are.
+func conceal(r *connectors.Response, sent http.Header, recorded *connectors.Request) {
+	if recorded == nil {
+		return // we have made none
+	}
+	for _, h := range recorded.Header {
+		if h.Name != headerAuthorization || h.Secret == "" {
+			continue
+		}
+		_, made, _ := strings.Cut(sent.Get(headerAuthorization), " ")
+		if made == "" {
+			return
+		}
+		if bytes.Contains(r.Body, []byte(made)) {
+			r.Body = bytes.ReplaceAll(r.Body, []byte(made), []byte(h.Value))
+		}
+		for i := range r.Header {
+			r.Header[i].Value = strings.ReplaceAll(r.Header[i].Value, made, h.Value)
+		}
+	}
 }
 
 // kept lists an answer's headers by name, within limits.

@@ -637,6 +637,7 @@ func (x *Organization) AuditRow() parts.AuditRow {
 		{Name: organization.FieldRetentionPayloadsDays, Value: x.RetentionPayloadsDays},
 		{Name: organization.FieldRetentionAuditDays, Value: x.RetentionAuditDays},
 		{Name: organization.FieldAllowTargets, Value: x.AllowTargets},
+		{Name: organization.FieldRequireSecondFactor, Value: x.RequireSecondFactor},
 	}
 	return r
 }

@@ -28,7 +28,7 @@ type AuditEntry struct {
 	At time.Time `json:"at,omitempty"`
 	// What kind of actor did it.
 	ActorKind auditentry.ActorKind `json:"actor_kind,omitempty"`
-	// ID of the user or the key; empty: it was neither.
+	// ID of the user, the key or the outsider; empty: it was none of these.
 	ActorID string `json:"actor_id,omitempty"`
 	// Name of the actor at the time.
 	ActorName string `json:"actor_name,omitempty"`

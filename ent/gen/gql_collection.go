@@ -1291,6 +1291,11 @@ func (_q *OrganizationQuery) collectField(ctx context.Context, oneNode bool, opC
 				selectedFields = append(selectedFields, organization.FieldAllowTargets)
 				fieldSeen[organization.FieldAllowTargets] = struct{}{}
 			}
+		case "requireSecondFactor":
+			if _, ok := fieldSeen[organization.FieldRequireSecondFactor]; !ok {
+				selectedFields = append(selectedFields, organization.FieldRequireSecondFactor)
+				fieldSeen[organization.FieldRequireSecondFactor] = struct{}{}
+			}
 		case "id":
 		case "__typename":
 		default:

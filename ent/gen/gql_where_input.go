@@ -3428,6 +3428,10 @@ type OrganizationWhereInput struct {
 	RetentionAuditDaysGTE   *int  `json:"retentionAuditDaysGTE,omitempty"`
 	RetentionAuditDaysLT    *int  `json:"retentionAuditDaysLT,omitempty"`
 	RetentionAuditDaysLTE   *int  `json:"retentionAuditDaysLTE,omitempty"`
+
+	// "require_second_factor" field predicates.
+	RequireSecondFactor    *bool `json:"requireSecondFactor,omitempty"`
+	RequireSecondFactorNEQ *bool `json:"requireSecondFactorNEQ,omitempty"`
 }
 
 // AddPredicates adds custom predicates to the where input to be used during the filtering phase.
@@ -3743,6 +3747,12 @@ func (i *OrganizationWhereInput) P() (predicate.Organization, error) {
 	}
 	if i.RetentionAuditDaysLTE != nil {
 		predicates = append(predicates, organization.RetentionAuditDaysLTE(*i.RetentionAuditDaysLTE))
+	}
+	if i.RequireSecondFactor != nil {
+		predicates = append(predicates, organization.RequireSecondFactorEQ(*i.RequireSecondFactor))
+	}
+	if i.RequireSecondFactorNEQ != nil {
+		predicates = append(predicates, organization.RequireSecondFactorNEQ(*i.RequireSecondFactorNEQ))
 	}
 
 	switch len(predicates) {

@@ -196,6 +196,48 @@ func (m *UserMutation) Grants(ctx context.Context) (touched []*viewer.Viewer, af
 	return touched, after, nil
 }
 
+// Grants implements rule.Granter: whoever ends it touches the rights of its user.
+func (m *IdentityMutation) Grants(ctx context.Context) (touched []*viewer.Viewer, after *viewer.Viewer, err error) {
+	if m.id == nil {
+		return nil, nil, errors.New("Identity: the mutation has no ID")
+	}
+	row, err := m.Client().Identity.Get(ctx, *m.id)
+	if err != nil {
+		return nil, nil, err
+	}
+	system := viewer.SystemContext(ctx)
+	owner, err := m.Client().User.Get(system, row.UserID)
+	if err != nil {
+		return nil, nil, fmt.Errorf("look up the user of %s: %w", row.ID, err)
+	}
+	rights, err := owner.Rights(system)
+	if err != nil {
+		return nil, nil, err
+	}
+	return []*viewer.Viewer{rights}, nil, nil
+}
+
+// Grants implements rule.Granter: whoever ends it touches the rights of its user.
+func (m *SessionMutation) Grants(ctx context.Context) (touched []*viewer.Viewer, after *viewer.Viewer, err error) {
+	if m.id == nil {
+		return nil, nil, errors.New("Session: the mutation has no ID")
+	}
+	row, err := m.Client().Session.Get(ctx, *m.id)
+	if err != nil {
+		return nil, nil, err
+	}
+	system := viewer.SystemContext(ctx)
+	owner, err := m.Client().User.Get(system, row.UserID)
+	if err != nil {
+		return nil, nil, fmt.Errorf("look up the user of %s: %w", row.ID, err)
+	}
+	rights, err := owner.Rights(system)
+	if err != nil {
+		return nil, nil, err
+	}
+	return []*viewer.Viewer{rights}, nil, nil
+}
+
 // Grants implements rule.Granter.
 func (m *CustomRoleMutation) Grants(ctx context.Context) (touched []*viewer.Viewer, after *viewer.Viewer, err error) {
 	var stored []viewer.Permission

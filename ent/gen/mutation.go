@@ -10864,6 +10864,7 @@ type OrganizationMutation struct {
 	addretention_audit_days    *int
 	allow_targets              *[]connectors.AllowRule
 	appendallow_targets        []connectors.AllowRule
+	require_second_factor      *bool
 	clearedFields              map[string]struct{}
 	done                       bool
 	oldValue                   func(context.Context) (*Organization, error)
@@ -11420,6 +11421,42 @@ func (m *OrganizationMutation) ResetAllowTargets() {
 	delete(m.clearedFields, organization.FieldAllowTargets)
 }
 
+// SetRequireSecondFactor sets the "require_second_factor" field.
+func (m *OrganizationMutation) SetRequireSecondFactor(b bool) {
+	m.require_second_factor = &b
+}
+
+// RequireSecondFactor returns the value of the "require_second_factor" field in the mutation.
+func (m *OrganizationMutation) RequireSecondFactor() (r bool, exists bool) {
+	v := m.require_second_factor
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRequireSecondFactor returns the old "require_second_factor" field's value of the Organization entity.
+// If the Organization object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *OrganizationMutation) OldRequireSecondFactor(ctx context.Context) (v bool, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRequireSecondFactor is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRequireSecondFactor requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRequireSecondFactor: %w", err)
+	}
+	return oldValue.RequireSecondFactor, nil
+}
+
+// ResetRequireSecondFactor resets all changes to the "require_second_factor" field.
+func (m *OrganizationMutation) ResetRequireSecondFactor() {
+	m.require_second_factor = nil
+}
+
 // Where appends a list predicates to the OrganizationMutation builder.
 func (m *OrganizationMutation) Where(ps ...predicate.Organization) {
 	m.predicates = append(m.predicates, ps...)
@@ -11454,7 +11491,7 @@ func (m *OrganizationMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *OrganizationMutation) Fields() []string {
-	fields := make([]string, 0, 9)
+	fields := make([]string, 0, 10)
 	if m.created_at != nil {
 		fields = append(fields, organization.FieldCreatedAt)
 	}
@@ -11482,6 +11519,9 @@ func (m *OrganizationMutation) Fields() []string {
 	if m.allow_targets != nil {
 		fields = append(fields, organization.FieldAllowTargets)
 	}
+	if m.require_second_factor != nil {
+		fields = append(fields, organization.FieldRequireSecondFactor)
+	}
 	return fields
 }
 
@@ -11508,6 +11548,8 @@ func (m *OrganizationMutation) Field(name string) (ent.Value, bool) {
 		return m.RetentionAuditDays()
 	case organization.FieldAllowTargets:
 		return m.AllowTargets()
+	case organization.FieldRequireSecondFactor:
+		return m.RequireSecondFactor()
 	}
 	return nil, false
 }
@@ -11535,6 +11577,8 @@ func (m *OrganizationMutation) OldField(ctx context.Context, name string) (ent.V
 		return m.OldRetentionAuditDays(ctx)
 	case organization.FieldAllowTargets:
 		return m.OldAllowTargets(ctx)
+	case organization.FieldRequireSecondFactor:
+		return m.OldRequireSecondFactor(ctx)
 	}
 	return nil, fmt.Errorf("unknown Organization field %s", name)
 }
@@ -11606,6 +11650,13 @@ func (m *OrganizationMutation) SetField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.SetAllowTargets(v)
+		return nil
+	case organization.FieldRequireSecondFactor:
+		v, ok := value.(bool)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRequireSecondFactor(v)
 		return nil
 	}
 	return fmt.Errorf("unknown Organization field %s", name)
@@ -11748,6 +11799,9 @@ func (m *OrganizationMutation) ResetField(name string) error {
 		return nil
 	case organization.FieldAllowTargets:
 		m.ResetAllowTargets()
+		return nil
+	case organization.FieldRequireSecondFactor:
+		m.ResetRequireSecondFactor()
 		return nil
 	}
 	return fmt.Errorf("unknown Organization field %s", name)

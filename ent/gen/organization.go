@@ -38,7 +38,9 @@ type Organization struct {
 	RetentionAuditDays int `json:"retention_audit_days,omitempty"`
 	// Hosts and ports that endpoints of the organization may reach; none: all that the operator's policy opens.
 	AllowTargets []connectors.AllowRule `json:"allow_targets,omitempty"`
-	selectValues sql.SelectValues
+	// Whether users who sign in with a password need a second factor. Only Administrators change it.
+	RequireSecondFactor bool `json:"require_second_factor,omitempty"`
+	selectValues        sql.SelectValues
 }
 
 // scanValues returns the types for scanning values from sql.Rows.
@@ -48,6 +50,8 @@ func (*Organization) scanValues(columns []string) ([]any, error) {
 		switch columns[i] {
 		case organization.FieldAllowTargets:
 			values[i] = new([]byte)
+		case organization.FieldRequireSecondFactor:
+			values[i] = new(sql.NullBool)
 		case organization.FieldRetentionEventsDays, organization.FieldRetentionAttemptsDays, organization.FieldRetentionPayloadsDays, organization.FieldRetentionAuditDays:
 			values[i] = new(sql.NullInt64)
 		case organization.FieldID, organization.FieldName:
@@ -132,6 +136,12 @@ func (_m *Organization) assignValues(columns []string, values []any) error {
 					return fmt.Errorf("unmarshal field allow_targets: %w", err)
 				}
 			}
+		case organization.FieldRequireSecondFactor:
+			if value, ok := values[i].(*sql.NullBool); !ok {
+				return fmt.Errorf("unexpected type %T for field require_second_factor", values[i])
+			} else if value.Valid {
+				_m.RequireSecondFactor = value.Bool
+			}
 		default:
 			_m.selectValues.Set(columns[i], values[i])
 		}
@@ -196,6 +206,9 @@ func (_m *Organization) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("allow_targets=")
 	builder.WriteString(fmt.Sprintf("%v", _m.AllowTargets))
+	builder.WriteString(", ")
+	builder.WriteString("require_second_factor=")
+	builder.WriteString(fmt.Sprintf("%v", _m.RequireSecondFactor))
 	builder.WriteByte(')')
 	return builder.String()
 }

@@ -131,6 +131,20 @@ func (_c *OrganizationCreate) SetAllowTargets(v []connectors.AllowRule) *Organiz
 	return _c
 }
 
+// SetRequireSecondFactor sets the "require_second_factor" field.
+func (_c *OrganizationCreate) SetRequireSecondFactor(v bool) *OrganizationCreate {
+	_c.mutation.SetRequireSecondFactor(v)
+	return _c
+}
+
+// SetNillableRequireSecondFactor sets the "require_second_factor" field if the given value is not nil.
+func (_c *OrganizationCreate) SetNillableRequireSecondFactor(v *bool) *OrganizationCreate {
+	if v != nil {
+		_c.SetRequireSecondFactor(*v)
+	}
+	return _c
+}
+
 // SetID sets the "id" field.
 func (_c *OrganizationCreate) SetID(v string) *OrganizationCreate {
 	_c.mutation.SetID(v)
@@ -204,6 +218,10 @@ func (_c *OrganizationCreate) defaults() error {
 		v := organization.DefaultRetentionAuditDays
 		_c.mutation.SetRetentionAuditDays(v)
 	}
+	if _, ok := _c.mutation.RequireSecondFactor(); !ok {
+		v := organization.DefaultRequireSecondFactor
+		_c.mutation.SetRequireSecondFactor(v)
+	}
 	return nil
 }
 
@@ -254,6 +272,9 @@ func (_c *OrganizationCreate) check() error {
 		if err := organization.RetentionAuditDaysValidator(v); err != nil {
 			return &ValidationError{Name: "retention_audit_days", err: fmt.Errorf(`gen: validator failed for field "Organization.retention_audit_days": %w`, err)}
 		}
+	}
+	if _, ok := _c.mutation.RequireSecondFactor(); !ok {
+		return &ValidationError{Name: "require_second_factor", err: errors.New(`gen: missing required field "Organization.require_second_factor"`)}
 	}
 	if v, ok := _c.mutation.ID(); ok {
 		if err := organization.IDValidator(v); err != nil {
@@ -330,6 +351,10 @@ func (_c *OrganizationCreate) createSpec() (*Organization, *sqlgraph.CreateSpec)
 	if value, ok := _c.mutation.AllowTargets(); ok {
 		_spec.SetField(organization.FieldAllowTargets, field.TypeJSON, value)
 		_node.AllowTargets = value
+	}
+	if value, ok := _c.mutation.RequireSecondFactor(); ok {
+		_spec.SetField(organization.FieldRequireSecondFactor, field.TypeBool, value)
+		_node.RequireSecondFactor = value
 	}
 	return _node, _spec
 }

@@ -172,6 +172,20 @@ func (_u *OrganizationUpdate) ClearAllowTargets() *OrganizationUpdate {
 	return _u
 }
 
+// SetRequireSecondFactor sets the "require_second_factor" field.
+func (_u *OrganizationUpdate) SetRequireSecondFactor(v bool) *OrganizationUpdate {
+	_u.mutation.SetRequireSecondFactor(v)
+	return _u
+}
+
+// SetNillableRequireSecondFactor sets the "require_second_factor" field if the given value is not nil.
+func (_u *OrganizationUpdate) SetNillableRequireSecondFactor(v *bool) *OrganizationUpdate {
+	if v != nil {
+		_u.SetRequireSecondFactor(*v)
+	}
+	return _u
+}
+
 // Mutation returns the OrganizationMutation object of the builder.
 func (_u *OrganizationUpdate) Mutation() *OrganizationMutation {
 	return _u.mutation
@@ -307,6 +321,9 @@ func (_u *OrganizationUpdate) sqlSave(ctx context.Context) (_node int, err error
 	}
 	if _u.mutation.AllowTargetsCleared() {
 		_spec.ClearField(organization.FieldAllowTargets, field.TypeJSON)
+	}
+	if value, ok := _u.mutation.RequireSecondFactor(); ok {
+		_spec.SetField(organization.FieldRequireSecondFactor, field.TypeBool, value)
 	}
 	if _node, err = sqlgraph.UpdateNodes(ctx, _u.driver, _spec); err != nil {
 		if _, ok := err.(*sqlgraph.NotFoundError); ok {
@@ -467,6 +484,20 @@ func (_u *OrganizationUpdateOne) AppendAllowTargets(v []connectors.AllowRule) *O
 // ClearAllowTargets clears the value of the "allow_targets" field.
 func (_u *OrganizationUpdateOne) ClearAllowTargets() *OrganizationUpdateOne {
 	_u.mutation.ClearAllowTargets()
+	return _u
+}
+
+// SetRequireSecondFactor sets the "require_second_factor" field.
+func (_u *OrganizationUpdateOne) SetRequireSecondFactor(v bool) *OrganizationUpdateOne {
+	_u.mutation.SetRequireSecondFactor(v)
+	return _u
+}
+
+// SetNillableRequireSecondFactor sets the "require_second_factor" field if the given value is not nil.
+func (_u *OrganizationUpdateOne) SetNillableRequireSecondFactor(v *bool) *OrganizationUpdateOne {
+	if v != nil {
+		_u.SetRequireSecondFactor(*v)
+	}
 	return _u
 }
 
@@ -635,6 +666,9 @@ func (_u *OrganizationUpdateOne) sqlSave(ctx context.Context) (_node *Organizati
 	}
 	if _u.mutation.AllowTargetsCleared() {
 		_spec.ClearField(organization.FieldAllowTargets, field.TypeJSON)
+	}
+	if value, ok := _u.mutation.RequireSecondFactor(); ok {
+		_spec.SetField(organization.FieldRequireSecondFactor, field.TypeBool, value)
 	}
 	_node = &Organization{config: _u.config}
 	_spec.Assign = _node.assignValues

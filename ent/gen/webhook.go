@@ -74,7 +74,7 @@ type WebhookEdges struct {
 	AssetGroup *AssetGroup `json:"asset_group,omitempty"`
 	// The user that looks after it: who created it, at first. Null: nobody, or nobody you may see.
 	Owner *User `json:"owner,omitempty"`
-	// Where it delivers. Null: it is not yours to see.
+	// Where it delivers. Null: it is not yours to see; deliversTo says which one it is.
 	Endpoint *Endpoint `json:"endpoint,omitempty"`
 	// Its scopes: applications.
 	Applications []*Application `json:"applications,omitempty"`

@@ -29,7 +29,7 @@ const (
 	Everyone                   // everyone in the organization
 	InGroup                    // access to the asset group in Noun.Group; a null there needs access to all
 	SelfOrManager              // oneself, what is one's own, and whoever may manage access
-	Managers                   // whoever may change it
+	Managers                   // whoever may change it: the organization's own, so it takes access to all groups
 )
 
 // Noun is the policy of one noun: who sees its rows and who may change them.
@@ -211,7 +211,12 @@ func (n Noun) placed(v *viewer.Viewer, m ent.Mutation) error {
 	if n.Tenant == "id" && !v.All() { // what the organization decides is for all its groups
 		return &Denied{n.Name, "it needs access to all asset groups"}
 	}
-	if n.Level != InGroup || v.All() {
+	switch {
+	case v.All():
+		return nil
+	case n.Level == Managers && m.Op().Is(ent.OpCreate): // of what there is, it sees nothing
+		return &Denied{n.Name, "the organization's level needs access to all asset groups"}
+	case n.Level != InGroup:
 		return nil
 	}
 	if n.Group == "id" {
@@ -245,7 +250,7 @@ func (n Noun) narrow(v *viewer.Viewer, to any, shared bool) error {
 			groups = append(groups, g)
 		}
 		f.WhereP(func(s *sql.Selector) { s.Where(n.inGroups(s, groups, shared)) })
-	case n.Level == Managers && !v.Can(n.Write):
+	case n.Level == Managers && (!v.Can(n.Write) || !v.All()):
 		f.WhereP(func(s *sql.Selector) { s.Where(sql.False()) })
 	case n.Level == SelfOrManager && !v.Can(viewer.ManageAccess):
 		f.WhereP(func(s *sql.Selector) {

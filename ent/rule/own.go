@@ -2,6 +2,7 @@ package rule
 
 import (
 	"context"
+	"slices"
 
 	"entgo.io/ent"
 	"entgo.io/ent/dialect/sql"
@@ -10,8 +11,9 @@ import (
 )
 
 // Own is the policy of a noun that the hub makes for a person: the person sees the rows
-// and may end them, and so may whoever manages access. Nobody else knows of them, and
-// only the hub itself makes or changes them.
+// and may end them. So may whoever manages access, but not those of a person who has
+// rights that they do not have. Nobody else knows of them, and only the hub itself makes
+// or changes them. Its mutations are Granters: they touch the rights of the person.
 type Own struct {
 	Name   string // for people: "session"
 	Tenant string // column with the organization's ID
@@ -40,6 +42,17 @@ func (o Own) EvalMutation(ctx context.Context, m ent.Mutation) error {
 		return nil
 	case !m.Op().Is(ent.OpDeleteOne):
 		return &Denied{o.Name, "only the hub itself does this"}
+	}
+	g, ok := m.(Granter)
+	if !ok {
+		return &Denied{o.Name, "nobody knows whose it is"}
+	}
+	touched, _, err := g.Grants(ctx)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(touched, func(t *viewer.Viewer) bool { return t.ID != v.ID && !v.Covers(t) }) {
+		return &Denied{o.Name, "it is of somebody who has rights that you do not have"}
 	}
 	return o.narrow(v, m)
 }

@@ -9,7 +9,6 @@ import (
 	"entgo.io/ent/schema/index"
 
 	"github.com/hookyard/hookyard/ent/rule"
-	"github.com/hookyard/hookyard/ent/viewer"
 )
 
 // Identity says that somebody whom a provider knows is a user. It is made at the first
@@ -46,5 +45,5 @@ func (Identity) Annotations() []schema.Annotation {
 }
 
 func (Identity) Policy() ent.Policy {
-	return rule.Noun{Name: "identity", Tenant: "organization_id", Level: rule.Managers, Write: viewer.ManageAccess, HubOnly: ent.OpCreate | ent.OpUpdateOne}
+	return rule.Own{Name: "identity", Tenant: "organization_id", Owner: "user_id"}
 }

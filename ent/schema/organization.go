@@ -31,6 +31,8 @@ func (Organization) Fields() []ent.Field {
 		field.Int("retention_audit_days").Default(400).Validate(auditDays).Comment("For how many days the audit log is kept, at least 30; 0 keeps it for ever."),
 		field.JSON("allow_targets", []connectors.AllowRule{}).Optional().Annotations(entgql.Type("[AllowRule!]")).
 			Comment("Hosts and ports that endpoints of the organization may reach; none: all that the operator's policy opens."),
+		field.Bool("require_second_factor").Default(false).
+			Comment("Whether users who sign in with a password need a second factor. Only Administrators change it."),
 	}
 }
 
@@ -47,5 +49,6 @@ func (Organization) Annotations() []schema.Annotation {
 }
 
 func (Organization) Policy() ent.Policy {
-	return rule.Noun{Name: "organization", Tenant: "id", Level: rule.Everyone, Write: viewer.ManageAccess, HubOnly: ent.OpCreate | ent.OpDeleteOne}
+	return rule.Noun{Name: "organization", Tenant: "id", Level: rule.Everyone, Write: viewer.ManageAccess, HubOnly: ent.OpCreate | ent.OpDeleteOne,
+		AdministratorOnly: []string{"require_second_factor"}}
 }

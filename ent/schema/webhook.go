@@ -47,7 +47,7 @@ func (Webhook) Edges() []ent.Edge {
 	return []ent.Edge{
 		levelEdge("The asset group that it belongs to. Null: the organization."),
 		edge.To("owner", User.Type).Unique().Field("owner_id").Annotations(unfiltered(), entsql.OnDelete(entsql.SetNull)).Comment("The user that looks after it: who created it, at first. Null: nobody, or nobody you may see."),
-		edge.To("endpoint", Endpoint.Type).Unique().Required().Field("endpoint_id").Annotations(unfiltered(), restrict()).Comment("Where it delivers. Null: it is not yours to see."),
+		edge.To("endpoint", Endpoint.Type).Unique().Required().Field("endpoint_id").Annotations(unfiltered(), restrict()).Comment("Where it delivers. Null: it is not yours to see; deliversTo says which one it is."),
 		edge.To("applications", Application.Type).Annotations(unfiltered()).Comment("Its scopes: applications."),
 		edge.To("scope_groups", AssetGroup.Type).Annotations(unfiltered(), entgql.MapsTo("scopeGroups")).Comment("Its scopes: asset groups, at the organization's level only."),
 		edge.To("sources", Source.Type).Annotations(unfiltered()).Comment("The sources whose events it takes; none: any."),

@@ -32,8 +32,12 @@ func TestNobodyLetsAnOutsiderGiveMore(t *testing.T) {
 		}); err != nil {
 			t.Fatal(err)
 		}
-		clerk := viewer.NewContext(t.Context(), &viewer.Viewer{ID: "usr_clerk", Organization: org.ID, Role: viewer.Custom,
-			Permissions: []viewer.Permission{viewer.ManageAccess, viewer.RunScans, viewer.SendEvents, viewer.ReadPayloads}, Groups: []string{red}})
+		rights := viewer.Viewer{ID: "usr_clerk", Organization: org.ID, Role: viewer.Custom, AllGroups: true,
+			Permissions: []viewer.Permission{viewer.ManageAccess, viewer.RunScans, viewer.SendEvents, viewer.ReadPayloads}}
+		clerk := viewer.NewContext(t.Context(), &rights)
+		ofRed := rights
+		ofRed.AllGroups, ofRed.Groups = false, []string{red}
+		local := viewer.NewContext(t.Context(), &ofRed)
 		create := func(ctx context.Context, name string, rules ...parts.AccessRule) (id string, err error) {
 			err = db.WithTx(ctx, func(ctx context.Context, tx *gen.Tx) error {
 				p, err := tx.IdentityProvider.Create().SetName(name).SetIssuer("https://login.example.com").SetClientID("hub").SetMapping(rules).Save(ctx)
@@ -54,13 +58,19 @@ func TestNobodyLetsAnOutsiderGiveMore(t *testing.T) {
 			"an Administrator":     {parts.AccessRule{Value: "x", Role: viewer.Administrator}, false},
 			"a mightier custom":    {parts.AccessRule{Value: "x", Role: viewer.Custom, CustomRole: mighty}, false},
 			"no custom role":       {parts.AccessRule{Value: "x", Role: viewer.Custom, CustomRole: "rol_none"}, false},
-			"all groups":           {parts.AccessRule{Value: "x", Role: viewer.Tester, AllGroups: true}, false},
-			"another group":        {parts.AccessRule{Value: "x", Role: viewer.Tester, Groups: []string{blue}}, false},
+			"all groups":           {parts.AccessRule{Value: "x", Role: viewer.Tester, AllGroups: true}, true},
+			"another group":        {parts.AccessRule{Value: "x", Role: viewer.Tester, Groups: []string{blue}}, true},
 			"a foreign group":      {parts.AccessRule{Value: "x", Role: viewer.Tester, Groups: []string{foreign}}, false},
 		} {
 			if _, err := create(clerk, name, c.rule); (err == nil) != c.ok {
 				t.Errorf("%s: %v", name, err)
 			}
+			if _, err := create(local, name+" by one of a group", c.rule); !errors.Is(err, privacy.Deny) {
+				t.Errorf("%s, by one of a group: %v", name, err)
+			}
+		}
+		if _, err := create(local, "no rule by one of a group"); !errors.Is(err, privacy.Deny) {
+			t.Errorf("no rule, by one of a group: %v", err)
 		}
 		if _, err := create(administrator(t.Context(), org.ID), "a group of another organization", parts.AccessRule{Value: "x", Role: viewer.Tester, Groups: []string{foreign}}); err == nil {
 			t.Error("an Administrator mapped to a group of another organization")

@@ -15,6 +15,7 @@ type ActorKind string
 const (
 	ActorUser     ActorKind = "USER"
 	ActorKey      ActorKind = "KEY"
+	ActorOutsider ActorKind = "OUTSIDER" // whom a trusted issuer vouches for, and who is no user
 	ActorOperator ActorKind = "OPERATOR" // a person with access to the machine
 	ActorHub      ActorKind = "HUB"      // the hub by itself
 	ActorNobody   ActorKind = "NOBODY"   // somebody who is not signed in
@@ -45,6 +46,8 @@ func (v *Viewer) Kind() ActorKind {
 		return ActorHub
 	case strings.HasPrefix(v.ID, "key_"):
 		return ActorKey
+	case strings.HasPrefix(v.ID, "out_"):
+		return ActorOutsider
 	}
 	return ActorUser
 }

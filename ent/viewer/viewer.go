@@ -110,6 +110,7 @@ type Viewer struct {
 	AllGroups    bool     // complete access to all asset groups
 	Groups       []string // otherwise these
 	Session      string   // "ses_…" of a user who has signed in
+	Enrolling    bool     // a user without rights until a second factor is set up
 	system       bool
 	operator     bool
 	behalf       *Viewer // whoever made the hub ask; nil: it does so by itself
@@ -187,6 +188,11 @@ func (v *Viewer) Within(owner *Viewer) *Viewer {
 		n.Groups = slices.DeleteFunc(slices.Clone(v.Groups), func(g string) bool { return !owner.InGroup(g) })
 	}
 	return &n
+}
+
+// Enrol is v, a user, without any right until a second factor is set up.
+func (v *Viewer) Enrol() *Viewer {
+	return &Viewer{ID: v.ID, Name: v.Name, Organization: v.Organization, Role: Custom, Permissions: []Permission{}, Session: v.Session, Enrolling: true}
 }
 
 // System says that the hub itself is asking.

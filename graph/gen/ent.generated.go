@@ -73,6 +73,7 @@ type SourceResolver interface {
 type WebhookResolver interface {
 	Endpoint(ctx context.Context, obj *gen.Webhook) (*gen.Endpoint, error)
 
+	DeliversTo(ctx context.Context, obj *gen.Webhook) (*gen.Endpoint, error)
 	Deliveries(ctx context.Context, obj *gen.Webhook, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder) (*DeliveryConnection, error)
 }
 
@@ -5365,6 +5366,29 @@ func (ec *executionContext) fieldContext_Organization_allowTargets(_ context.Con
 		},
 	}
 	return fc, nil
+}
+
+func (ec *executionContext) _Organization_requireSecondFactor(ctx context.Context, field graphql.CollectedField, obj *gen.Organization) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Organization_requireSecondFactor(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.RequireSecondFactor, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Organization_requireSecondFactor(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Organization", field, false, false, errors.New("field of type Boolean does not have child fields"))
 }
 
 func (ec *executionContext) _OrganizationConnection_edges(ctx context.Context, field graphql.CollectedField, obj *gen.OrganizationConnection) (ret graphql.Marshaler) {
@@ -10992,6 +11016,38 @@ func (ec *executionContext) fieldContext_Webhook_sources(_ context.Context, fiel
 	return fc, nil
 }
 
+func (ec *executionContext) _Webhook_deliversTo(ctx context.Context, field graphql.CollectedField, obj *gen.Webhook) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Webhook_deliversTo(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Webhook().DeliversTo(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *gen.Endpoint) graphql.Marshaler {
+			return ec.marshalNEndpointChoice2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐEndpoint(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Webhook_deliversTo(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Webhook",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_EndpointChoice(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Webhook_deliveries(ctx context.Context, field graphql.CollectedField, obj *gen.Webhook) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -16274,7 +16330,7 @@ func (ec *executionContext) unmarshalInputOrganizationWhereInput(ctx context.Con
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "idEqualFold", "idContainsFold", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "nameEqualFold", "nameContainsFold", "suspendedAt", "suspendedAtNEQ", "suspendedAtIn", "suspendedAtNotIn", "suspendedAtGT", "suspendedAtGTE", "suspendedAtLT", "suspendedAtLTE", "suspendedAtIsNil", "suspendedAtNotNil", "retentionEventsDays", "retentionEventsDaysNEQ", "retentionEventsDaysIn", "retentionEventsDaysNotIn", "retentionEventsDaysGT", "retentionEventsDaysGTE", "retentionEventsDaysLT", "retentionEventsDaysLTE", "retentionAttemptsDays", "retentionAttemptsDaysNEQ", "retentionAttemptsDaysIn", "retentionAttemptsDaysNotIn", "retentionAttemptsDaysGT", "retentionAttemptsDaysGTE", "retentionAttemptsDaysLT", "retentionAttemptsDaysLTE", "retentionPayloadsDays", "retentionPayloadsDaysNEQ", "retentionPayloadsDaysIn", "retentionPayloadsDaysNotIn", "retentionPayloadsDaysGT", "retentionPayloadsDaysGTE", "retentionPayloadsDaysLT", "retentionPayloadsDaysLTE", "retentionAuditDays", "retentionAuditDaysNEQ", "retentionAuditDaysIn", "retentionAuditDaysNotIn", "retentionAuditDaysGT", "retentionAuditDaysGTE", "retentionAuditDaysLT", "retentionAuditDaysLTE"}
+	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "idEqualFold", "idContainsFold", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "nameEqualFold", "nameContainsFold", "suspendedAt", "suspendedAtNEQ", "suspendedAtIn", "suspendedAtNotIn", "suspendedAtGT", "suspendedAtGTE", "suspendedAtLT", "suspendedAtLTE", "suspendedAtIsNil", "suspendedAtNotNil", "retentionEventsDays", "retentionEventsDaysNEQ", "retentionEventsDaysIn", "retentionEventsDaysNotIn", "retentionEventsDaysGT", "retentionEventsDaysGTE", "retentionEventsDaysLT", "retentionEventsDaysLTE", "retentionAttemptsDays", "retentionAttemptsDaysNEQ", "retentionAttemptsDaysIn", "retentionAttemptsDaysNotIn", "retentionAttemptsDaysGT", "retentionAttemptsDaysGTE", "retentionAttemptsDaysLT", "retentionAttemptsDaysLTE", "retentionPayloadsDays", "retentionPayloadsDaysNEQ", "retentionPayloadsDaysIn", "retentionPayloadsDaysNotIn", "retentionPayloadsDaysGT", "retentionPayloadsDaysGTE", "retentionPayloadsDaysLT", "retentionPayloadsDaysLTE", "retentionAuditDays", "retentionAuditDaysNEQ", "retentionAuditDaysIn", "retentionAuditDaysNotIn", "retentionAuditDaysGT", "retentionAuditDaysGTE", "retentionAuditDaysLT", "retentionAuditDaysLTE", "requireSecondFactor", "requireSecondFactorNEQ"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -16869,6 +16925,20 @@ func (ec *executionContext) unmarshalInputOrganizationWhereInput(ctx context.Con
 				return it, err
 			}
 			it.RetentionAuditDaysLTE = data
+		case "requireSecondFactor":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("requireSecondFactor"))
+			data, err := ec.unmarshalOBoolean2ᚖbool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.RequireSecondFactor = data
+		case "requireSecondFactorNEQ":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("requireSecondFactorNEQ"))
+			data, err := ec.unmarshalOBoolean2ᚖbool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.RequireSecondFactorNEQ = data
 		}
 	}
 	return it, nil
@@ -26921,6 +26991,11 @@ func (ec *executionContext) _Organization(ctx context.Context, sel ast.Selection
 			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
+		case "requireSecondFactor":
+			out.Values[i] = ec._Organization_requireSecondFactor(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
 		}
@@ -29874,6 +29949,44 @@ func (ec *executionContext) _Webhook(ctx context.Context, sel ast.SelectionSet, 
 				}()
 				res = ec._Webhook_sources(ctx, field, obj)
 				if res == graphql.RequiredNull {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+		case "deliversTo":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Webhook_deliversTo(ctx, field, obj)
+				if res == graphql.Null {
 					atomic.AddUint32(&fs.Invalids, 1)
 				}
 				return res

@@ -1086,6 +1086,8 @@ type UpdateOrganizationInput struct {
 	RetentionAuditDays *int `json:"retentionAuditDays,omitempty"`
 	// Hosts and ports that endpoints of the organization may reach; an empty list takes the limit away.
 	AllowTargets []*connectors.AllowRule `json:"allowTargets,omitempty"`
+	// Whether users who sign in with a password need a second factor. Sessions of those who have none can set one up, and nothing else, until they have. Only an Administrator changes this.
+	RequireSecondFactor *bool `json:"requireSecondFactor,omitempty"`
 }
 
 // What came of it.

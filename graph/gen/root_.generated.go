@@ -662,6 +662,7 @@ type ComplexityRoot struct {
 		CreatedAt             func(childComplexity int) int
 		ID                    func(childComplexity int) int
 		Name                  func(childComplexity int) int
+		RequireSecondFactor   func(childComplexity int) int
 		RetentionAttemptsDays func(childComplexity int) int
 		RetentionAuditDays    func(childComplexity int) int
 		RetentionEventsDays   func(childComplexity int) int
@@ -1114,6 +1115,7 @@ type ComplexityRoot struct {
 
 	Viewer struct {
 		All          func(childComplexity int) int
+		Enrolling    func(childComplexity int) int
 		Groups       func(childComplexity int) int
 		ID           func(childComplexity int) int
 		Name         func(childComplexity int) int
@@ -1127,6 +1129,7 @@ type ComplexityRoot struct {
 		AssetGroup          func(childComplexity int) int
 		CreatedAt           func(childComplexity int) int
 		Deliveries          func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder) int
+		DeliversTo          func(childComplexity int) int
 		Description         func(childComplexity int) int
 		Endpoint            func(childComplexity int) int
 		EventTypes          func(childComplexity int) int
@@ -3863,6 +3866,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Organization.Name(childComplexity), true
+	case "Organization.requireSecondFactor":
+		if e.ComplexityRoot.Organization.RequireSecondFactor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Organization.RequireSecondFactor(childComplexity), true
 	case "Organization.retentionAttemptsDays":
 		if e.ComplexityRoot.Organization.RetentionAttemptsDays == nil {
 			break
@@ -5618,6 +5627,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Viewer.All(childComplexity), true
+	case "Viewer.secondFactorRequired":
+		if e.ComplexityRoot.Viewer.Enrolling == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Viewer.Enrolling(childComplexity), true
 	case "Viewer.groupIds":
 		if e.ComplexityRoot.Viewer.Groups == nil {
 			break
@@ -5684,6 +5699,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Webhook.Deliveries(childComplexity, args["after"].(*entgql.Cursor[string]), args["first"].(*int), args["before"].(*entgql.Cursor[string]), args["last"].(*int), args["orderBy"].(TimeOrder)), true
+	case "Webhook.deliversTo":
+		if e.ComplexityRoot.Webhook.DeliversTo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Webhook.DeliversTo(childComplexity), true
 	case "Webhook.description":
 		if e.ComplexityRoot.Webhook.Description == nil {
 			break
@@ -6803,7 +6824,7 @@ type Connector @goModel(model: "github.com/hookyard/hookyard/connectors.Spec") {
   takesFormat: Boolean! @goField(name: "TakesRequest")
 }
 
-"As much of an endpoint as it takes to choose it."
+"As much of an endpoint as it takes to choose it, or to know it by."
 type EndpointChoice @goModel(model: "github.com/hookyard/hookyard/ent/gen.Endpoint") {
   "ID of the endpoint."
   id: ID!
@@ -8117,7 +8138,7 @@ type AuditEntry implements Node {
   """
   actorKind: AuditEntryActorKind!
   """
-  ID of the user or the key; empty: it was neither.
+  ID of the user, the key or the outsider; empty: it was none of these.
   """
   actorId: String!
   """
@@ -8169,6 +8190,10 @@ enum AuditEntryActorKind @goModel(model: "github.com/hookyard/hookyard/ent/gen/a
   A program with an API key.
   """
   KEY
+  """
+  Whom a trusted issuer vouches for by a token of its own.
+  """
+  OUTSIDER
   """
   Whoever runs the hub, on its command line.
   """
@@ -10577,6 +10602,10 @@ type Organization implements Node {
   Hosts and ports that endpoints of the organization may reach; none: all that the operator's policy opens.
   """
   allowTargets: [AllowRule!]
+  """
+  Whether users who sign in with a password need a second factor. Only Administrators change it.
+  """
+  requireSecondFactor: Boolean!
 }
 """
 A connection to a list of items.
@@ -10970,6 +10999,14 @@ input OrganizationWhereInput {
   Whether retentionAuditDays is this or less.
   """
   retentionAuditDaysLTE: Int
+  """
+  Whether requireSecondFactor is exactly this.
+  """
+  requireSecondFactor: Boolean
+  """
+  Whether requireSecondFactor is anything but this.
+  """
+  requireSecondFactorNEQ: Boolean
 }
 """
 Information about pagination in a connection.
@@ -15579,7 +15616,7 @@ type Webhook implements Node {
   """
   owner: User
   """
-  Where it delivers. Null: it is not yours to see.
+  Where it delivers. Null: it is not yours to see; deliversTo says which one it is.
   """
   endpoint: Endpoint @goField(forceResolver: true)
   """
@@ -16858,6 +16895,8 @@ type Viewer @goModel(model: "github.com/hookyard/hookyard/ent/viewer.Viewer") {
   allGroups: Boolean! @goField(name: "All")
   "IDs of the asset groups that access is given to; without meaning where access is complete."
   groupIds: [ID!]! @goField(name: "Groups")
+  "Whether a second factor has to be set up (beginSecondFactor, confirmSecondFactor) before anything else: the organization demands one. The rights are there once it counts."
+  secondFactorRequired: Boolean! @goField(name: "Enrolling")
 }
 
 "What to change of the organization. What is not given stays as it is."
@@ -16874,6 +16913,8 @@ input UpdateOrganizationInput {
   retentionAuditDays: Int
   "Hosts and ports that endpoints of the organization may reach; an empty list takes the limit away."
   allowTargets: [AllowRuleInput!]
+  "Whether users who sign in with a password need a second factor. Sessions of those who have none can set one up, and nothing else, until they have. Only an Administrator changes this."
+  requireSecondFactor: Boolean
 }
 
 "What came of it."
@@ -17759,6 +17800,8 @@ extend type Mutation {
 }
 
 extend type Webhook {
+  "Where it delivers, as much of it as it takes to know it by. Everyone who sees the webhook sees this, also of an endpoint that is only shared with its asset group."
+  deliversTo: EndpointChoice! @goField(forceResolver: true)
   "The deliveries of this webhook."
   deliveries(
     "Only what comes after this cursor."
@@ -19099,6 +19142,8 @@ func (ec *executionContext) childFields_Organization(ctx context.Context, field 
 		return ec.fieldContext_Organization_retentionAuditDays(ctx, field)
 	case "allowTargets":
 		return ec.fieldContext_Organization_allowTargets(ctx, field)
+	case "requireSecondFactor":
+		return ec.fieldContext_Organization_requireSecondFactor(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Organization", field.Name)
 }
@@ -19913,6 +19958,8 @@ func (ec *executionContext) childFields_Viewer(ctx context.Context, field graphq
 		return ec.fieldContext_Viewer_allGroups(ctx, field)
 	case "groupIds":
 		return ec.fieldContext_Viewer_groupIds(ctx, field)
+	case "secondFactorRequired":
+		return ec.fieldContext_Viewer_secondFactorRequired(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Viewer", field.Name)
 }
@@ -19963,6 +20010,8 @@ func (ec *executionContext) childFields_Webhook(ctx context.Context, field graph
 		return ec.fieldContext_Webhook_scopeGroups(ctx, field)
 	case "sources":
 		return ec.fieldContext_Webhook_sources(ctx, field)
+	case "deliversTo":
+		return ec.fieldContext_Webhook_deliversTo(ctx, field)
 	case "deliveries":
 		return ec.fieldContext_Webhook_deliveries(ctx, field)
 	}

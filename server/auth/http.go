@@ -176,6 +176,7 @@ type accepted struct {
 	SessionID        string     `json:"sessionId"`
 	RefreshToken     string     `json:"refreshToken,omitempty"`
 	RefreshExpiresAt *time.Time `json:"refreshExpiresAt,omitempty"`
+	Enrolling        bool       `json:"secondFactorRequired,omitempty"` // it has to be set up before anything else
 }
 
 func (d *Doors) answer(w http.ResponseWriter, r *http.Request, t *Tokens, inBody bool, err error) {
@@ -183,7 +184,7 @@ func (d *Doors) answer(w http.ResponseWriter, r *http.Request, t *Tokens, inBody
 		d.refuse(w, r, err)
 		return
 	}
-	out := accepted{Token: t.Access, ExpiresAt: t.AccessExpires.UTC(), SessionID: t.Session}
+	out := accepted{Token: t.Access, ExpiresAt: t.AccessExpires.UTC(), SessionID: t.Session, Enrolling: t.Enrolling}
 	if inBody {
 		out.RefreshToken, out.RefreshExpiresAt = t.Refresh, &t.RefreshExpires
 	} else {

@@ -162,6 +162,7 @@ type Tokens struct {
 	AccessExpires  time.Time
 	Refresh        string
 	RefreshExpires time.Time
+	Enrolling      bool // the session can set a second factor up, and nothing else until then
 }
 
 // Credentials are what a person types.
@@ -292,7 +293,7 @@ func (s *SignIn) tokens(ctx context.Context, n *Session, refresh string) (*Token
 	if err != nil {
 		return nil, err
 	}
-	return &Tokens{Session: n.ID, Access: raw, AccessExpires: expires, Refresh: refresh, RefreshExpires: n.Expires}, nil
+	return &Tokens{Session: n.ID, Access: raw, AccessExpires: expires, Refresh: refresh, RefreshExpires: n.Expires, Enrolling: v.Enrolling}, nil
 }
 
 // Refresh exchanges the refresh token in force for the next one and a new access token.

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"strings"
 	"time"
 
@@ -33,6 +34,7 @@ type plan struct {
 	target   connectors.Endpoint
 	request  bool                // the connector takes a Request
 	header   []connectors.Header // on every request: the User-Agent and the endpoint's own
+	secrets  connectors.Endpoint // only what must not come back: the target's secrets and those of the header
 	signer   connectors.Signer   // nil: nothing is signed
 	keys     [][]byte            // the current one first
 	old      time.Time           // until when the other keys sign; zero: for good
@@ -71,6 +73,12 @@ func (d *Dispatcher) planFor(w *flow.World, webhook string) *plan {
 	p.target = d.target(w, e)
 	p.request = d.cfg.TakesRequest(e.Connector)
 	p.header = d.header(e, p.target.Secrets)
+	p.secrets.Secrets = maps.Clone(p.target.Secrets)
+	for _, h := range p.header {
+		if h.Secret != "" {
+			p.secrets.Secrets[h.Secret] = h.Value
+		}
+	}
 	p.timeout, p.retries = h.Timeout, h.Retries
 	if p.timeout <= 0 {
 		p.timeout = defaultTimeout
@@ -212,9 +220,11 @@ func (f *flight) write() (connectors.Delivery, error) {
 	return out, nil
 }
 
-// record completes the result with what was sent, for the log: no body, no secrets.
+// record completes the result with what was sent, for the log: no body, no secrets, also
+// none that the other side has repeated.
 func (f *flight) record(r *connectors.Result) {
 	r.DeliveryID = f.due.ID
+	f.plan.secrets.ConcealIn(r)
 	if r.Started.IsZero() {
 		r.Started = f.started
 	}

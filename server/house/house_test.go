@@ -12,6 +12,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -316,4 +317,32 @@ func fits(pattern, pkg string) bool {
 		return path.Dir(pkg) == base
 	}
 	return pattern == pkg
+}
+
+// What the documentation says is shown by a test is shown by one that there is.
+func TestHouseDocsNameTests(t *testing.T) {
+	there := map[string]bool{}
+	for _, f := range parse(t, 0) {
+		for _, d := range f.ast.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && f.test && fn.Recv == nil {
+				there[fn.Name.Name] = true
+			}
+		}
+	}
+	named := regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Za-z0-9]+)")
+	docs, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
+	if err != nil || len(docs) == 0 {
+		t.Fatalf("no documents: %v", err)
+	}
+	for _, file := range docs {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range named.FindAllSubmatch(b, -1) {
+			if !there[string(m[1])] {
+				t.Errorf("%s names %s, and there is no such test", filepath.Base(file), m[1])
+			}
+		}
+	}
 }

@@ -112,6 +112,7 @@ type ActorKind string
 const (
 	ActorKindUSER     ActorKind = "USER"
 	ActorKindKEY      ActorKind = "KEY"
+	ActorKindOUTSIDER ActorKind = "OUTSIDER"
 	ActorKindOPERATOR ActorKind = "OPERATOR"
 	ActorKindHUB      ActorKind = "HUB"
 	ActorKindNOBODY   ActorKind = "NOBODY"
@@ -124,7 +125,7 @@ func (ak ActorKind) String() string {
 // ActorKindValidator is a validator for the "actor_kind" field enum values. It is called by the builders before save.
 func ActorKindValidator(ak ActorKind) error {
 	switch ak {
-	case ActorKindUSER, ActorKindKEY, ActorKindOPERATOR, ActorKindHUB, ActorKindNOBODY:
+	case ActorKindUSER, ActorKindKEY, ActorKindOUTSIDER, ActorKindOPERATOR, ActorKindHUB, ActorKindNOBODY:
 		return nil
 	default:
 		return fmt.Errorf("auditentry: invalid enum value for actor_kind field: %q", ak)

@@ -116,7 +116,7 @@ var (
 		{Name: "organization_id", Type: field.TypeString},
 		{Name: "number", Type: field.TypeInt64},
 		{Name: "at", Type: field.TypeTime},
-		{Name: "actor_kind", Type: field.TypeEnum, Enums: []string{"USER", "KEY", "OPERATOR", "HUB", "NOBODY"}},
+		{Name: "actor_kind", Type: field.TypeEnum, Enums: []string{"USER", "KEY", "OUTSIDER", "OPERATOR", "HUB", "NOBODY"}},
 		{Name: "actor_id", Type: field.TypeString, Default: ""},
 		{Name: "actor_name", Type: field.TypeString, Default: ""},
 		{Name: "origin", Type: field.TypeString, Default: ""},
@@ -415,6 +415,7 @@ var (
 		{Name: "retention_payloads_days", Type: field.TypeInt, Default: 30},
 		{Name: "retention_audit_days", Type: field.TypeInt, Default: 400},
 		{Name: "allow_targets", Type: field.TypeJSON, Nullable: true},
+		{Name: "require_second_factor", Type: field.TypeBool, Default: false},
 	}
 	// OrganizationsTable holds the schema information for the "organizations" table.
 	OrganizationsTable = &schema.Table{

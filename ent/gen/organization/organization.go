@@ -32,6 +32,8 @@ const (
 	FieldRetentionAuditDays = "retention_audit_days"
 	// FieldAllowTargets holds the string denoting the allow_targets field in the database.
 	FieldAllowTargets = "allow_targets"
+	// FieldRequireSecondFactor holds the string denoting the require_second_factor field in the database.
+	FieldRequireSecondFactor = "require_second_factor"
 	// Table holds the table name of the organization in the database.
 	Table = "organizations"
 )
@@ -48,6 +50,7 @@ var Columns = []string{
 	FieldRetentionPayloadsDays,
 	FieldRetentionAuditDays,
 	FieldAllowTargets,
+	FieldRequireSecondFactor,
 }
 
 // ValidColumn reports if the column name is valid (part of the table columns).
@@ -92,6 +95,8 @@ var (
 	DefaultRetentionAuditDays int
 	// RetentionAuditDaysValidator is a validator for the "retention_audit_days" field. It is called by the builders before save.
 	RetentionAuditDaysValidator func(int) error
+	// DefaultRequireSecondFactor holds the default value on creation for the "require_second_factor" field.
+	DefaultRequireSecondFactor bool
 	// IDValidator is a validator for the "id" field. It is called by the builders before save.
 	IDValidator func(string) error
 )
@@ -142,4 +147,9 @@ func ByRetentionPayloadsDays(opts ...sql.OrderTermOption) OrderOption {
 // ByRetentionAuditDays orders the results by the retention_audit_days field.
 func ByRetentionAuditDays(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldRetentionAuditDays, opts...).ToFunc()
+}
+
+// ByRequireSecondFactor orders the results by the require_second_factor field.
+func ByRequireSecondFactor(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldRequireSecondFactor, opts...).ToFunc()
 }

@@ -104,6 +104,11 @@ func RetentionAuditDays(v int) predicate.Organization {
 	return predicate.Organization(sql.FieldEQ(FieldRetentionAuditDays, v))
 }
 
+// RequireSecondFactor applies equality check predicate on the "require_second_factor" field. It's identical to RequireSecondFactorEQ.
+func RequireSecondFactor(v bool) predicate.Organization {
+	return predicate.Organization(sql.FieldEQ(FieldRequireSecondFactor, v))
+}
+
 // CreatedAtEQ applies the EQ predicate on the "created_at" field.
 func CreatedAtEQ(v time.Time) predicate.Organization {
 	return predicate.Organization(sql.FieldEQ(FieldCreatedAt, v))
@@ -467,6 +472,16 @@ func AllowTargetsIsNil() predicate.Organization {
 // AllowTargetsNotNil applies the NotNil predicate on the "allow_targets" field.
 func AllowTargetsNotNil() predicate.Organization {
 	return predicate.Organization(sql.FieldNotNull(FieldAllowTargets))
+}
+
+// RequireSecondFactorEQ applies the EQ predicate on the "require_second_factor" field.
+func RequireSecondFactorEQ(v bool) predicate.Organization {
+	return predicate.Organization(sql.FieldEQ(FieldRequireSecondFactor, v))
+}
+
+// RequireSecondFactorNEQ applies the NEQ predicate on the "require_second_factor" field.
+func RequireSecondFactorNEQ(v bool) predicate.Organization {
+	return predicate.Organization(sql.FieldNEQ(FieldRequireSecondFactor, v))
 }
 
 // And groups predicates with the AND operator between them.

@@ -999,6 +999,10 @@ func init() {
 	organization.DefaultRetentionAuditDays = organizationDescRetentionAuditDays.Default.(int)
 	// organization.RetentionAuditDaysValidator is a validator for the "retention_audit_days" field. It is called by the builders before save.
 	organization.RetentionAuditDaysValidator = organizationDescRetentionAuditDays.Validators[0].(func(int) error)
+	// organizationDescRequireSecondFactor is the schema descriptor for require_second_factor field.
+	organizationDescRequireSecondFactor := organizationFields[7].Descriptor()
+	// organization.DefaultRequireSecondFactor holds the default value on creation for the require_second_factor field.
+	organization.DefaultRequireSecondFactor = organizationDescRequireSecondFactor.Default.(bool)
 	// organizationDescID is the schema descriptor for id field.
 	organizationDescID := organizationMixinFields0[0].Descriptor()
 	// organization.IDValidator is a validator for the "id" field. It is called by the builders before save.
