@@ -4,7 +4,9 @@ package builtin
 
 import (
 	"github.com/hookyard/hookyard/connectors"
+	"github.com/hookyard/hookyard/connectors/appscan"
 	"github.com/hookyard/hookyard/connectors/apviso"
+	"github.com/hookyard/hookyard/connectors/crashtest"
 	"github.com/hookyard/hookyard/connectors/holm"
 	"github.com/hookyard/hookyard/connectors/veracode"
 	"github.com/hookyard/hookyard/connectors/webhook"
@@ -14,8 +16,10 @@ import (
 func Connectors() []connectors.Connector {
 	return []connectors.Connector{
 		webhook.Connector{},
+		appscan.Connector{},
 		holm.Connector{},
 		apviso.Connector{},
+		crashtest.Connector{},
 		veracode.Connector{},
 	}
 }

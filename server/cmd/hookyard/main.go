@@ -45,6 +45,7 @@ type cli struct {
 	User    userCmd    `cmd:"" help:"Reset a user's access."`
 	Keys    keysCmd    `cmd:"" help:"Rotate the keys that tokens are signed with."`
 	Secrets secretsCmd `cmd:"" help:"Exchange the key that seals secrets."`
+	Send    sendCmd    `cmd:"" help:"Send what a vendor sends, exactly as the vendor does, to try a source out."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 	Plugin  pluginCmd  `cmd:"" hidden:"" help:"Run a connector; the hub does this."`
 }
