@@ -7,8 +7,8 @@ import "time"
 // the endpoint's connector, signed by the format's own rule, once, without retries. It
 // does so when a webhook is made, when its address changes and when people ask for it.
 type Challenger interface {
-	// Required says whether a webhook is sent nothing until it is verified. If not,
-	// people may ask for a handshake nevertheless.
+	// Required says whether the handshake cannot be declined. A webhook that has not
+	// declined it is sent nothing until it is verified.
 	Required() bool
 	// Challenge writes the question.
 	Challenge(c Challenge) (Rendered, error)

@@ -90,7 +90,7 @@ func (r *Resolver) updateAssetGroup(ctx context.Context, in graphgen.UpdateAsset
 
 func (r *Resolver) createApplication(ctx context.Context, in graphgen.CreateApplicationInput) (*gen.Application, error) {
 	return change(ctx, r, r.DB.Client.Application.Get, func(ctx context.Context, tx *gen.Tx) (string, error) {
-		a, err := tx.Application.Create().SetName(in.Name).SetNillableDescription(in.Description).SetAssetGroupID(in.AssetGroupID).Save(ctx)
+		a, err := tx.Application.Create().SetName(in.Name).SetNillableDescription(in.Description).SetNillableKey(in.Key).SetAssetGroupID(in.AssetGroupID).Save(ctx)
 		if err != nil {
 			return "", err
 		}
@@ -101,6 +101,6 @@ func (r *Resolver) createApplication(ctx context.Context, in graphgen.CreateAppl
 func (r *Resolver) updateApplication(ctx context.Context, in graphgen.UpdateApplicationInput) (*gen.Application, error) {
 	return change(ctx, r, r.DB.Client.Application.Get, func(ctx context.Context, tx *gen.Tx) (string, error) {
 		return in.ID, tx.Application.UpdateOneID(in.ID).SetNillableName(in.Name).SetNillableDescription(in.Description).
-			SetNillableAssetGroupID(in.AssetGroupID).Exec(ctx)
+			SetNillableKey(in.Key).SetNillableAssetGroupID(in.AssetGroupID).Exec(ctx)
 	})
 }

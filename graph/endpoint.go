@@ -59,12 +59,16 @@ func (r *Resolver) createEndpoint(ctx context.Context, in graphgen.CreateEndpoin
 	})
 }
 
+// updateEndpoint changes an endpoint. At another address, those webhooks are asked anew
+// whose formats know a handshake.
 func (r *Resolver) updateEndpoint(ctx context.Context, in graphgen.UpdateEndpointInput) (*gen.Endpoint, error) {
-	return change(ctx, r, r.DB.Client.Endpoint.Get, func(ctx context.Context, tx *gen.Tx) (string, error) {
+	moved := false
+	e, err := change(ctx, r, r.DB.Client.Endpoint.Get, func(ctx context.Context, tx *gen.Tx) (string, error) {
 		e, err := tx.Endpoint.Get(ctx, in.ID)
 		if err != nil {
 			return "", err
 		}
+		moved = in.URL != nil && *in.URL != e.URL
 		d := draftEndpoint{connector: e.Connector, url: e.URL, headers: e.Headers, settings: e.Settings, secrets: map[string]string{}}
 		if err := r.Secrets.UnsealJSON(e.ID, endpoint.FieldSecrets, e.Secrets, &d.secrets); err != nil {
 			return "", err
@@ -109,6 +113,10 @@ func (r *Resolver) updateEndpoint(ctx context.Context, in graphgen.UpdateEndpoin
 		}
 		return e.ID, u.Exec(ctx)
 	})
+	if err != nil || !moved {
+		return e, err
+	}
+	return e, r.Handshakes.VerifyAll(ctx, viewer.FromContext(ctx).Organization, e.ID)
 }
 
 // without are those of list that are not in the other.

@@ -7,6 +7,7 @@ package graph
 
 import (
 	"context"
+	"time"
 
 	"entgo.io/contrib/entgql"
 	"github.com/hookyard/hookyard/connectors"
@@ -39,6 +40,14 @@ func (r *receiptResolver) Headers(ctx context.Context, obj *flow.ReceiptView) ([
 // Body is the resolver for the body field.
 func (r *receiptResolver) Body(ctx context.Context, obj *flow.ReceiptView) (scalar.Body, error) {
 	return scalar.Body(obj.Body), nil
+}
+
+// NextAttemptAt is the resolver for the nextAttemptAt field.
+func (r *receiptResolver) NextAttemptAt(ctx context.Context, obj *flow.ReceiptView) (*time.Time, error) {
+	if obj.NextAt.IsZero() {
+		return nil, nil //nolint:nilnil // no time is no error
+	}
+	return &obj.NextAt, nil
 }
 
 // Receipt returns graphgen.ReceiptResolver implementation.

@@ -61,6 +61,15 @@ type Checker interface {
 	Check(ctx context.Context, org, endpoint string) error
 }
 
+// Handshakes asks addresses whether they want events, and records what they answered.
+type Handshakes interface {
+	// Verify asks the address of one webhook. message says why it does not agree, for
+	// people; "" when it does, or when somebody has changed the webhook meanwhile.
+	Verify(ctx context.Context, org, webhook string) (message string, err error)
+	// VerifyAll asks for those webhooks of an endpoint that wait for it.
+	VerifyAll(ctx context.Context, org, endpoint string) error
+}
+
 // Explainer holds an event against each condition of a webhook.
 type Explainer interface {
 	Explain(ctx context.Context, org, webhook, event string) ([]flow.Reason, error)
@@ -123,6 +132,7 @@ type Services struct {
 	Sender      Sender
 	Reprocessor Reprocessor
 	Checker     Checker
+	Handshakes  Handshakes
 	Explainer   Explainer
 	Log         Follower
 	Audit       AuditFollower

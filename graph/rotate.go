@@ -37,15 +37,17 @@ func errRotated(err error) error {
 }
 
 func (r *Resolver) rotateWebhookSecret(ctx context.Context, in graphgen.RotateWebhookSecretInput) (*gen.Webhook, string, error) {
-	secret, key, err := signingSecret(nil)
-	if err != nil {
-		return nil, "", err
-	}
+	var secret string
 	w, err := change(ctx, r, r.DB.Client.Webhook.Get, func(ctx context.Context, tx *gen.Tx) (string, error) {
 		w, err := tx.Webhook.Get(ctx, in.ID)
 		if err != nil {
 			return "", err
 		}
+		shown, key, err := signingSecret(nil, r.textKeys(w.Format))
+		if err != nil {
+			return "", err
+		}
+		secret = shown
 		var present [][]byte
 		if err := r.Secrets.UnsealJSON(w.ID, webhook.FieldSigningSecrets, w.SigningSecrets, &present); err != nil {
 			return "", err
@@ -75,7 +77,7 @@ func (r *Resolver) rotateWebhookSecret(ctx context.Context, in graphgen.RotateWe
 }
 
 func (r *Resolver) rotateSourceSecret(ctx context.Context, in graphgen.RotateSourceSecretInput) (*gen.Source, string, error) {
-	secret, _, err := signingSecret(nil)
+	secret, _, err := signingSecret(nil, false)
 	if err != nil {
 		return nil, "", err
 	}

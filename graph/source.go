@@ -2,10 +2,15 @@ package graph
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"path"
 	"time"
 
+	"entgo.io/ent"
+
+	"github.com/hookyard/hookyard/connectors"
+	"github.com/hookyard/hookyard/connectors/settings"
 	"github.com/hookyard/hookyard/ent/gen"
 	"github.com/hookyard/hookyard/ent/gen/application"
 	"github.com/hookyard/hookyard/ent/gen/source"
@@ -31,24 +36,34 @@ func (r *Resolver) createSource(ctx context.Context, in graphgen.CreateSourceInp
 	address, hash := r.Credentials.NewAddress()
 	s, err := change(ctx, r, r.DB.Client.Source.Get, func(ctx context.Context, tx *gen.Tx) (string, error) {
 		c := tx.Source.Create().SetID(id).SetName(in.Name).SetKind(in.Kind).SetNillableAssetGroupID(in.AssetGroupID).SetTokenHash(hash)
-		return id, r.fillSource(ctx, tx, c.Mutation(), sourceFields{in.TimeZone, in.Mapping, in.Secrets, in.Authorization}, func() error { return c.Exec(ctx) }, id)
+		return id, r.fillSource(ctx, tx, c.Mutation(), sourceFields{in.Kind, in.TimeZone, in.Mapping, in.Secrets, in.Authorization, in.Settings, in.SettingSecrets, nil, nil}, func() error { return c.Exec(ctx) }, id)
 	})
 	return s, address, err
 }
 
 func (r *Resolver) updateSource(ctx context.Context, in graphgen.UpdateSourceInput) (*gen.Source, error) {
 	return change(ctx, r, r.DB.Client.Source.Get, func(ctx context.Context, tx *gen.Tx) (string, error) {
+		s, err := tx.Source.Get(ctx, in.ID)
+		if err != nil {
+			return "", err
+		}
 		u := tx.Source.UpdateOneID(in.ID).SetNillableName(in.Name)
-		return in.ID, r.fillSource(ctx, tx, u.Mutation(), sourceFields{in.TimeZone, in.Mapping, in.Secrets, in.Authorization}, func() error { return u.Exec(ctx) }, in.ID)
+		return in.ID, r.fillSource(ctx, tx, u.Mutation(), sourceFields{s.Kind, in.TimeZone, in.Mapping, in.Secrets, in.Authorization, in.Settings, in.SettingSecrets,
+			s.Settings, s.SettingSecrets}, func() error { return u.Exec(ctx) }, in.ID)
 	})
 }
 
 // sourceFields are what creating and changing a source have in common.
 type sourceFields struct {
-	timeZone      *string
-	mapping       *parts.Mapping
-	secrets       []string
-	authorization *string
+	kind           string
+	timeZone       *string
+	mapping        *parts.Mapping
+	secrets        []string
+	authorization  *string
+	settings       map[string]any
+	settingSecrets []*graphgen.SecretInput
+	had            map[string]any // settings, until now
+	hadSecrets     []byte         // sealed
 }
 
 // fillSource checks and sets what was given, and saves.
@@ -91,7 +106,54 @@ func (r *Resolver) fillSource(ctx context.Context, tx *gen.Tx, m *gen.SourceMuta
 		}
 		m.SetAuthorization(sealed)
 	}
+	if err := r.fillSettings(m, f, id); err != nil {
+		return err
+	}
 	return save()
+}
+
+// sourceSchema is what there is to set for a kind of source; nil: nothing.
+func (r *Resolver) sourceSchema(kind string) json.RawMessage {
+	if c, ok := r.Connectors.Reader(kind); ok {
+		return c.Spec().SettingsFor(connectors.RoleSource)
+	}
+	return nil
+}
+
+// fillSettings holds settings and secrets together against the connector's schema. A kind
+// that has some is not created without them.
+func (r *Resolver) fillSettings(m *gen.SourceMutation, f sourceFields, id string) error {
+	raw := r.sourceSchema(f.kind)
+	if f.settings == nil && f.settingSecrets == nil && (raw == nil || !m.Op().Is(ent.OpCreate)) {
+		return nil
+	}
+	schema, err := settings.Compile(raw)
+	if err != nil {
+		return fmt.Errorf("sources of kind %s: %w", f.kind, err)
+	}
+	d := draftEndpoint{settings: f.had, secrets: map[string]string{}}
+	if f.settings != nil {
+		d.settings = f.settings
+	}
+	if len(f.hadSecrets) > 0 {
+		if err := r.Secrets.UnsealJSON(id, source.FieldSettingSecrets, f.hadSecrets, &d.secrets); err != nil {
+			return err
+		}
+	}
+	d.setSecrets(f.settingSecrets)
+	if err := wrongSettings(schema.Check(d.settings, d.secrets)); err != nil {
+		return err
+	}
+	m.SetSettings(d.settings)
+	if f.settingSecrets == nil {
+		return nil
+	}
+	sealed, err := r.Secrets.SealJSON(id, source.FieldSettingSecrets, d.secrets)
+	if err != nil {
+		return err
+	}
+	m.SetSettingSecrets(sealed)
+	return nil
 }
 
 // checkMapping checks that each rule says one thing and that its applications exist.

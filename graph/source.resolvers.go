@@ -7,6 +7,7 @@ package graph
 
 import (
 	"context"
+	"encoding/json"
 
 	"entgo.io/contrib/entgql"
 	"github.com/hookyard/hookyard/ent/gen"
@@ -84,6 +85,11 @@ func (r *queryResolver) Sources(ctx context.Context, after *entgql.Cursor[string
 // SourceKinds is the resolver for the sourceKinds field.
 func (r *queryResolver) SourceKinds(ctx context.Context) ([]string, error) {
 	return r.sourceKinds(), nil
+}
+
+// SourceSettings is the resolver for the sourceSettings field.
+func (r *queryResolver) SourceSettings(ctx context.Context, kind string) (json.RawMessage, error) {
+	return r.sourceSchema(kind), nil
 }
 
 // Receipts is the resolver for the receipts field.

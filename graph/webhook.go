@@ -22,7 +22,7 @@ import (
 func (r *Resolver) formats() []*graphgen.Format {
 	var out []*graphgen.Format
 	for _, f := range r.Connectors.Formats() {
-		out = append(out, &graphgen.Format{Name: f.Name(), EventTypes: eventTypes(f.EventTypes())})
+		out = append(out, &graphgen.Format{Name: f.Name(), EventTypes: eventTypes(f.EventTypes()), Handshake: r.handshake(f.Name())})
 	}
 	return out
 }
@@ -62,7 +62,11 @@ func (r *Resolver) checkTypes(format string, types []string) ([]string, error) {
 }
 
 func (r *Resolver) createWebhook(ctx context.Context, in graphgen.CreateWebhookInput) (*gen.Webhook, string, error) {
-	secret, key, err := signingSecret(in.SigningSecret)
+	asked, err := r.asks(in.Format, in.Handshake)
+	if err != nil {
+		return nil, "", err
+	}
+	secret, key, err := signingSecret(in.SigningSecret, r.textKeys(in.Format))
 	if err != nil {
 		return nil, "", err
 	}
@@ -79,7 +83,10 @@ func (r *Resolver) createWebhook(ctx context.Context, in graphgen.CreateWebhookI
 		c := tx.Webhook.Create().SetID(id).SetName(in.Name).SetNillableDescription(in.Description).SetNillableAssetGroupID(in.AssetGroupID).
 			SetEndpointID(in.EndpointID).SetGlobal(in.Global).AddApplicationIDs(in.ApplicationIds...).AddScopeGroupIDs(in.ScopeGroupIds...).
 			AddSourceIDs(in.SourceIds...).SetEventTypes(types).SetNillableMinSeverity(in.MinSeverity).SetNillableOnlyNew(in.OnlyNew).SetFormat(in.Format).
-			SetNillableUnknownCounts(in.UnknownCounts).SetNillableTimeoutSeconds(in.TimeoutSeconds).SetSigningSecrets(sealed)
+			SetNillableUnknownCounts(in.UnknownCounts).SetNillableTimeoutSeconds(in.TimeoutSeconds).SetSigningSecrets(sealed).SetHandshake(in.Handshake)
+		if asked {
+			c.SetState(webhook.StateUNVERIFIED).SetStateReason(notAsked)
+		}
 		if owner := viewer.FromContext(ctx).User(); owner != "" {
 			c.SetOwnerID(owner)
 		}
@@ -88,11 +95,15 @@ func (r *Resolver) createWebhook(ctx context.Context, in graphgen.CreateWebhookI
 		}
 		return id, c.Exec(ctx)
 	})
+	if err == nil && asked {
+		w, err = r.askNow(ctx, w)
+	}
 	return w, secret, err
 }
 
 func (r *Resolver) updateWebhook(ctx context.Context, in graphgen.UpdateWebhookInput) (*gen.Webhook, error) {
-	return change(ctx, r, r.DB.Client.Webhook.Get, func(ctx context.Context, tx *gen.Tx) (string, error) {
+	ask := false
+	w, err := change(ctx, r, r.DB.Client.Webhook.Get, func(ctx context.Context, tx *gen.Tx) (string, error) {
 		w, err := tx.Webhook.Get(ctx, in.ID)
 		if err != nil {
 			return "", err
@@ -130,14 +141,27 @@ func (r *Resolver) updateWebhook(ctx context.Context, in graphgen.UpdateWebhookI
 			}
 			u.SetEventTypes(types)
 		}
+		if in.Format != nil {
+			if err := r.rekey(u, w, *in.Format); err != nil {
+				return "", err
+			}
+		}
+		if ask, err = r.reask(u, w, &in); err != nil {
+			return "", err
+		}
 		return in.ID, u.Exec(ctx)
 	})
+	if err == nil && ask {
+		w, err = r.askNow(ctx, w)
+	}
+	return w, err
 }
 
 // setWebhookState moves a webhook from one of the states into another; one that is
 // there already stays.
 func (r *Resolver) setWebhookState(ctx context.Context, id, verb string, to webhook.State, from ...webhook.State) (*gen.Webhook, error) {
-	return change(ctx, r, r.DB.Client.Webhook.Get, func(ctx context.Context, tx *gen.Tx) (string, error) {
+	ask := false
+	w, err := change(ctx, r, r.DB.Client.Webhook.Get, func(ctx context.Context, tx *gen.Tx) (string, error) {
 		w, err := tx.Webhook.Get(ctx, id)
 		switch {
 		case err != nil:
@@ -147,20 +171,45 @@ func (r *Resolver) setWebhookState(ctx context.Context, id, verb string, to webh
 		case !slices.Contains(from, w.State):
 			return "", conflict("The webhook is %s, and cannot be %sd.", strings.ToLower(string(w.State)), verb)
 		}
-		return id, tx.Webhook.UpdateOneID(id).SetState(to).SetStateReason("").Exec(ctx)
+		u := tx.Webhook.UpdateOneID(id).SetState(to).SetStateReason("")
+		if asked, _ := r.asks(w.Format, w.Handshake); to == webhook.StateACTIVE && asked && w.VerifiedAt == nil {
+			ask = true
+			u.SetState(webhook.StateUNVERIFIED).SetStateReason(notAsked)
+		}
+		return id, u.Exec(ctx)
 	})
+	if err == nil && ask {
+		w, err = r.askNow(ctx, w)
+	}
+	return w, err
 }
 
 // secretPrefix begins a signing secret, as Standard Webhooks has it.
 const secretPrefix = "whsec_"
 
-// signingSecret reads a secret, or makes one; shown is how people copy it, key is what signs.
-func signingSecret(given *string) (shown string, key []byte, err error) {
+// signingSecret reads a secret, or makes one; shown is how people copy it, key is what
+// signs: what stands in base64 or, for formats that sign with it, the text itself.
+func signingSecret(given *string, text bool) (shown string, key []byte, err error) {
 	if given == nil {
 		key = make([]byte, 32)
 		_, _ = rand.Read(key) // never fails
-		return secretPrefix + base64.StdEncoding.EncodeToString(key), key, nil
+		shown = secretPrefix + base64.StdEncoding.EncodeToString(key)
+		if text {
+			key = []byte(shown)
+		}
+		return shown, key, nil
 	}
+	if text {
+		if n := len(*given); n < 16 || n > 256 || strings.ContainsFunc(*given, func(c rune) bool { return c < ' ' }) {
+			return "", nil, badInput("input.signingSecret", "A signing secret of this format is a text of 16 to 256 characters.")
+		}
+		return *given, []byte(*given), nil
+	}
+	return standardSecret(given)
+}
+
+// standardSecret reads a secret as Standard Webhooks has it.
+func standardSecret(given *string) (shown string, key []byte, err error) {
 	text, ok := strings.CutPrefix(*given, secretPrefix)
 	key, err = base64.StdEncoding.DecodeString(text)
 	if !ok || err != nil || len(key) < 24 || len(key) > 64 {

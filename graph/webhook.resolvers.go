@@ -90,6 +90,11 @@ func (r *mutationResolver) TestWebhook(ctx context.Context, input graphgen.TestW
 	return &graphgen.TestWebhookPayload{Ok: message == "", Message: message}, nil
 }
 
+// VerifyWebhook is the resolver for the verifyWebhook field.
+func (r *mutationResolver) VerifyWebhook(ctx context.Context, input graphgen.VerifyWebhookInput) (*graphgen.VerifyWebhookPayload, error) {
+	return r.verifyWebhook(ctx, input.ID)
+}
+
 // RotateWebhookSecret is the resolver for the rotateWebhookSecret field.
 func (r *mutationResolver) RotateWebhookSecret(ctx context.Context, input graphgen.RotateWebhookSecretInput) (*graphgen.RotateWebhookSecretPayload, error) {
 	v, shown, err := r.rotateWebhookSecret(ctx, input)

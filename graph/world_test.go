@@ -22,6 +22,7 @@ import (
 	"github.com/hookyard/hookyard/connectors"
 	"github.com/hookyard/hookyard/connectors/builtin"
 	"github.com/hookyard/hookyard/ent/gen"
+	"github.com/hookyard/hookyard/ent/gen/webhook"
 	"github.com/hookyard/hookyard/ent/ids"
 	"github.com/hookyard/hookyard/ent/secret"
 	"github.com/hookyard/hookyard/ent/store"
@@ -148,7 +149,7 @@ func newWorld(t testing.TB, db *store.DB, o Options, wo watch.Options) *world {
 		return w.log.Write(b)
 	}), nil))
 	w.services = Services{DB: db, Connectors: set, IDs: w.ids, Events: w.ledger, Deliveries: w.ledger, Receipts: w.ledger, Redeliverer: w.ledger, Eraser: w.ledger,
-		Sender: w, Reprocessor: w, Checker: w, Explainer: w, Log: w.watch, Audit: w.audit, Hold: w, Secrets: w.secrets, Credentials: w, SignIn: w}
+		Sender: w, Reprocessor: w, Checker: w, Handshakes: w, Explainer: w, Log: w.watch, Audit: w.audit, Hold: w, Secrets: w.secrets, Credentials: w, SignIn: w}
 	w.api = New(w.services, o)
 	w.server = httptest.NewServer(w.api)
 	t.Cleanup(func() {
@@ -285,6 +286,16 @@ func (w *world) end(state flow.DeliveryState) {
 func (w *world) Reprocess(ctx context.Context, org, receipt string) ([]flow.Accepted, error) {
 	return nil, connectors.Refuse(422, "x", "still malformed")
 }
+
+// Verify implements Handshakes: every address agrees.
+func (w *world) Verify(ctx context.Context, _, id string) (string, error) {
+	return "", w.db.WithTx(viewer.SystemContext(ctx), func(ctx context.Context, tx *gen.Tx) error {
+		return tx.Webhook.UpdateOneID(id).SetState(webhook.StateACTIVE).SetStateReason("").SetVerifiedAt(time.Now()).Exec(ctx)
+	})
+}
+
+// VerifyAll implements Handshakes; the addresses of endpoints that moved are not asked.
+func (*world) VerifyAll(context.Context, string, string) error { return nil }
 
 // Check implements Checker.
 func (w *world) Check(context.Context, string, string) error { return errors.New("it does not answer") }

@@ -28,6 +28,9 @@ func (h *Hub) newAPI(set *connectors.Set, maker *ids.Maker) *graph.Handler {
 		DB: h.db, Connectors: set, IDs: maker,
 		Events: h.ledger, Deliveries: h.ledger, Receipts: h.ledger, Redeliverer: h.ledger, Eraser: eraser{h.ledger, h.atlas},
 		Sender: h.ingest, Reprocessor: reprocessor{h.ledger, h.ingest}, Checker: checker{h.dispatch, h.plugins},
+		Handshakes: handshakes{ask: func(ctx context.Context, org, webhook string) (connectors.Grant, error) {
+			return h.dispatch.Challenge(ctx, org, webhook, h.cfg.PublicURL)
+		}, world: h.atlas.World, db: h.db, clock: h.clock, log: h.log},
 		Explainer: explainer{h.atlas, h.ledger}, Log: h.watch, Audit: h.audit, Hold: h.ledger, Secrets: h.secrets, Credentials: credentials{h.cfg.PublicURL}, SignIn: h.sso, Self: door{h.signIn}, Links: links{h.cfg.PublicURL, h.clock.Now},
 	}, graph.Options{Auth: h.auth, BadCredential: auth.ErrUnauthenticated, Introspection: h.cfg.Introspection,
 		Rate: h.rates, Strangers: h.strangers, Origins: hosts(append([]string{h.cfg.PublicURL}, h.cfg.CORSOrigins...)), Log: h.log, Clock: h.clock, Live: h.live})

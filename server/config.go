@@ -28,6 +28,7 @@ type Config struct {
 	TrustedProxies  []netip.Prefix // whose X-Forwarded-… headers are believed
 
 	AllowPrivateTargets bool           // deliveries may go anywhere
+	AllowPlainHTTP      bool           // formats that demand https take http, too
 	OpenTargets         []netip.Prefix // or also to these
 
 	MaxBody         int64    // bytes of one inbound request; 0 is 1 MiB

@@ -142,12 +142,12 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Hub, err error) {
 		Ledger: h.ledger, Sender: h.plugins, Worlds: h.atlas.World, Clock: h.clock, IDs: maker, Log: h.log,
 		Formats:      func(name string) connectors.Format { f, _ := set.Format(name); return f },
 		TakesRequest: func(name string) bool { c, ok := set.Connector(name); return !ok || c.Spec().TakesRequest },
-		Version:      cfg.Version, Open: cfg.open(), Lease: h.ledger.Lease,
+		Version:      cfg.Version, Open: cfg.open(), PlainHTTP: cfg.AllowPlainHTTP, Lease: h.ledger.Lease,
 	})
 	h.dispatch.Hold(h.ledger.Held())
 	h.ingest = ingest.New(ingest.Config{
 		Ledger: h.ledger, Dispatcher: h.dispatch, Atlas: h.atlas, Connectors: set, IDs: maker, Clock: h.clock, Log: h.log,
-		PublicURL: cfg.PublicURL, MaxBody: cfg.MaxBody, Count: h.metrics.received,
+		PublicURL: cfg.PublicURL, MaxBody: cfg.MaxBody, Count: h.metrics.received, Waiting: h.ledger, Enricher: h.plugins, Open: cfg.open(),
 	})
 	h.watch = watch.New(h.ledger, watch.Options{Clock: h.clock, Log: h.log})
 	h.audit = watch.NewAudit(store.AuditTail{DB: h.db}, watch.Options{Clock: h.clock, Log: h.log})
@@ -264,6 +264,7 @@ func (h *Hub) Run(ctx context.Context) (err error) {
 	g, running := errgroup.WithContext(parts)
 	g.Go(func() error { h.atlas.run(running, h.clock); return nil })
 	g.Go(func() error { return h.dispatch.Run(running) })
+	g.Go(func() error { h.ingest.Run(running); return nil })
 	g.Go(func() error { h.beat(running); return nil })
 	g.Go(func() error { h.retain(running); return nil })
 	g.Go(func() error { h.keepAccess(running); return nil })

@@ -43,13 +43,13 @@ func nouns() []noun {
 	}
 	application := made("createApplication", `{name: <new>, assetGroupId: <assetGroup>}`)
 	endpoint := made("createEndpoint", `{name: <new>, connector: "webhook", url: <sink>, assetGroupId: <level>, sharedGroupIds: <levels>}`)
-	global := made("createWebhook", `{name: <new>, assetGroupId: <level>, endpointId: <endpoint>, global: true, format: "cloudevents"}`)
+	global := made("createWebhook", `{name: <new>, assetGroupId: <level>, endpointId: <endpoint>, global: true, format: "cloudevents", handshake: false}`)
 	scoped := func(w *matrix, place string) string {
 		scopes := `applicationIds: [<application>], sourceIds: [<source>]`
 		if place == inOrg {
 			scopes = `applicationIds: [<application@A>], scopeGroupIds: [<assetGroup@B>], sourceIds: [<source>, <source@A>]`
 		}
-		return w.create(place, "createWebhook", `{name: <new>, assetGroupId: <level>, endpointId: <endpoint>, format: "cloudevents", `+scopes+`}`)
+		return w.create(place, "createWebhook", `{name: <new>, assetGroupId: <level>, endpointId: <endpoint>, format: "cloudevents", handshake: false, `+scopes+`}`)
 	}
 	source := made("createSource", `{name: <new>, kind: "cloudevents", assetGroupId: <level>}`)
 	role := func(w *matrix, place string) string { // its name is no secret in the organization
@@ -130,6 +130,7 @@ func operations() []operation {
 		{"Query.endpointChoices", "level", `endpointChoices(assetGroupId: <level>) { id name }`, false, ""},
 		{"Query.connectors", "", `connectors { name }`, false, ""},
 		{"Query.sourceKinds", "", `sourceKinds`, false, ""},
+		{"Query.sourceSettings", "", `sourceSettings(kind: "appscan")`, false, ""},
 		{"Query.formats", "", `formats { name eventTypes }`, false, ""},
 		{"Query.eventTypes", "", `eventTypes`, false, ""},
 		{"Query.explain", "webhook", `explain(webhookId: <webhook>, eventId: <event>) { matches reasons { text } deliveries { id } }`, false, ""},
@@ -203,6 +204,7 @@ func operations() []operation {
 		{"Mutation.disableWebhook", "looseWebhook", `{id: <looseWebhook>}`, true, ""},
 		{"Mutation.enableWebhook", "webhook", `{id: <webhook>}`, false, ""},
 		{"Mutation.testWebhook", "webhook", `{id: <webhook>}`, false, ""},
+		{"Mutation.verifyWebhook", "webhook", `{id: <webhook>}`, false, ""},
 		{"Mutation.rotateWebhookSecret", "webhook", `{id: <webhook>}`, false, ""},
 		{"Mutation.deleteWebhook", "looseWebhook", `{id: <looseWebhook>}`, true, ""},
 

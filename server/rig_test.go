@@ -243,6 +243,10 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
+	if origin := r.Header.Get("WebHook-Request-Origin"); r.Method == http.MethodOptions && origin != "" {
+		w.Header().Set("WebHook-Allowed-Origin", origin)
+		return
+	}
 	endpoint := strings.TrimPrefix(r.URL.Path, "/")
 	if s.hang != nil && s.hang(endpoint) {
 		select {

@@ -71,7 +71,7 @@ func (r worlds) read(ctx context.Context, c *gen.Client, org string) (*flow.Worl
 		return nil, fmt.Errorf("applications: %w", err)
 	}
 	for _, a := range apps {
-		w.Applications[a.ID] = flow.Application{ID: a.ID, Name: a.Name, Group: a.AssetGroupID}
+		w.Applications[a.ID] = flow.Application{ID: a.ID, Name: a.Name, Group: a.AssetGroupID, Key: a.Key}
 	}
 	sources, err := c.Source.Query().Where(source.OrganizationID(org)).All(ctx)
 	if err != nil {
@@ -174,6 +174,17 @@ func (r worlds) source(s *gen.Source) (*flow.Source, error) {
 		return nil, err
 	}
 	out.Authorization = flow.NewSecret([]byte(header))
+	if out.Settings, err = json.Marshal(s.Settings); err != nil {
+		return nil, fmt.Errorf("settings: %w", err)
+	}
+	values := map[string]string{}
+	if err := r.open(s.ID, source.FieldSettingSecrets, s.SettingSecrets, &values); err != nil {
+		return nil, err
+	}
+	out.Revision, out.Connection = s.Revision, make(map[string]flow.Secret, len(values))
+	for name, v := range values {
+		out.Connection[name] = flow.NewSecret([]byte(v))
+	}
 	return out, nil
 }
 

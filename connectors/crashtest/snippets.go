@@ -44,16 +44,18 @@ func (Trigger) Snippets(url string) []connectors.Snippet {
 		{Name: "Shell", Text: sh},
 		{Name: "Heroku", Text: fmt.Sprintf("heroku addons:create deployhooks:http --url=%s\n", url)},
 		{Name: "TeamCity", Text: "# Build step \"Command Line\"; publish report.xml with the feature \"XML report processing\" (JUnit).\n" + sh},
-		{Name: "CircleCI", Text: circle},
-		{Name: "GitHub Actions", Text: github},
-		{Name: "GitLab CI", Text: gitlab},
+		{Name: "CircleCI", Text: secretly(url, "an environment variable of the project", circle)},
+		{Name: "GitHub Actions", Text: secretly(url, "a secret of the repository", github)},
+		{Name: "GitLab CI", Text: secretly(url, "a masked variable of the project", gitlab)},
 	}
 }
 
-// In the following the address is a secret variable of the project: CRASHTEST_WEBHOOK.
+// secretly says where the address belongs.
+func secretly(url, variable, pipeline string) string {
+	return fmt.Sprintf("# Make CRASHTEST_WEBHOOK %s, and leave this line out of the repository: %s\n", variable, url) + pipeline
+}
 
-const circle = `# CRASHTEST_WEBHOOK: environment variable of the project
-jobs:
+const circle = `jobs:
   security-scan:
     docker:
       - image: cimg/base:stable
@@ -75,8 +77,7 @@ jobs:
           path: report.xml
 `
 
-const github = `# CRASHTEST_WEBHOOK: secret of the repository
-jobs:
+const github = `jobs:
   security-scan:
     runs-on: ubuntu-latest
     steps:
@@ -99,8 +100,7 @@ jobs:
           path: report.xml
 `
 
-const gitlab = `# CRASHTEST_WEBHOOK: masked variable of the project
-security-scan:
+const gitlab = `security-scan:
   image: alpine:latest
   before_script:
     - apk add --no-cache curl jq

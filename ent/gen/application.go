@@ -29,6 +29,8 @@ type Application struct {
 	Name string `json:"name,omitempty"`
 	// What it is for, in the words of whoever made it.
 	Description string `json:"description,omitempty"`
+	// The ID by which the system that scans it knows it; sources find applications by it, too. Empty: none.
+	Key string `json:"key,omitempty"`
 	// The asset group that it is in.
 	AssetGroupID string `json:"asset_group_id,omitempty"`
 	// Edges holds the relations/edges for other nodes in the graph.
@@ -77,7 +79,7 @@ func (*Application) scanValues(columns []string) ([]any, error) {
 	values := make([]any, len(columns))
 	for i := range columns {
 		switch columns[i] {
-		case application.FieldID, application.FieldOrganizationID, application.FieldName, application.FieldDescription, application.FieldAssetGroupID:
+		case application.FieldID, application.FieldOrganizationID, application.FieldName, application.FieldDescription, application.FieldKey, application.FieldAssetGroupID:
 			values[i] = new(sql.NullString)
 		case application.FieldCreatedAt, application.FieldUpdatedAt:
 			values[i] = new(sql.NullTime)
@@ -131,6 +133,12 @@ func (_m *Application) assignValues(columns []string, values []any) error {
 				return fmt.Errorf("unexpected type %T for field description", values[i])
 			} else if value.Valid {
 				_m.Description = value.String
+			}
+		case application.FieldKey:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field key", values[i])
+			} else if value.Valid {
+				_m.Key = value.String
 			}
 		case application.FieldAssetGroupID:
 			if value, ok := values[i].(*sql.NullString); !ok {
@@ -198,6 +206,9 @@ func (_m *Application) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("description=")
 	builder.WriteString(_m.Description)
+	builder.WriteString(", ")
+	builder.WriteString("key=")
+	builder.WriteString(_m.Key)
 	builder.WriteString(", ")
 	builder.WriteString("asset_group_id=")
 	builder.WriteString(_m.AssetGroupID)

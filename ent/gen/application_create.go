@@ -76,6 +76,20 @@ func (_c *ApplicationCreate) SetNillableDescription(v *string) *ApplicationCreat
 	return _c
 }
 
+// SetKey sets the "key" field.
+func (_c *ApplicationCreate) SetKey(v string) *ApplicationCreate {
+	_c.mutation.SetKey(v)
+	return _c
+}
+
+// SetNillableKey sets the "key" field if the given value is not nil.
+func (_c *ApplicationCreate) SetNillableKey(v *string) *ApplicationCreate {
+	if v != nil {
+		_c.SetKey(*v)
+	}
+	return _c
+}
+
 // SetAssetGroupID sets the "asset_group_id" field.
 func (_c *ApplicationCreate) SetAssetGroupID(v string) *ApplicationCreate {
 	_c.mutation.SetAssetGroupID(v)
@@ -163,6 +177,10 @@ func (_c *ApplicationCreate) defaults() error {
 		v := application.DefaultDescription
 		_c.mutation.SetDescription(v)
 	}
+	if _, ok := _c.mutation.Key(); !ok {
+		v := application.DefaultKey
+		_c.mutation.SetKey(v)
+	}
 	return nil
 }
 
@@ -196,6 +214,14 @@ func (_c *ApplicationCreate) check() error {
 	if v, ok := _c.mutation.Description(); ok {
 		if err := application.DescriptionValidator(v); err != nil {
 			return &ValidationError{Name: "description", err: fmt.Errorf(`gen: validator failed for field "Application.description": %w`, err)}
+		}
+	}
+	if _, ok := _c.mutation.Key(); !ok {
+		return &ValidationError{Name: "key", err: errors.New(`gen: missing required field "Application.key"`)}
+	}
+	if v, ok := _c.mutation.Key(); ok {
+		if err := application.KeyValidator(v); err != nil {
+			return &ValidationError{Name: "key", err: fmt.Errorf(`gen: validator failed for field "Application.key": %w`, err)}
 		}
 	}
 	if _, ok := _c.mutation.AssetGroupID(); !ok {
@@ -263,6 +289,10 @@ func (_c *ApplicationCreate) createSpec() (*Application, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.Description(); ok {
 		_spec.SetField(application.FieldDescription, field.TypeString, value)
 		_node.Description = value
+	}
+	if value, ok := _c.mutation.Key(); ok {
+		_spec.SetField(application.FieldKey, field.TypeString, value)
+		_node.Key = value
 	}
 	if nodes := _c.mutation.AssetGroupIDs(); len(nodes) > 0 {
 		edge := &sqlgraph.EdgeSpec{

@@ -64,6 +64,20 @@ func (_u *ApplicationUpdate) SetNillableDescription(v *string) *ApplicationUpdat
 	return _u
 }
 
+// SetKey sets the "key" field.
+func (_u *ApplicationUpdate) SetKey(v string) *ApplicationUpdate {
+	_u.mutation.SetKey(v)
+	return _u
+}
+
+// SetNillableKey sets the "key" field if the given value is not nil.
+func (_u *ApplicationUpdate) SetNillableKey(v *string) *ApplicationUpdate {
+	if v != nil {
+		_u.SetKey(*v)
+	}
+	return _u
+}
+
 // SetAssetGroupID sets the "asset_group_id" field.
 func (_u *ApplicationUpdate) SetAssetGroupID(v string) *ApplicationUpdate {
 	_u.mutation.SetAssetGroupID(v)
@@ -184,6 +198,11 @@ func (_u *ApplicationUpdate) check() error {
 			return &ValidationError{Name: "description", err: fmt.Errorf(`gen: validator failed for field "Application.description": %w`, err)}
 		}
 	}
+	if v, ok := _u.mutation.Key(); ok {
+		if err := application.KeyValidator(v); err != nil {
+			return &ValidationError{Name: "key", err: fmt.Errorf(`gen: validator failed for field "Application.key": %w`, err)}
+		}
+	}
 	if _u.mutation.AssetGroupCleared() && len(_u.mutation.AssetGroupIDs()) > 0 {
 		return errors.New(`gen: clearing a required unique edge "Application.asset_group"`)
 	}
@@ -210,6 +229,9 @@ func (_u *ApplicationUpdate) sqlSave(ctx context.Context) (_node int, err error)
 	}
 	if value, ok := _u.mutation.Description(); ok {
 		_spec.SetField(application.FieldDescription, field.TypeString, value)
+	}
+	if value, ok := _u.mutation.Key(); ok {
+		_spec.SetField(application.FieldKey, field.TypeString, value)
 	}
 	if _u.mutation.AssetGroupCleared() {
 		edge := &sqlgraph.EdgeSpec{
@@ -335,6 +357,20 @@ func (_u *ApplicationUpdateOne) SetDescription(v string) *ApplicationUpdateOne {
 func (_u *ApplicationUpdateOne) SetNillableDescription(v *string) *ApplicationUpdateOne {
 	if v != nil {
 		_u.SetDescription(*v)
+	}
+	return _u
+}
+
+// SetKey sets the "key" field.
+func (_u *ApplicationUpdateOne) SetKey(v string) *ApplicationUpdateOne {
+	_u.mutation.SetKey(v)
+	return _u
+}
+
+// SetNillableKey sets the "key" field if the given value is not nil.
+func (_u *ApplicationUpdateOne) SetNillableKey(v *string) *ApplicationUpdateOne {
+	if v != nil {
+		_u.SetKey(*v)
 	}
 	return _u
 }
@@ -472,6 +508,11 @@ func (_u *ApplicationUpdateOne) check() error {
 			return &ValidationError{Name: "description", err: fmt.Errorf(`gen: validator failed for field "Application.description": %w`, err)}
 		}
 	}
+	if v, ok := _u.mutation.Key(); ok {
+		if err := application.KeyValidator(v); err != nil {
+			return &ValidationError{Name: "key", err: fmt.Errorf(`gen: validator failed for field "Application.key": %w`, err)}
+		}
+	}
 	if _u.mutation.AssetGroupCleared() && len(_u.mutation.AssetGroupIDs()) > 0 {
 		return errors.New(`gen: clearing a required unique edge "Application.asset_group"`)
 	}
@@ -515,6 +556,9 @@ func (_u *ApplicationUpdateOne) sqlSave(ctx context.Context) (_node *Application
 	}
 	if value, ok := _u.mutation.Description(); ok {
 		_spec.SetField(application.FieldDescription, field.TypeString, value)
+	}
+	if value, ok := _u.mutation.Key(); ok {
+		_spec.SetField(application.FieldKey, field.TypeString, value)
 	}
 	if _u.mutation.AssetGroupCleared() {
 		edge := &sqlgraph.EdgeSpec{

@@ -13,6 +13,7 @@ func SealedColumns() []SealedColumn {
 		{"identity_providers", "client_secret"},
 		{"sessions", "chain"},
 		{"signing_keys", "material"},
+		{"sources", "setting_secrets"},
 		{"sources", "secrets"},
 		{"sources", "authorization"},
 		{"users", "totp_secret"},

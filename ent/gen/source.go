@@ -41,12 +41,18 @@ type Source struct {
 	TimeZone string `json:"time_zone,omitempty"`
 	// How the application of an event is found.
 	Mapping parts.Mapping `json:"mapping,omitempty"`
+	// How the hub reaches the sender, for kinds whose requests do not tell everything: settings of their connector, valid against its schema; secret ones are not shown.
+	Settings map[string]interface{} `json:"settings,omitempty"`
+	// Values of secret settings by name: a sealed JSON object.
+	SettingSecrets []byte `json:"-"`
 	// Signing secrets, the current one first: a sealed JSON array of base64.
 	Secrets []byte `json:"-"`
 	// Until when other signing secrets than the current one are accepted. Null: all of them are, for good.
 	OldSecretsUntil *time.Time `json:"old_secrets_until,omitempty"`
 	// The exact Authorization header that it must send, sealed; null: none.
 	Authorization []byte `json:"-"`
+	// Goes up by one with each change.
+	Revision int64 `json:"revision,omitempty"`
 	// Edges holds the relations/edges for other nodes in the graph.
 	// The values are being populated by the SourceQuery when eager-loading is set.
 	Edges        SourceEdges `json:"edges"`
@@ -93,10 +99,12 @@ func (*Source) scanValues(columns []string) ([]any, error) {
 	values := make([]any, len(columns))
 	for i := range columns {
 		switch columns[i] {
-		case source.FieldMapping, source.FieldSecrets, source.FieldAuthorization:
+		case source.FieldMapping, source.FieldSettings, source.FieldSettingSecrets, source.FieldSecrets, source.FieldAuthorization:
 			values[i] = new([]byte)
 		case source.FieldEnabled:
 			values[i] = new(sql.NullBool)
+		case source.FieldRevision:
+			values[i] = new(sql.NullInt64)
 		case source.FieldID, source.FieldOrganizationID, source.FieldName, source.FieldKind, source.FieldAssetGroupID, source.FieldTokenHash, source.FieldTimeZone:
 			values[i] = new(sql.NullString)
 		case source.FieldCreatedAt, source.FieldUpdatedAt, source.FieldOldSecretsUntil:
@@ -185,6 +193,20 @@ func (_m *Source) assignValues(columns []string, values []any) error {
 					return fmt.Errorf("unmarshal field mapping: %w", err)
 				}
 			}
+		case source.FieldSettings:
+			if value, ok := values[i].(*[]byte); !ok {
+				return fmt.Errorf("unexpected type %T for field settings", values[i])
+			} else if value != nil && len(*value) > 0 {
+				if err := json.Unmarshal(*value, &_m.Settings); err != nil {
+					return fmt.Errorf("unmarshal field settings: %w", err)
+				}
+			}
+		case source.FieldSettingSecrets:
+			if value, ok := values[i].(*[]byte); !ok {
+				return fmt.Errorf("unexpected type %T for field setting_secrets", values[i])
+			} else if value != nil {
+				_m.SettingSecrets = *value
+			}
 		case source.FieldSecrets:
 			if value, ok := values[i].(*[]byte); !ok {
 				return fmt.Errorf("unexpected type %T for field secrets", values[i])
@@ -203,6 +225,12 @@ func (_m *Source) assignValues(columns []string, values []any) error {
 				return fmt.Errorf("unexpected type %T for field authorization", values[i])
 			} else if value != nil {
 				_m.Authorization = *value
+			}
+		case source.FieldRevision:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field revision", values[i])
+			} else if value.Valid {
+				_m.Revision = value.Int64
 			}
 		default:
 			_m.selectValues.Set(columns[i], values[i])
@@ -281,6 +309,11 @@ func (_m *Source) String() string {
 	builder.WriteString("mapping=")
 	builder.WriteString(fmt.Sprintf("%v", _m.Mapping))
 	builder.WriteString(", ")
+	builder.WriteString("settings=")
+	builder.WriteString(fmt.Sprintf("%v", _m.Settings))
+	builder.WriteString(", ")
+	builder.WriteString("setting_secrets=<sensitive>")
+	builder.WriteString(", ")
 	builder.WriteString("secrets=<sensitive>")
 	builder.WriteString(", ")
 	if v := _m.OldSecretsUntil; v != nil {
@@ -289,6 +322,9 @@ func (_m *Source) String() string {
 	}
 	builder.WriteString(", ")
 	builder.WriteString("authorization=<sensitive>")
+	builder.WriteString(", ")
+	builder.WriteString("revision=")
+	builder.WriteString(fmt.Sprintf("%v", _m.Revision))
 	builder.WriteByte(')')
 	return builder.String()
 }

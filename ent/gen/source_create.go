@@ -131,6 +131,18 @@ func (_c *SourceCreate) SetNillableMapping(v *parts.Mapping) *SourceCreate {
 	return _c
 }
 
+// SetSettings sets the "settings" field.
+func (_c *SourceCreate) SetSettings(v map[string]interface{}) *SourceCreate {
+	_c.mutation.SetSettings(v)
+	return _c
+}
+
+// SetSettingSecrets sets the "setting_secrets" field.
+func (_c *SourceCreate) SetSettingSecrets(v []byte) *SourceCreate {
+	_c.mutation.SetSettingSecrets(v)
+	return _c
+}
+
 // SetSecrets sets the "secrets" field.
 func (_c *SourceCreate) SetSecrets(v []byte) *SourceCreate {
 	_c.mutation.SetSecrets(v)
@@ -154,6 +166,20 @@ func (_c *SourceCreate) SetNillableOldSecretsUntil(v *time.Time) *SourceCreate {
 // SetAuthorization sets the "authorization" field.
 func (_c *SourceCreate) SetAuthorization(v []byte) *SourceCreate {
 	_c.mutation.SetAuthorization(v)
+	return _c
+}
+
+// SetRevision sets the "revision" field.
+func (_c *SourceCreate) SetRevision(v int64) *SourceCreate {
+	_c.mutation.SetRevision(v)
+	return _c
+}
+
+// SetNillableRevision sets the "revision" field if the given value is not nil.
+func (_c *SourceCreate) SetNillableRevision(v *int64) *SourceCreate {
+	if v != nil {
+		_c.SetRevision(*v)
+	}
 	return _c
 }
 
@@ -246,6 +272,10 @@ func (_c *SourceCreate) defaults() error {
 		v := source.DefaultMapping
 		_c.mutation.SetMapping(v)
 	}
+	if _, ok := _c.mutation.Revision(); !ok {
+		v := source.DefaultRevision
+		_c.mutation.SetRevision(v)
+	}
 	return nil
 }
 
@@ -302,6 +332,9 @@ func (_c *SourceCreate) check() error {
 	}
 	if _, ok := _c.mutation.Mapping(); !ok {
 		return &ValidationError{Name: "mapping", err: errors.New(`gen: missing required field "Source.mapping"`)}
+	}
+	if _, ok := _c.mutation.Revision(); !ok {
+		return &ValidationError{Name: "revision", err: errors.New(`gen: missing required field "Source.revision"`)}
 	}
 	if v, ok := _c.mutation.ID(); ok {
 		if err := source.IDValidator(v); err != nil {
@@ -379,6 +412,14 @@ func (_c *SourceCreate) createSpec() (*Source, *sqlgraph.CreateSpec) {
 		_spec.SetField(source.FieldMapping, field.TypeJSON, value)
 		_node.Mapping = value
 	}
+	if value, ok := _c.mutation.Settings(); ok {
+		_spec.SetField(source.FieldSettings, field.TypeJSON, value)
+		_node.Settings = value
+	}
+	if value, ok := _c.mutation.SettingSecrets(); ok {
+		_spec.SetField(source.FieldSettingSecrets, field.TypeBytes, value)
+		_node.SettingSecrets = value
+	}
 	if value, ok := _c.mutation.Secrets(); ok {
 		_spec.SetField(source.FieldSecrets, field.TypeBytes, value)
 		_node.Secrets = value
@@ -390,6 +431,10 @@ func (_c *SourceCreate) createSpec() (*Source, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.Authorization(); ok {
 		_spec.SetField(source.FieldAuthorization, field.TypeBytes, value)
 		_node.Authorization = value
+	}
+	if value, ok := _c.mutation.Revision(); ok {
+		_spec.SetField(source.FieldRevision, field.TypeInt64, value)
+		_node.Revision = value
 	}
 	if nodes := _c.mutation.AssetGroupIDs(); len(nodes) > 0 {
 		edge := &sqlgraph.EdgeSpec{

@@ -127,6 +127,30 @@ func (_u *SourceUpdate) SetNillableMapping(v *parts.Mapping) *SourceUpdate {
 	return _u
 }
 
+// SetSettings sets the "settings" field.
+func (_u *SourceUpdate) SetSettings(v map[string]interface{}) *SourceUpdate {
+	_u.mutation.SetSettings(v)
+	return _u
+}
+
+// ClearSettings clears the value of the "settings" field.
+func (_u *SourceUpdate) ClearSettings() *SourceUpdate {
+	_u.mutation.ClearSettings()
+	return _u
+}
+
+// SetSettingSecrets sets the "setting_secrets" field.
+func (_u *SourceUpdate) SetSettingSecrets(v []byte) *SourceUpdate {
+	_u.mutation.SetSettingSecrets(v)
+	return _u
+}
+
+// ClearSettingSecrets clears the value of the "setting_secrets" field.
+func (_u *SourceUpdate) ClearSettingSecrets() *SourceUpdate {
+	_u.mutation.ClearSettingSecrets()
+	return _u
+}
+
 // SetSecrets sets the "secrets" field.
 func (_u *SourceUpdate) SetSecrets(v []byte) *SourceUpdate {
 	_u.mutation.SetSecrets(v)
@@ -168,6 +192,27 @@ func (_u *SourceUpdate) SetAuthorization(v []byte) *SourceUpdate {
 // ClearAuthorization clears the value of the "authorization" field.
 func (_u *SourceUpdate) ClearAuthorization() *SourceUpdate {
 	_u.mutation.ClearAuthorization()
+	return _u
+}
+
+// SetRevision sets the "revision" field.
+func (_u *SourceUpdate) SetRevision(v int64) *SourceUpdate {
+	_u.mutation.ResetRevision()
+	_u.mutation.SetRevision(v)
+	return _u
+}
+
+// SetNillableRevision sets the "revision" field if the given value is not nil.
+func (_u *SourceUpdate) SetNillableRevision(v *int64) *SourceUpdate {
+	if v != nil {
+		_u.SetRevision(*v)
+	}
+	return _u
+}
+
+// AddRevision adds value to the "revision" field.
+func (_u *SourceUpdate) AddRevision(v int64) *SourceUpdate {
+	_u.mutation.AddRevision(v)
 	return _u
 }
 
@@ -315,6 +360,18 @@ func (_u *SourceUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	if value, ok := _u.mutation.Mapping(); ok {
 		_spec.SetField(source.FieldMapping, field.TypeJSON, value)
 	}
+	if value, ok := _u.mutation.Settings(); ok {
+		_spec.SetField(source.FieldSettings, field.TypeJSON, value)
+	}
+	if _u.mutation.SettingsCleared() {
+		_spec.ClearField(source.FieldSettings, field.TypeJSON)
+	}
+	if value, ok := _u.mutation.SettingSecrets(); ok {
+		_spec.SetField(source.FieldSettingSecrets, field.TypeBytes, value)
+	}
+	if _u.mutation.SettingSecretsCleared() {
+		_spec.ClearField(source.FieldSettingSecrets, field.TypeBytes)
+	}
 	if value, ok := _u.mutation.Secrets(); ok {
 		_spec.SetField(source.FieldSecrets, field.TypeBytes, value)
 	}
@@ -332,6 +389,12 @@ func (_u *SourceUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	}
 	if _u.mutation.AuthorizationCleared() {
 		_spec.ClearField(source.FieldAuthorization, field.TypeBytes)
+	}
+	if value, ok := _u.mutation.Revision(); ok {
+		_spec.SetField(source.FieldRevision, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedRevision(); ok {
+		_spec.AddField(source.FieldRevision, field.TypeInt64, value)
 	}
 	if _u.mutation.AssetGroupCleared() {
 		edge := &sqlgraph.EdgeSpec{
@@ -523,6 +586,30 @@ func (_u *SourceUpdateOne) SetNillableMapping(v *parts.Mapping) *SourceUpdateOne
 	return _u
 }
 
+// SetSettings sets the "settings" field.
+func (_u *SourceUpdateOne) SetSettings(v map[string]interface{}) *SourceUpdateOne {
+	_u.mutation.SetSettings(v)
+	return _u
+}
+
+// ClearSettings clears the value of the "settings" field.
+func (_u *SourceUpdateOne) ClearSettings() *SourceUpdateOne {
+	_u.mutation.ClearSettings()
+	return _u
+}
+
+// SetSettingSecrets sets the "setting_secrets" field.
+func (_u *SourceUpdateOne) SetSettingSecrets(v []byte) *SourceUpdateOne {
+	_u.mutation.SetSettingSecrets(v)
+	return _u
+}
+
+// ClearSettingSecrets clears the value of the "setting_secrets" field.
+func (_u *SourceUpdateOne) ClearSettingSecrets() *SourceUpdateOne {
+	_u.mutation.ClearSettingSecrets()
+	return _u
+}
+
 // SetSecrets sets the "secrets" field.
 func (_u *SourceUpdateOne) SetSecrets(v []byte) *SourceUpdateOne {
 	_u.mutation.SetSecrets(v)
@@ -564,6 +651,27 @@ func (_u *SourceUpdateOne) SetAuthorization(v []byte) *SourceUpdateOne {
 // ClearAuthorization clears the value of the "authorization" field.
 func (_u *SourceUpdateOne) ClearAuthorization() *SourceUpdateOne {
 	_u.mutation.ClearAuthorization()
+	return _u
+}
+
+// SetRevision sets the "revision" field.
+func (_u *SourceUpdateOne) SetRevision(v int64) *SourceUpdateOne {
+	_u.mutation.ResetRevision()
+	_u.mutation.SetRevision(v)
+	return _u
+}
+
+// SetNillableRevision sets the "revision" field if the given value is not nil.
+func (_u *SourceUpdateOne) SetNillableRevision(v *int64) *SourceUpdateOne {
+	if v != nil {
+		_u.SetRevision(*v)
+	}
+	return _u
+}
+
+// AddRevision adds value to the "revision" field.
+func (_u *SourceUpdateOne) AddRevision(v int64) *SourceUpdateOne {
+	_u.mutation.AddRevision(v)
 	return _u
 }
 
@@ -741,6 +849,18 @@ func (_u *SourceUpdateOne) sqlSave(ctx context.Context) (_node *Source, err erro
 	if value, ok := _u.mutation.Mapping(); ok {
 		_spec.SetField(source.FieldMapping, field.TypeJSON, value)
 	}
+	if value, ok := _u.mutation.Settings(); ok {
+		_spec.SetField(source.FieldSettings, field.TypeJSON, value)
+	}
+	if _u.mutation.SettingsCleared() {
+		_spec.ClearField(source.FieldSettings, field.TypeJSON)
+	}
+	if value, ok := _u.mutation.SettingSecrets(); ok {
+		_spec.SetField(source.FieldSettingSecrets, field.TypeBytes, value)
+	}
+	if _u.mutation.SettingSecretsCleared() {
+		_spec.ClearField(source.FieldSettingSecrets, field.TypeBytes)
+	}
 	if value, ok := _u.mutation.Secrets(); ok {
 		_spec.SetField(source.FieldSecrets, field.TypeBytes, value)
 	}
@@ -758,6 +878,12 @@ func (_u *SourceUpdateOne) sqlSave(ctx context.Context) (_node *Source, err erro
 	}
 	if _u.mutation.AuthorizationCleared() {
 		_spec.ClearField(source.FieldAuthorization, field.TypeBytes)
+	}
+	if value, ok := _u.mutation.Revision(); ok {
+		_spec.SetField(source.FieldRevision, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedRevision(); ok {
+		_spec.AddField(source.FieldRevision, field.TypeInt64, value)
 	}
 	if _u.mutation.AssetGroupCleared() {
 		edge := &sqlgraph.EdgeSpec{

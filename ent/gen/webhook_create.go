@@ -209,6 +209,34 @@ func (_c *WebhookCreate) SetNillableStateReason(v *string) *WebhookCreate {
 	return _c
 }
 
+// SetHandshake sets the "handshake" field.
+func (_c *WebhookCreate) SetHandshake(v bool) *WebhookCreate {
+	_c.mutation.SetHandshake(v)
+	return _c
+}
+
+// SetNillableHandshake sets the "handshake" field if the given value is not nil.
+func (_c *WebhookCreate) SetNillableHandshake(v *bool) *WebhookCreate {
+	if v != nil {
+		_c.SetHandshake(*v)
+	}
+	return _c
+}
+
+// SetVerifiedAt sets the "verified_at" field.
+func (_c *WebhookCreate) SetVerifiedAt(v time.Time) *WebhookCreate {
+	_c.mutation.SetVerifiedAt(v)
+	return _c
+}
+
+// SetNillableVerifiedAt sets the "verified_at" field if the given value is not nil.
+func (_c *WebhookCreate) SetNillableVerifiedAt(v *time.Time) *WebhookCreate {
+	if v != nil {
+		_c.SetVerifiedAt(*v)
+	}
+	return _c
+}
+
 // SetSigningSecrets sets the "signing_secrets" field.
 func (_c *WebhookCreate) SetSigningSecrets(v []byte) *WebhookCreate {
 	_c.mutation.SetSigningSecrets(v)
@@ -398,6 +426,10 @@ func (_c *WebhookCreate) defaults() error {
 		v := webhook.DefaultStateReason
 		_c.mutation.SetStateReason(v)
 	}
+	if _, ok := _c.mutation.Handshake(); !ok {
+		v := webhook.DefaultHandshake
+		_c.mutation.SetHandshake(v)
+	}
 	if _, ok := _c.mutation.RetryOffsetsSeconds(); !ok {
 		v := webhook.DefaultRetryOffsetsSeconds
 		_c.mutation.SetRetryOffsetsSeconds(v)
@@ -487,6 +519,9 @@ func (_c *WebhookCreate) check() error {
 	}
 	if _, ok := _c.mutation.StateReason(); !ok {
 		return &ValidationError{Name: "state_reason", err: errors.New(`gen: missing required field "Webhook.state_reason"`)}
+	}
+	if _, ok := _c.mutation.Handshake(); !ok {
+		return &ValidationError{Name: "handshake", err: errors.New(`gen: missing required field "Webhook.handshake"`)}
 	}
 	if _, ok := _c.mutation.RetryOffsetsSeconds(); !ok {
 		return &ValidationError{Name: "retry_offsets_seconds", err: errors.New(`gen: missing required field "Webhook.retry_offsets_seconds"`)}
@@ -593,6 +628,14 @@ func (_c *WebhookCreate) createSpec() (*Webhook, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.StateReason(); ok {
 		_spec.SetField(webhook.FieldStateReason, field.TypeString, value)
 		_node.StateReason = value
+	}
+	if value, ok := _c.mutation.Handshake(); ok {
+		_spec.SetField(webhook.FieldHandshake, field.TypeBool, value)
+		_node.Handshake = value
+	}
+	if value, ok := _c.mutation.VerifiedAt(); ok {
+		_spec.SetField(webhook.FieldVerifiedAt, field.TypeTime, value)
+		_node.VerifiedAt = &value
 	}
 	if value, ok := _c.mutation.SigningSecrets(); ok {
 		_spec.SetField(webhook.FieldSigningSecrets, field.TypeBytes, value)

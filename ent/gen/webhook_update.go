@@ -232,6 +232,40 @@ func (_u *WebhookUpdate) SetNillableStateReason(v *string) *WebhookUpdate {
 	return _u
 }
 
+// SetHandshake sets the "handshake" field.
+func (_u *WebhookUpdate) SetHandshake(v bool) *WebhookUpdate {
+	_u.mutation.SetHandshake(v)
+	return _u
+}
+
+// SetNillableHandshake sets the "handshake" field if the given value is not nil.
+func (_u *WebhookUpdate) SetNillableHandshake(v *bool) *WebhookUpdate {
+	if v != nil {
+		_u.SetHandshake(*v)
+	}
+	return _u
+}
+
+// SetVerifiedAt sets the "verified_at" field.
+func (_u *WebhookUpdate) SetVerifiedAt(v time.Time) *WebhookUpdate {
+	_u.mutation.SetVerifiedAt(v)
+	return _u
+}
+
+// SetNillableVerifiedAt sets the "verified_at" field if the given value is not nil.
+func (_u *WebhookUpdate) SetNillableVerifiedAt(v *time.Time) *WebhookUpdate {
+	if v != nil {
+		_u.SetVerifiedAt(*v)
+	}
+	return _u
+}
+
+// ClearVerifiedAt clears the value of the "verified_at" field.
+func (_u *WebhookUpdate) ClearVerifiedAt() *WebhookUpdate {
+	_u.mutation.ClearVerifiedAt()
+	return _u
+}
+
 // SetSigningSecrets sets the "signing_secrets" field.
 func (_u *WebhookUpdate) SetSigningSecrets(v []byte) *WebhookUpdate {
 	_u.mutation.SetSigningSecrets(v)
@@ -577,6 +611,15 @@ func (_u *WebhookUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	}
 	if value, ok := _u.mutation.StateReason(); ok {
 		_spec.SetField(webhook.FieldStateReason, field.TypeString, value)
+	}
+	if value, ok := _u.mutation.Handshake(); ok {
+		_spec.SetField(webhook.FieldHandshake, field.TypeBool, value)
+	}
+	if value, ok := _u.mutation.VerifiedAt(); ok {
+		_spec.SetField(webhook.FieldVerifiedAt, field.TypeTime, value)
+	}
+	if _u.mutation.VerifiedAtCleared() {
+		_spec.ClearField(webhook.FieldVerifiedAt, field.TypeTime)
 	}
 	if value, ok := _u.mutation.SigningSecrets(); ok {
 		_spec.SetField(webhook.FieldSigningSecrets, field.TypeBytes, value)
@@ -1044,6 +1087,40 @@ func (_u *WebhookUpdateOne) SetNillableStateReason(v *string) *WebhookUpdateOne 
 	return _u
 }
 
+// SetHandshake sets the "handshake" field.
+func (_u *WebhookUpdateOne) SetHandshake(v bool) *WebhookUpdateOne {
+	_u.mutation.SetHandshake(v)
+	return _u
+}
+
+// SetNillableHandshake sets the "handshake" field if the given value is not nil.
+func (_u *WebhookUpdateOne) SetNillableHandshake(v *bool) *WebhookUpdateOne {
+	if v != nil {
+		_u.SetHandshake(*v)
+	}
+	return _u
+}
+
+// SetVerifiedAt sets the "verified_at" field.
+func (_u *WebhookUpdateOne) SetVerifiedAt(v time.Time) *WebhookUpdateOne {
+	_u.mutation.SetVerifiedAt(v)
+	return _u
+}
+
+// SetNillableVerifiedAt sets the "verified_at" field if the given value is not nil.
+func (_u *WebhookUpdateOne) SetNillableVerifiedAt(v *time.Time) *WebhookUpdateOne {
+	if v != nil {
+		_u.SetVerifiedAt(*v)
+	}
+	return _u
+}
+
+// ClearVerifiedAt clears the value of the "verified_at" field.
+func (_u *WebhookUpdateOne) ClearVerifiedAt() *WebhookUpdateOne {
+	_u.mutation.ClearVerifiedAt()
+	return _u
+}
+
 // SetSigningSecrets sets the "signing_secrets" field.
 func (_u *WebhookUpdateOne) SetSigningSecrets(v []byte) *WebhookUpdateOne {
 	_u.mutation.SetSigningSecrets(v)
@@ -1419,6 +1496,15 @@ func (_u *WebhookUpdateOne) sqlSave(ctx context.Context) (_node *Webhook, err er
 	}
 	if value, ok := _u.mutation.StateReason(); ok {
 		_spec.SetField(webhook.FieldStateReason, field.TypeString, value)
+	}
+	if value, ok := _u.mutation.Handshake(); ok {
+		_spec.SetField(webhook.FieldHandshake, field.TypeBool, value)
+	}
+	if value, ok := _u.mutation.VerifiedAt(); ok {
+		_spec.SetField(webhook.FieldVerifiedAt, field.TypeTime, value)
+	}
+	if _u.mutation.VerifiedAtCleared() {
+		_spec.ClearField(webhook.FieldVerifiedAt, field.TypeTime)
 	}
 	if value, ok := _u.mutation.SigningSecrets(); ok {
 		_spec.SetField(webhook.FieldSigningSecrets, field.TypeBytes, value)

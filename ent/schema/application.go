@@ -20,6 +20,7 @@ func (Application) Fields() []ent.Field {
 	return []ent.Field{
 		nameField("The name, unique in the organization; sources find applications by it."),
 		descriptionField(),
+		field.String("key").MaxLen(512).Default("").Comment("The ID by which the system that scans it knows it; sources find applications by it, too. Empty: none."),
 		field.String("asset_group_id").Annotations(filterOnly()).Comment("The asset group that it is in."),
 	}
 }
@@ -33,7 +34,7 @@ func (Application) Edges() []ent.Edge {
 }
 
 func (Application) Indexes() []ent.Index {
-	return []ent.Index{uniqueName(), index.Fields("asset_group_id")}
+	return []ent.Index{uniqueName(), index.Fields("asset_group_id"), index.Fields("organization_id", "key")}
 }
 
 func (Application) Annotations() []schema.Annotation {

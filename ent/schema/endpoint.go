@@ -44,7 +44,7 @@ func (Endpoint) Edges() []ent.Edge {
 }
 
 func (Endpoint) Hooks() []ent.Hook {
-	return []ent.Hook{onEach(ent.OpUpdate|ent.OpUpdateOne, func(m ent.Mutation) error { return m.AddField("revision", int64(1)) })}
+	return []ent.Hook{revised()}
 }
 
 func (Endpoint) Indexes() []ent.Index {

@@ -121,6 +121,11 @@ func onEach(ops ent.Op, do func(ent.Mutation) error) ent.Hook {
 	}
 }
 
+// revised counts a row's changes in its field "revision".
+func revised() ent.Hook {
+	return onEach(ent.OpUpdate|ent.OpUpdateOne, func(m ent.Mutation) error { return m.AddField("revision", int64(1)) })
+}
+
 // lower stores a field in lower case, so that its unique index is case-insensitive.
 func lower(name string) ent.Hook {
 	return onEach(ent.OpCreate|ent.OpUpdate|ent.OpUpdateOne, func(m ent.Mutation) error {

@@ -29,9 +29,12 @@ func (Source) Fields() []ent.Field {
 		field.Bool("enabled").Default(true).Comment("Whether requests are accepted."),
 		field.String("time_zone").Default("UTC").NotEmpty().Validate(zone).Comment("The zone of times that carry none, by its IANA name."),
 		field.JSON("mapping", parts.Mapping{}).Default(parts.Mapping{}).Annotations(entgql.Type("Mapping")).Comment("How the application of an event is found."),
+		field.JSON("settings", map[string]any{}).Optional().Annotations(entgql.Type("Map")).Comment("How the hub reaches the sender, for kinds whose requests do not tell everything: settings of their connector, valid against its schema; secret ones are not shown."),
+		sealed("setting_secrets", "Values of secret settings by name: a sealed JSON object."),
 		sealed("secrets", "Signing secrets, the current one first: a sealed JSON array of base64."),
 		field.Time("old_secrets_until").Optional().Nillable().Annotations(unfiltered()).Comment("Until when other signing secrets than the current one are accepted. Null: all of them are, for good."),
 		sealed("authorization", "The exact Authorization header that it must send, sealed; null: none."),
+		field.Int64("revision").Default(1).Comment("Goes up by one with each change."),
 	}
 }
 
@@ -46,6 +49,8 @@ func (Source) Edges() []ent.Edge {
 		inverse("webhooks", Webhook.Type, "sources"),
 	}
 }
+
+func (Source) Hooks() []ent.Hook { return []ent.Hook{revised()} }
 
 func (Source) Indexes() []ent.Index {
 	return []ent.Index{uniqueName(), index.Fields("asset_group_id")}

@@ -36,6 +36,8 @@ func (Webhook) Fields() []ent.Field {
 		field.Enum("unknown_counts").Values("SKIP", "ZERO").Default("SKIP").Comment("What to do when the format demands counts that are not known."),
 		field.Enum("state").Values("ACTIVE", "PAUSED", "DISABLED", "UNVERIFIED").Default("ACTIVE").Comment("Whether it fires."),
 		field.String("state_reason").Default("").Comment("Why it is in this state, when the hub put it there."),
+		field.Bool("handshake").Default(true).Comment("Whether its address is asked, in the way of the format, before anything is sent there. Formats that know no handshake do without."),
+		field.Time("verified_at").Optional().Nillable().Annotations(unfiltered()).Comment("When its address last agreed to get events. Null: it has not been asked, or has not agreed since it changed."),
 		sealed("signing_secrets", "Signing secrets, the current one first: a sealed JSON array of base64."),
 		field.Time("old_secret_until").Optional().Nillable().Annotations(unfiltered()).Comment("Until when the previous signing secret counts beside the new one. Null: there is no other."),
 		field.JSON("retry_offsets_seconds", []int{}).Default([]int{60, 300, 1800, 7200}).Annotations(entgql.Type("[Int!]")).Comment("When a failed delivery is tried again, in seconds after its first failure."),

@@ -95,13 +95,13 @@ func TestChangesAreAudited(t *testing.T) {
 				hook = tx.Webhook.Create().SetName("w").SetFormat("hookyard").SetEndpoint(end).SetAssetGroup(red).AddApplications(app).SetSigningSecrets([]byte("sealed")).SaveX(ctx)
 				return nil
 			}, []string{`CREATE Endpoint e @ name:  > "e", connector:  > "webhook", url:  > "https://` + strings.Repeat("x", 992) + `" cut, enabled:  > true, secrets hidden, burst:  > 1, sharedGroups: [] > ["<red>"]`,
-				`CREATE Webhook w @red name:  > "w", assetGroupId:  > "<red>", endpointId:  > "<end>", format:  > "hookyard", unknownCounts:  > "SKIP", state:  > "ACTIVE", signingSecrets hidden, retryOffsetsSeconds:  > [60,300,1800,7200], timeoutSeconds:  > 10, applications: [] > ["<app>"]`}},
+				`CREATE Webhook w @red name:  > "w", assetGroupId:  > "<red>", endpointId:  > "<end>", format:  > "hookyard", unknownCounts:  > "SKIP", state:  > "ACTIVE", handshake:  > true, signingSecrets hidden, retryOffsetsSeconds:  > [60,300,1800,7200], timeoutSeconds:  > 10, applications: [] > ["<app>"]`}},
 			{func(ctx context.Context, tx *gen.Tx) error {
 				return tx.Webhook.UpdateOne(hook).ClearApplications().ClearAssetGroup().Exec(ctx)
 			}, []string{`UPDATE Webhook w @ assetGroupId: "<red>" > , applications: ["<app>"] > []`}},
 			{func(ctx context.Context, tx *gen.Tx) error {
 				return tx.Webhook.DeleteOneID(hook.ID).Exec(ctx)
-			}, []string{`DELETE Webhook w @ name: "w" > , endpointId: "<end>" > , format: "hookyard" > , unknownCounts: "SKIP" > , state: "ACTIVE" > , signingSecrets hidden, retryOffsetsSeconds: [60,300,1800,7200] > , timeoutSeconds: 10 > `}},
+			}, []string{`DELETE Webhook w @ name: "w" > , endpointId: "<end>" > , format: "hookyard" > , unknownCounts: "SKIP" > , state: "ACTIVE" > , handshake: true > , signingSecrets hidden, retryOffsetsSeconds: [60,300,1800,7200] > , timeoutSeconds: 10 > `}},
 			{func(ctx context.Context, tx *gen.Tx) error {
 				return tx.APIKey.Create().SetName("ci").SetRole(viewer.Tester).SetPrefix("hy_").SetHash("h").SetOwner(user).Exec(ctx)
 			}, []string{`CREATE APIKey ci @ name:  > "ci", role:  > "TESTER", prefix:  > "hy_", hash hidden, ownerId:  > "<user>"`}},

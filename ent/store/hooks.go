@@ -10,6 +10,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen"
 	"github.com/hookyard/hookyard/ent/gen/onetimelink"
 	"github.com/hookyard/hookyard/ent/gen/session"
+	"github.com/hookyard/hookyard/ent/gen/webhook"
 	"github.com/hookyard/hookyard/ent/ids"
 	"github.com/hookyard/hookyard/ent/parts"
 	"github.com/hookyard/hookyard/ent/viewer"
@@ -29,7 +30,7 @@ func (db *DB) hook() {
 	c.User.Use(db.keepAdministrator, db.consistent)
 	c.APIKey.Use(db.consistent)
 	c.CustomRole.Use(db.consistent)
-	c.Endpoint.Use(db.consistent)
+	c.Endpoint.Use(db.consistent, db.unverify)
 	c.Webhook.Use(db.consistent)
 	c.Organization.Use(db.revise)
 	c.AssetGroup.Use(db.revise)
@@ -100,6 +101,41 @@ func (db *DB) revise(next ent.Mutator) ent.Mutator {
 			if err := db.raise(ctx, tx, org); err != nil {
 				return nil, err
 			}
+		}
+		return v, nil
+	})
+}
+
+// unverify has the webhooks of an endpoint asked again, each before it is sent anything,
+// when the endpoint is at another address: those whose address had agreed.
+func (db *DB) unverify(next ent.Mutator) ent.Mutator {
+	return ent.MutateFunc(func(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+		moved, ok := m.(*gen.EndpointMutation)
+		if !ok || !m.Op().Is(ent.OpUpdateOne) {
+			return next.Mutate(ctx, m)
+		}
+		address, changes := moved.URL()
+		if changes {
+			old, err := moved.OldURL(ctx)
+			if err != nil {
+				return nil, err
+			}
+			changes = old != address
+		}
+		v, err := next.Mutate(ctx, m)
+		if err != nil || !changes {
+			return v, err
+		}
+		id, _ := moved.ID()
+		ctx = viewer.SystemContext(ctx) // whoever may change the endpoint may do this
+		c := moved.Client()
+		const reason = "The address has changed and has not been asked yet whether it wants events."
+		if err := c.Webhook.Update().Where(webhook.EndpointID(id), webhook.VerifiedAtNotNil(), webhook.StateEQ(webhook.StateACTIVE)).
+			SetState(webhook.StateUNVERIFIED).SetStateReason(reason).Exec(ctx); err != nil {
+			return nil, fmt.Errorf("have the endpoint's webhooks verified again: %w", err)
+		}
+		if err := c.Webhook.Update().Where(webhook.EndpointID(id), webhook.VerifiedAtNotNil()).ClearVerifiedAt().Exec(ctx); err != nil {
+			return nil, fmt.Errorf("have the endpoint's webhooks verified again: %w", err)
 		}
 		return v, nil
 	})

@@ -102,7 +102,7 @@ func (ec *executionContext) unmarshalInputCreateApplicationInput(ctx context.Con
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"name", "description", "assetGroupId"}
+	fieldsInOrder := [...]string{"name", "description", "key", "assetGroupId"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -123,6 +123,13 @@ func (ec *executionContext) unmarshalInputCreateApplicationInput(ctx context.Con
 				return it, err
 			}
 			it.Description = data
+		case "key":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("key"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Key = data
 		case "assetGroupId":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupId"))
 			data, err := ec.unmarshalNID2string(ctx, v)
@@ -176,7 +183,7 @@ func (ec *executionContext) unmarshalInputUpdateApplicationInput(ctx context.Con
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"id", "name", "description", "assetGroupId"}
+	fieldsInOrder := [...]string{"id", "name", "description", "key", "assetGroupId"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -204,6 +211,13 @@ func (ec *executionContext) unmarshalInputUpdateApplicationInput(ctx context.Con
 				return it, err
 			}
 			it.Description = data
+		case "key":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("key"))
+			data, err := ec.unmarshalOString2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Key = data
 		case "assetGroupId":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("assetGroupId"))
 			data, err := ec.unmarshalOID2ᚖstring(ctx, v)

@@ -301,7 +301,7 @@ func (ec *executionContext) unmarshalInputCreateSourceInput(ctx context.Context,
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"name", "kind", "assetGroupId", "timeZone", "mapping", "secrets", "authorization"}
+	fieldsInOrder := [...]string{"name", "kind", "assetGroupId", "timeZone", "mapping", "secrets", "authorization", "settings", "settingSecrets"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -357,6 +357,20 @@ func (ec *executionContext) unmarshalInputCreateSourceInput(ctx context.Context,
 				return it, err
 			}
 			it.Authorization = data
+		case "settings":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("settings"))
+			data, err := ec.unmarshalOMap2map(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Settings = data
+		case "settingSecrets":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("settingSecrets"))
+			data, err := ec.unmarshalOSecretInput2ᚕᚖgithubᚗcomᚋhookyardᚋhookyardᚋgraphᚋgenᚐSecretInputᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.SettingSecrets = data
 		}
 	}
 	return it, nil
@@ -640,7 +654,7 @@ func (ec *executionContext) unmarshalInputUpdateSourceInput(ctx context.Context,
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"id", "name", "timeZone", "mapping", "secrets", "authorization"}
+	fieldsInOrder := [...]string{"id", "name", "timeZone", "mapping", "secrets", "authorization", "settings", "settingSecrets"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -689,6 +703,20 @@ func (ec *executionContext) unmarshalInputUpdateSourceInput(ctx context.Context,
 				return it, err
 			}
 			it.Authorization = data
+		case "settings":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("settings"))
+			data, err := ec.unmarshalOMap2map(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Settings = data
+		case "settingSecrets":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("settingSecrets"))
+			data, err := ec.unmarshalOSecretInput2ᚕᚖgithubᚗcomᚋhookyardᚋhookyardᚋgraphᚋgenᚐSecretInputᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.SettingSecrets = data
 		}
 	}
 	return it, nil

@@ -346,6 +346,29 @@ func (ec *executionContext) fieldContext_Format_eventTypes(_ context.Context, fi
 	return graphql.NewScalarFieldContext("Format", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
+func (ec *executionContext) _Format_handshake(ctx context.Context, field graphql.CollectedField, obj *Format) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Format_handshake(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Handshake, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v FormatHandshake) graphql.Marshaler {
+			return ec.marshalNFormatHandshake2githubᚗcomᚋhookyardᚋhookyardᚋgraphᚋgenᚐFormatHandshake(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Format_handshake(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Format", field, false, false, errors.New("field of type FormatHandshake does not have child fields"))
+}
+
 func (ec *executionContext) _PauseWebhookPayload_webhook(ctx context.Context, field graphql.CollectedField, obj *PauseWebhookPayload) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -543,6 +566,107 @@ func (ec *executionContext) fieldContext_UpdateWebhookPayload_webhook(_ context.
 	return fc, nil
 }
 
+func (ec *executionContext) _VerifyWebhookPayload_webhook(ctx context.Context, field graphql.CollectedField, obj *VerifyWebhookPayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_VerifyWebhookPayload_webhook(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Webhook, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *gen.Webhook) graphql.Marshaler {
+			return ec.marshalNWebhook2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋentᚋgenᚐWebhook(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_VerifyWebhookPayload_webhook(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "VerifyWebhookPayload",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_Webhook(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _VerifyWebhookPayload_ok(ctx context.Context, field graphql.CollectedField, obj *VerifyWebhookPayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_VerifyWebhookPayload_ok(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Ok, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_VerifyWebhookPayload_ok(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("VerifyWebhookPayload", field, false, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _VerifyWebhookPayload_message(ctx context.Context, field graphql.CollectedField, obj *VerifyWebhookPayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_VerifyWebhookPayload_message(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Message, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_VerifyWebhookPayload_message(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("VerifyWebhookPayload", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _VerifyWebhookPayload_skipped(ctx context.Context, field graphql.CollectedField, obj *VerifyWebhookPayload) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_VerifyWebhookPayload_skipped(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Skipped, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_VerifyWebhookPayload_skipped(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("VerifyWebhookPayload", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
 // endregion **************************** field.gotpl *****************************
 
 // region    **************************** input.gotpl *****************************
@@ -564,8 +688,11 @@ func (ec *executionContext) unmarshalInputCreateWebhookInput(ctx context.Context
 	if _, present := asMap["format"]; !present {
 		asMap["format"] = "hookyard"
 	}
+	if _, present := asMap["handshake"]; !present {
+		asMap["handshake"] = true
+	}
 
-	fieldsInOrder := [...]string{"name", "description", "assetGroupId", "endpointId", "global", "applicationIds", "scopeGroupIds", "eventTypes", "minSeverity", "onlyNew", "sourceIds", "format", "unknownCounts", "retryOffsetsSeconds", "timeoutSeconds", "signingSecret"}
+	fieldsInOrder := [...]string{"name", "description", "assetGroupId", "endpointId", "global", "applicationIds", "scopeGroupIds", "eventTypes", "minSeverity", "onlyNew", "sourceIds", "format", "unknownCounts", "retryOffsetsSeconds", "timeoutSeconds", "signingSecret", "handshake"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -684,6 +811,13 @@ func (ec *executionContext) unmarshalInputCreateWebhookInput(ctx context.Context
 				return it, err
 			}
 			it.SigningSecret = data
+		case "handshake":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("handshake"))
+			data, err := ec.unmarshalNBoolean2bool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Handshake = data
 		}
 	}
 	return it, nil
@@ -921,7 +1055,7 @@ func (ec *executionContext) unmarshalInputUpdateWebhookInput(ctx context.Context
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"id", "name", "description", "assetGroupId", "endpointId", "global", "applicationIds", "scopeGroupIds", "eventTypes", "minSeverity", "onlyNew", "sourceIds", "format", "unknownCounts", "retryOffsetsSeconds", "timeoutSeconds"}
+	fieldsInOrder := [...]string{"id", "name", "description", "assetGroupId", "endpointId", "global", "applicationIds", "scopeGroupIds", "eventTypes", "minSeverity", "onlyNew", "sourceIds", "format", "unknownCounts", "retryOffsetsSeconds", "timeoutSeconds", "handshake"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -1040,6 +1174,43 @@ func (ec *executionContext) unmarshalInputUpdateWebhookInput(ctx context.Context
 				return it, err
 			}
 			it.TimeoutSeconds = data
+		case "handshake":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("handshake"))
+			data, err := ec.unmarshalOBoolean2ᚖbool(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.Handshake = data
+		}
+	}
+	return it, nil
+}
+
+func (ec *executionContext) unmarshalInputVerifyWebhookInput(ctx context.Context, obj any) (VerifyWebhookInput, error) {
+	var it VerifyWebhookInput
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"id"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "id":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("id"))
+			data, err := ec.unmarshalNID2string(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.ID = data
 		}
 	}
 	return it, nil
@@ -1290,6 +1461,11 @@ func (ec *executionContext) _Format(ctx context.Context, sel ast.SelectionSet, o
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
+		case "handshake":
+			out.Values[i] = ec._Format_handshake(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
 		}
@@ -1511,6 +1687,59 @@ func (ec *executionContext) _UpdateWebhookPayload(ctx context.Context, sel ast.S
 	return out
 }
 
+var verifyWebhookPayloadImplementors = []string{"VerifyWebhookPayload"}
+
+func (ec *executionContext) _VerifyWebhookPayload(ctx context.Context, sel ast.SelectionSet, obj *VerifyWebhookPayload) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, verifyWebhookPayloadImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("VerifyWebhookPayload")
+		case "webhook":
+			out.Values[i] = ec._VerifyWebhookPayload_webhook(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "ok":
+			out.Values[i] = ec._VerifyWebhookPayload_ok(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "message":
+			out.Values[i] = ec._VerifyWebhookPayload_message(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "skipped":
+			out.Values[i] = ec._VerifyWebhookPayload_skipped(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
 // endregion **************************** object.gotpl ****************************
 
 // region    ***************************** type.gotpl *****************************
@@ -1627,6 +1856,16 @@ func (ec *executionContext) marshalNFormat2ᚖgithubᚗcomᚋhookyardᚋhookyard
 	return ec._Format(ctx, sel, v)
 }
 
+func (ec *executionContext) unmarshalNFormatHandshake2githubᚗcomᚋhookyardᚋhookyardᚋgraphᚋgenᚐFormatHandshake(ctx context.Context, v any) (FormatHandshake, error) {
+	var res FormatHandshake
+	err := res.UnmarshalGQL(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNFormatHandshake2githubᚗcomᚋhookyardᚋhookyardᚋgraphᚋgenᚐFormatHandshake(ctx context.Context, sel ast.SelectionSet, v FormatHandshake) graphql.Marshaler {
+	return v
+}
+
 func (ec *executionContext) unmarshalNPauseWebhookInput2githubᚗcomᚋhookyardᚋhookyardᚋgraphᚋgenᚐPauseWebhookInput(ctx context.Context, v any) (PauseWebhookInput, error) {
 	res, err := ec.unmarshalInputPauseWebhookInput(ctx, v)
 	return res, graphql.ErrorOnPath(ctx, err)
@@ -1700,6 +1939,21 @@ func (ec *executionContext) marshalNUpdateWebhookPayload2ᚖgithubᚗcomᚋhooky
 		return graphql.Null
 	}
 	return ec._UpdateWebhookPayload(ctx, sel, v)
+}
+
+func (ec *executionContext) unmarshalNVerifyWebhookInput2githubᚗcomᚋhookyardᚋhookyardᚋgraphᚋgenᚐVerifyWebhookInput(ctx context.Context, v any) (VerifyWebhookInput, error) {
+	res, err := ec.unmarshalInputVerifyWebhookInput(ctx, v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNVerifyWebhookPayload2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋgraphᚋgenᚐVerifyWebhookPayload(ctx context.Context, sel ast.SelectionSet, v *VerifyWebhookPayload) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return ec._VerifyWebhookPayload(ctx, sel, v)
 }
 
 // endregion ***************************** type.gotpl *****************************

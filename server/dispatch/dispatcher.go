@@ -74,6 +74,7 @@ type Config struct {
 	Log          *slog.Logger
 	Version      string   // for the User-Agent
 	Open         []string // CIDRs that the operator opened
+	PlainHTTP    bool     // formats that demand https take http, too
 
 	MaxBytes      int64 // of deliveries in memory; 64 MiB
 	MaxUnrecorded int   // results that wait for the ledger before sending stops; 4096

@@ -32,13 +32,14 @@ type plan struct {
 	webhook  *flow.Webhook
 	endpoint *flow.Endpoint
 	target   connectors.Endpoint
-	request  bool                // the connector takes a Request
-	header   []connectors.Header // on every request: the User-Agent and the endpoint's own
-	secrets  connectors.Endpoint // only what must not come back: the target's secrets and those of the header
-	signer   connectors.Signer   // nil: nothing is signed
-	keys     [][]byte            // the current one first
-	old      time.Time           // until when the other keys sign; zero: for good
-	once     bool                // the signer has room for one signature
+	request  bool                 // the connector takes a Request
+	header   []connectors.Header  // on every request: the User-Agent and the endpoint's own
+	placer   connectors.Addresser // nil: a rendering's suffix follows the address
+	secrets  connectors.Endpoint  // only what must not come back: the target's secrets and those of the header
+	signer   connectors.Signer    // nil: nothing is signed
+	keys     [][]byte             // the current one first
+	old      time.Time            // until when the other keys sign; zero: for good
+	once     bool                 // the signer has room for one signature
 	retries  []time.Duration
 	timeout  time.Duration
 }
@@ -70,6 +71,13 @@ func (d *Dispatcher) planFor(w *flow.World, webhook string) *plan {
 		return p
 	}
 	p.verdict = send
+	d.complete(p)
+	return p
+}
+
+// complete adds how requests are written and sent.
+func (d *Dispatcher) complete(p *plan) {
+	w, h, e := p.world, p.webhook, p.endpoint
 	p.target = d.target(w, e)
 	p.request = d.cfg.TakesRequest(e.Connector)
 	p.header = d.header(e, p.target.Secrets)
@@ -86,7 +94,9 @@ func (d *Dispatcher) planFor(w *flow.World, webhook string) *plan {
 	if p.retries == nil {
 		p.retries = defaultRetries()
 	}
-	if f := d.cfg.Formats(h.Format); f != nil && len(h.Keys) > 0 {
+	f := d.cfg.Formats(h.Format)
+	p.placer, _ = f.(connectors.Addresser)
+	if f != nil && len(h.Keys) > 0 {
 		if p.signer = connectors.SignerOf(f); p.signer != nil {
 			_, p.once = p.signer.(connectors.SingleSigner)
 			p.old = h.OldKeys
@@ -95,7 +105,6 @@ func (d *Dispatcher) planFor(w *flow.World, webhook string) *plan {
 			}
 		}
 	}
-	return p
 }
 
 // signing are the keys that sign at a time. The old one goes by itself, whatever becomes
@@ -194,10 +203,16 @@ func (f *flight) write() (connectors.Delivery, error) {
 	} else {
 		rendered = connectors.Rendered{Header: []connectors.Header{{Name: "Content-Type", Value: "application/json"}}, Body: due.Document}
 	}
+	request, err := p.write(rendered, due.ID, f.started)
+	f.request, out.Request = request, &f.request
+	return out, err
+}
+
+// write is a rendering as a request, signed for a time.
+func (p *plan) write(rendered connectors.Rendered, id string, at time.Time) (out connectors.Request, err error) {
 	var signature []connectors.Header
 	if p.signer != nil {
-		var err error
-		if signature, err = p.signer.Sign(p.signing(f.started), due.ID, f.started, rendered.Body); err != nil {
+		if signature, err = p.signer.Sign(p.signing(at), id, at, rendered.Body); err != nil {
 			return out, fmt.Errorf("sign the delivery: %w", err)
 		}
 	}
@@ -212,11 +227,15 @@ func (f *flight) write() (connectors.Delivery, error) {
 			header = append(header, h)
 		}
 	}
-	f.request = connectors.Request{Method: rendered.Method, URL: p.target.URL + rendered.TargetSuffix, Header: append(header, signature...), Body: rendered.Body}
-	if f.request.Method == "" {
-		f.request.Method = "POST"
+	out = connectors.Request{Method: rendered.Method, URL: p.target.URL + rendered.TargetSuffix, Header: append(header, signature...), Body: rendered.Body}
+	if out.Method == "" {
+		out.Method = "POST"
 	}
-	out.Request = &f.request
+	if p.placer != nil {
+		if out.URL, err = p.placer.Address(p.target.URL, rendered.TargetSuffix); err != nil {
+			return out, fmt.Errorf("write the address: %w", err)
+		}
+	}
 	return out, nil
 }
 

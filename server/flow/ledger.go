@@ -43,12 +43,19 @@ type Receipt struct {
 	At              time.Time
 	Method          string
 	Header          []byte // JSON array of [name, value], credentials as "[secret]"
+	Path            string // what followed the source's address, "" or "/…"
 	Query           string
 	ContentType     string
 	Body            []byte
 	Remote          string // address of the sender
 	State           ReceiptState
 	Note            string
+}
+
+// Waiting is a receipt that is to be enriched, claimed by this node for a while.
+type Waiting struct {
+	Receipt
+	Attempt int // 1, 2, …
 }
 
 // NewEvent is an event with everything that it is due to, to be accepted whole.

@@ -84,8 +84,10 @@ type ReceiptFilter struct {
 // more, or not for the viewer.
 type ReceiptView struct {
 	Receipt
-	Group  string   // asset group of the source, "" organization
-	Events []string // IDs of the events that it gave, oldest first
+	Group    string    // asset group of the source, "" organization
+	Events   []string  // IDs of the events that it gave, oldest first
+	Attempts int       // made so far to enrich it, while it waits
+	NextAt   time.Time // when the next one is due; zero: it does not wait
 }
 
 // Sent is one event that somebody sends through the API.

@@ -63,6 +63,7 @@ type Group struct {
 // Application belongs to one asset group.
 type Application struct {
 	ID, Name, Group string
+	Key             string // by which the system that scans it knows it, "" none
 }
 
 // Source is who sends events in.
@@ -77,6 +78,9 @@ type Source struct {
 	Authorization Secret    // the exact Authorization header it must send; zero: none
 	Location      *time.Location
 	Mapping       Mapping
+	Revision      int64
+	Settings      []byte            // JSON: how the hub reaches the sender, valid against its connector's schema
+	Connection    map[string]Secret // the secret ones of these, by setting name
 }
 
 // Mapping finds the application of an event: the first rule that fits, else the

@@ -28,6 +28,7 @@ var doors = []struct{ file, why string }{
 	{"server/api.go", "a receipt is read again by the hub, payload included; what the viewer gets is the events' IDs"},
 	{"server/directory.go", "it makes viewers out of credentials"},
 	{"server/door.go", "signing in: there is no viewer yet"},
+	{"server/handshake.go", "what an address answered is the hub's own finding, whoever had it asked"},
 	{"server/hub.go", "the first start makes the first organization: there is nobody yet"},
 	{"server/secrets.go", "sealing all secrets with another key is the operator's"},
 	{"server/sessions.go", "renewing a session: there is no viewer yet"},

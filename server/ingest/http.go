@@ -26,7 +26,10 @@ func (in *Ingest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	kind, outcome, events := "unknown", "unknown", 0
 	defer func() { in.c.Count(kind, outcome, events) }()
 
-	token := strings.TrimPrefix(r.URL.Path, Prefix)
+	token, path := strings.TrimPrefix(r.URL.Path, Prefix), ""
+	if i := strings.IndexByte(token, '/'); i >= 0 {
+		token, path = token[:i], token[i:]
+	}
 	place, src := in.c.Atlas.Source(secret.Hash(token))
 	if src == nil {
 		refuse(w, &connectors.RefuseError{Status: http.StatusNotFound, Message: "no source has this address; ask the hub's administrator for the current one"})
@@ -43,7 +46,7 @@ func (in *Ingest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	inbound := connectors.Inbound{
-		Method: r.Method, Header: r.Header, Query: r.URL.Query(), Body: body, ReceivedAt: in.at(),
+		Method: r.Method, Path: path, Header: r.Header, Query: r.URL.Query(), Body: body, ReceivedAt: in.at(),
 		Location: src.Location, SourceID: src.ID, ContentType: r.Header.Get("Content-Type"),
 	}
 	receiver, ok := in.c.Connectors.Receiver(src.Kind)
@@ -64,9 +67,10 @@ func (in *Ingest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	if r.Method != http.MethodPost {
-		w.Header().Set("Allow", http.MethodPost)
-		refuse(w, &connectors.RefuseError{Status: http.StatusMethodNotAllowed, Message: "a source takes POST"})
+	if m := methods(receiver); !slices.Contains(m, r.Method) {
+		allow := strings.Join(m, ", ")
+		w.Header().Set("Allow", allow)
+		refuse(w, &connectors.RefuseError{Status: http.StatusMethodNotAllowed, Message: "this source takes " + allow})
 		return
 	}
 
@@ -77,7 +81,12 @@ func (in *Ingest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.reject(r.Context(), w, err)
 		return
 	}
-	if len(received.Items) == 0 {
+	switch {
+	case received.Enrich:
+		outcome = "waiting"
+		s.receipt.State = flow.ReceiptWaiting
+		defer in.wake()
+	case len(received.Items) == 0:
 		outcome = "ignored"
 		s.receipt.State, s.receipt.Note = flow.ReceiptIgnored, received.Note
 	}
@@ -96,6 +105,14 @@ func (in *Ingest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	in.acknowledge(w, s.receipt, accepted)
+}
+
+// methods are those by which a receiver takes events.
+func methods(r connectors.Receiver) []string {
+	if m, ok := r.(connectors.MethodReceiver); ok {
+		return m.Methods()
+	}
+	return []string{http.MethodPost}
 }
 
 // admit checks what does not need the body: that the source may send at all and that
@@ -146,7 +163,7 @@ func (in *Ingest) tooLarge() error {
 func (in *Ingest) receipt(place *Place, src *flow.Source, r *http.Request, i *connectors.Inbound) *flow.Receipt {
 	return &flow.Receipt{
 		ID: in.c.IDs.New(ids.Receipt), Org: place.World.Organization.ID, Source: src.ID, At: i.ReceivedAt,
-		Method: r.Method, Header: headerJSON(r.Header), Query: r.URL.RawQuery, ContentType: i.ContentType,
+		Method: r.Method, Path: i.Path, Header: headerJSON(r.Header), Query: r.URL.RawQuery, ContentType: i.ContentType,
 		Body: i.Body, Remote: r.RemoteAddr, State: flow.ReceiptAccepted,
 	}
 }

@@ -31,6 +31,21 @@ type Ledger interface {
 	Accept(ctx context.Context, r *flow.Receipt, events []flow.NewEvent) ([]flow.Accepted, error)
 	Numbers(ctx context.Context, org string, keys []connectors.NumberKey) (map[connectors.NumberKey]int32, error)
 	FindingKnown(ctx context.Context, org, source, key string) (bool, error)
+	// Await has a receipt that is in the ledger already enriched again.
+	Await(ctx context.Context, org, receipt string) error
+}
+
+// Waiting is the ledger's list of receipts that wait for enrichment.
+type Waiting interface {
+	// ClaimWaiting gives those that are due to this node, for as long as keep.
+	ClaimWaiting(ctx context.Context, now time.Time, keep time.Duration, limit int) ([]flow.Waiting, error)
+	PutOff(ctx context.Context, org, receipt string, until time.Time, note string) error
+	Settle(ctx context.Context, org, receipt string, state flow.ReceiptState, group, note string) error
+}
+
+// Enricher has a connector fetch what a receipt only names, in the connector's process.
+type Enricher interface {
+	Enrich(ctx context.Context, connector string, e connectors.Enrichment) (connectors.Document, error)
 }
 
 // Dispatcher takes deliveries over once they are durable.
@@ -55,13 +70,17 @@ type Place struct {
 	World  *flow.World
 	Router Router
 	byName map[string]string // application name -> ID
+	byKey  map[string]string // application key -> ID
 }
 
 // NewPlace compiles what ingest looks up for each event.
 func NewPlace(w *flow.World, r Router) *Place {
-	p := &Place{World: w, Router: r, byName: make(map[string]string, len(w.Applications))}
+	p := &Place{World: w, Router: r, byName: make(map[string]string, len(w.Applications)), byKey: map[string]string{}}
 	for id, a := range w.Applications {
 		p.byName[a.Name] = id
+		if a.Key != "" {
+			p.byKey[a.Key] = id
+		}
 	}
 	return p
 }
@@ -88,13 +107,19 @@ type Config struct {
 	Log        *slog.Logger
 	PublicURL  string
 	MaxBody    int64 // bytes of one request; 0 is 1 MiB
+	Waiting    Waiting
+	Enricher   Enricher
+	Open       []string // CIDRs that the operator opened to connectors
 	// Count is told of each request's end: the source's kind, one word of outcome and
 	// how many new events it gave. nil counts nothing.
 	Count func(kind, outcome string, events int)
 }
 
 // Ingest is the door for events. It is safe for concurrent use.
-type Ingest struct{ c Config }
+type Ingest struct {
+	c     Config
+	awake chan struct{} // a receipt has come that waits
+}
 
 // New returns an Ingest.
 func New(c Config) *Ingest {
@@ -104,7 +129,7 @@ func New(c Config) *Ingest {
 	if c.Count == nil {
 		c.Count = func(string, string, int) {}
 	}
-	return &Ingest{c}
+	return &Ingest{c: c, awake: make(chan struct{}, 1)}
 }
 
 // at is now in UTC at the precision that every database keeps.

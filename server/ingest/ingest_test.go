@@ -98,6 +98,8 @@ func (l *ledger) Accept(_ context.Context, r *flow.Receipt, events []flow.NewEve
 	return out, nil
 }
 
+func (*ledger) Await(context.Context, string, string) error { return nil }
+
 func (*ledger) Numbers(context.Context, string, []connectors.NumberKey) (map[connectors.NumberKey]int32, error) {
 	return nil, nil
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // application finds where an item belongs: the first rule that fits, else the vendor's
-// own name for it, else the source's default, else a new application. fresh is not
+// own key or name for it, else the source's default, else a new application. fresh is not
 // nil when the application must be made. The zero Application is "unmapped".
 func (p *Place) application(src *flow.Source, item *connectors.Incoming) (a flow.Application, fresh *flow.Application) {
 	if id, ok := item.Fields[fieldApplication]; ok {
@@ -23,7 +23,13 @@ func (p *Place) application(src *flow.Source, item *connectors.Incoming) (a flow
 			}
 		}
 	}
-	name := item.Fields[item.DefaultField]
+	name, key := item.Fields[item.DefaultField], ""
+	if id, ok := p.byKey[name]; ok {
+		return p.World.Applications[id], nil
+	}
+	if item.NameField != "" {
+		key, name = name, item.Fields[item.NameField]
+	}
 	if name != "" {
 		if id, ok := p.byName[name]; ok {
 			return p.World.Applications[id], nil
@@ -33,7 +39,7 @@ func (p *Place) application(src *flow.Source, item *connectors.Incoming) (a flow
 		return a, nil
 	}
 	if name != "" && m.Create && src.Group != "" && len(name) <= maxName {
-		a := flow.Application{ID: ids.Of(ids.Application, p.World.Organization.ID, name), Name: name, Group: src.Group}
+		a := flow.Application{ID: ids.Of(ids.Application, p.World.Organization.ID, name), Name: name, Group: src.Group, Key: key}
 		return a, &a
 	}
 	return flow.Application{}, nil

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
+	"slices"
 
 	"github.com/hookyard/hookyard/connectors"
 	"github.com/hookyard/hookyard/ent/ids"
@@ -84,36 +86,57 @@ func (in *Ingest) Process(ctx context.Context, r *flow.Receipt) ([]flow.Accepted
 	if !ok {
 		return nil, fmt.Errorf("no receiver for sources of kind %s: %w", src.Kind, flow.ErrUnavailable)
 	}
+	inbound, err := again(r, src)
+	if err != nil {
+		return nil, err
+	}
+	received, err := receiver.Receive(inbound)
+	switch {
+	case err != nil:
+		return nil, err
+	case received.Enrich:
+		if err := in.c.Ledger.Await(ctx, r.Org, r.ID); err != nil {
+			return nil, err
+		}
+		in.wake()
+		return nil, nil
+	}
+	s := &sending{Ingest: in, place: place, src: src, receipt: r}
+	accepted, err := s.once(ctx, received.Items)
+	return slices.DeleteFunc(accepted, func(a flow.Accepted) bool { return a.Duplicate }), err
+}
+
+// again is a receipt as the request that it was.
+func again(r *flow.Receipt, src *flow.Source) (in connectors.Inbound, err error) {
 	var header [][2]string
-	if err := json.Unmarshal(r.Header, &header); err != nil {
-		return nil, fmt.Errorf("read the receipt's headers: %w", err)
+	if len(r.Header) > 0 {
+		if err := json.Unmarshal(r.Header, &header); err != nil {
+			return in, fmt.Errorf("read the receipt's headers: %w", err)
+		}
 	}
 	h := http.Header{}
 	for _, l := range header {
 		h.Add(l[0], l[1])
 	}
-	received, err := receiver.Receive(connectors.Inbound{
-		Method: r.Method, Header: h, Body: r.Body, ReceivedAt: r.At, Location: src.Location, SourceID: src.ID, ContentType: r.ContentType,
-	})
+	query, err := url.ParseQuery(r.Query)
+	if err != nil {
+		query = url.Values{} // as it was read the first time: what does not parse is not there
+	}
+	return connectors.Inbound{Method: r.Method, Path: r.Path, Header: h, Query: query, Body: r.Body, ReceivedAt: r.At,
+		Location: src.Location, SourceID: src.ID, ContentType: r.ContentType}, nil
+}
+
+// once accepts items of a receipt that is in the ledger already.
+func (s *sending) once(ctx context.Context, items []connectors.Incoming) ([]flow.Accepted, error) {
+	first, err := s.accept(ctx, items)
 	if err != nil {
 		return nil, err
 	}
-	s := &sending{Ingest: in, place: place, src: src, receipt: r}
-	first, err := s.accept(ctx, received.Items)
+	again, err := s.mapped(ctx, items, first)
 	if err != nil {
 		return nil, err
 	}
-	again, err := s.mapped(ctx, received.Items, first)
-	if err != nil {
-		return nil, err
-	}
-	var out []flow.Accepted
-	for _, a := range append(first, again...) {
-		if !a.Duplicate {
-			out = append(out, a)
-		}
-	}
-	return out, nil
+	return append(first, again...), nil
 }
 
 // mapped tells once more what was accepted unmapped before and has an application now.

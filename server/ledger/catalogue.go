@@ -27,7 +27,7 @@ func newCatalogue() catalogue {
 	return catalogue{
 		scans: upsert("scans", scanColumns), findings: upsert("findings", findingColumn),
 		tickets: upsert("tickets", ticketColumns), reports: upsert("reports", reportColumns),
-		applications: insertInto("applications", columns("id created_at:stamp updated_at:stamp organization_id name description asset_group_id"), "ON CONFLICT DO NOTHING"),
+		applications: insertInto("applications", columns("id created_at:stamp updated_at:stamp organization_id name description key asset_group_id"), "ON CONFLICT DO NOTHING"),
 	}
 }
 
@@ -60,7 +60,7 @@ type subjects map[string][]any
 func (c *catalogueRows) add(e *flow.NewEvent) {
 	at := micros(e.Received)
 	if a := e.NewApplication; a != nil {
-		c.put(0, []any{a.ID, at, at, e.Org, a.Name, "", a.Group})
+		c.put(0, []any{a.ID, at, at, e.Org, a.Name, "", a.Key, a.Group})
 	}
 	row := e.Catalogue
 	if row == nil {

@@ -108,7 +108,7 @@ func (l *Ledger) erase(ctx context.Context, ev *flow.EventView, e flow.Erasure) 
 }
 
 const (
-	eraseReceipt = "UPDATE receipts SET body = NULL, header = NULL, query = '', remote = '', note = CASE note WHEN '' THEN '' ELSE '" + erasedText + "' END WHERE org = ? AND id = ?"
+	eraseReceipt = "UPDATE receipts SET body = NULL, header = NULL, path = '', query = '', remote = '', note = CASE note WHEN '' THEN '' ELSE '" + erasedText + "' END WHERE org = ? AND id = ?"
 	eraseEntry   = "UPDATE entries SET request_header = '', response_header = '', response_body = NULL, error = CASE error WHEN '' THEN '' WHEN '" + erasedReason + "' THEN error ELSE '" + erasedText + "' END"
 )
 
@@ -202,7 +202,7 @@ func personTables() []searched {
 	}
 	return []searched{
 		{"events", "id", "org", []string{"document"}},
-		{"receipts", "id", "org", []string{"body", "header", "query", "note"}},
+		{"receipts", "id", "org", []string{"body", "header", "path", "query", "note"}},
 		{"entries", "seq", "org", []string{"response_body", "response_header", "request_header", "error", "url"}},
 		catalogue("scans", "name type status target link actor_id actor_name actor_email commit branch tag errors"),
 		catalogue("findings", "title status affected_endpoint asset asset_link description remediation link reproduction"),

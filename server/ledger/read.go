@@ -139,11 +139,11 @@ func (l *Ledger) Receipts(ctx context.Context, scope rule.Scope, f flow.ReceiptF
 		body = "body"
 	}
 	var out []flow.ReceiptView
-	err = l.read(ctx, "read receipts", "SELECT id, org, source, grp, at, method, header, query, content_type, "+body+", remote, state, note"+
+	err = l.read(ctx, "read receipts", "SELECT id, org, source, grp, at, method, header, path, query, content_type, "+body+", remote, state, note"+
 		" FROM receipts WHERE "+s.sql()+order, append(s.args, int64(p.Limit)), func(scan func(...any) error) error {
 		var r flow.ReceiptView
 		var at int64
-		err := scan(&r.ID, &r.Org, &r.Source, &r.Group, &at, &r.Method, &r.Header, &r.Query, &r.ContentType, &r.Body, &r.Remote, &r.State, &r.Note)
+		err := scan(&r.ID, &r.Org, &r.Source, &r.Group, &at, &r.Method, &r.Header, &r.Path, &r.Query, &r.ContentType, &r.Body, &r.Remote, &r.State, &r.Note)
 		r.At = instant(at)
 		out = append(out, r)
 		return err
@@ -161,6 +161,9 @@ func (l *Ledger) Receipts(ctx context.Context, scope rule.Scope, f flow.ReceiptF
 		byID[out[i].ID], list[i] = &out[i], out[i].ID
 	}
 	s.in("receipt", list)
+	if err := l.readWaiting(ctx, scope.Organization(), byID); err != nil {
+		return nil, err
+	}
 	err = l.read(ctx, "read the events of receipts", "SELECT receipt, id FROM events WHERE "+s.sql()+" ORDER BY id", s.args, func(scan func(...any) error) error {
 		var receipt, event string
 		if err := scan(&receipt, &event); err != nil {

@@ -5,6 +5,7 @@ import "strings"
 // statements are the bulk statements of the hot path.
 type statements struct {
 	receipt, event, rendering, open, ended, entry *bulk
+	waiting                                       *bulk
 	key, rekey                                    *bulk
 	tail                                          *bulk // SQLite only
 	finish, postpone                              *bulk
@@ -20,8 +21,9 @@ const (
 
 func newStatements() statements {
 	s := statements{
-		receipt:   insertInto("receipts", columns("id org source grp at:int method header:blob query content_type body:blob remote state note"), ""),
+		receipt:   insertInto("receipts", columns("id org source grp at:int method header:blob path query content_type body:blob remote state note"), ""),
 		event:     insertInto("events", columns("id org source receipt type time:int received:int subject grp app severity document:blob"), ""),
+		waiting:   insertInto("enrichments", columns("org receipt due:int attempts:int"), ""),
 		rendering: insertInto("renderings", columns("org event key method suffix header body:blob"), "ON CONFLICT DO NOTHING"),
 		open:      insertInto("open_deliveries", columns(openColumns), ""),
 		ended:     insertInto("deliveries", columns(endedColumns), ""),

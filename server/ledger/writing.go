@@ -25,15 +25,17 @@ type writing struct {
 	lease    flow.Lease
 	recorded int
 
-	receipts, events, renderings, open, ended, entries rows
-	keys, rekeys, finish, postpone                     rows
-	leases                                             bool
-	catalogue                                          catalogueRows
+	receipts, waiting                        rows
+	events, renderings, open, ended, entries rows
+	keys, rekeys, finish, postpone           rows
+	leases                                   bool
+	catalogue                                catalogueRows
 }
 
 func newWriting(l *Ledger, group []*job) *writing {
 	s := &l.st
 	w := &writing{l: l, group: group, lease: l.Lease(), catalogue: catalogueRows{of: &s.catalogue}}
+	w.waiting.of = s.waiting
 	w.receipts.of, w.events.of, w.renderings.of, w.open.of, w.ended.of = s.receipt, s.event, s.rendering, s.open, s.ended
 	w.entries.of, w.keys.of, w.rekeys.of, w.finish.of, w.postpone.of = s.entry, s.key, s.rekey, s.finish, s.postpone
 	return w
@@ -65,7 +67,7 @@ func (w *writing) write(ctx context.Context, t tx) error {
 	}
 	t.run(&w.rekeys)
 	w.catalogue.run(t)
-	for _, r := range []*rows{&w.receipts, &w.events, &w.renderings, &w.open, &w.ended} {
+	for _, r := range []*rows{&w.receipts, &w.waiting, &w.events, &w.renderings, &w.open, &w.ended} {
 		t.run(r)
 	}
 	if w.entries.n > 0 {
@@ -205,8 +207,11 @@ func (w *writing) accept(j *job, repeats map[*flow.NewEvent]flow.Accepted) {
 		j.accepted = append(j.accepted, a)
 	}
 	if r := j.receipt; r != nil {
-		w.receipts.add(r.ID, r.Org, r.Source, level(j.events), micros(r.At), r.Method, r.Header, r.Query, r.ContentType,
+		w.receipts.add(r.ID, r.Org, r.Source, level(j.events), micros(r.At), r.Method, r.Header, r.Path, r.Query, r.ContentType,
 			r.Body, r.Remote, string(r.State), r.Note)
+		if r.State == flow.ReceiptWaiting {
+			w.waiting.add(r.Org, r.ID, micros(r.At), int64(0))
+		}
 	}
 }
 

@@ -25,6 +25,8 @@ const (
 	FieldName = "name"
 	// FieldDescription holds the string denoting the description field in the database.
 	FieldDescription = "description"
+	// FieldKey holds the string denoting the key field in the database.
+	FieldKey = "key"
 	// FieldAssetGroupID holds the string denoting the asset_group_id field in the database.
 	FieldAssetGroupID = "asset_group_id"
 	// EdgeAssetGroup holds the string denoting the asset_group edge name in mutations.
@@ -55,6 +57,7 @@ var Columns = []string{
 	FieldOrganizationID,
 	FieldName,
 	FieldDescription,
+	FieldKey,
 	FieldAssetGroupID,
 }
 
@@ -96,6 +99,10 @@ var (
 	DefaultDescription string
 	// DescriptionValidator is a validator for the "description" field. It is called by the builders before save.
 	DescriptionValidator func(string) error
+	// DefaultKey holds the default value on creation for the "key" field.
+	DefaultKey string
+	// KeyValidator is a validator for the "key" field. It is called by the builders before save.
+	KeyValidator func(string) error
 	// IDValidator is a validator for the "id" field. It is called by the builders before save.
 	IDValidator func(string) error
 )
@@ -131,6 +138,11 @@ func ByName(opts ...sql.OrderTermOption) OrderOption {
 // ByDescription orders the results by the description field.
 func ByDescription(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldDescription, opts...).ToFunc()
+}
+
+// ByKey orders the results by the key field.
+func ByKey(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldKey, opts...).ToFunc()
 }
 
 // ByAssetGroupID orders the results by the asset_group_id field.

@@ -90,6 +90,11 @@ func Description(v string) predicate.Application {
 	return predicate.Application(sql.FieldEQ(FieldDescription, v))
 }
 
+// Key applies equality check predicate on the "key" field. It's identical to KeyEQ.
+func Key(v string) predicate.Application {
+	return predicate.Application(sql.FieldEQ(FieldKey, v))
+}
+
 // AssetGroupID applies equality check predicate on the "asset_group_id" field. It's identical to AssetGroupIDEQ.
 func AssetGroupID(v string) predicate.Application {
 	return predicate.Application(sql.FieldEQ(FieldAssetGroupID, v))
@@ -368,6 +373,71 @@ func DescriptionEqualFold(v string) predicate.Application {
 // DescriptionContainsFold applies the ContainsFold predicate on the "description" field.
 func DescriptionContainsFold(v string) predicate.Application {
 	return predicate.Application(sql.FieldContainsFold(FieldDescription, v))
+}
+
+// KeyEQ applies the EQ predicate on the "key" field.
+func KeyEQ(v string) predicate.Application {
+	return predicate.Application(sql.FieldEQ(FieldKey, v))
+}
+
+// KeyNEQ applies the NEQ predicate on the "key" field.
+func KeyNEQ(v string) predicate.Application {
+	return predicate.Application(sql.FieldNEQ(FieldKey, v))
+}
+
+// KeyIn applies the In predicate on the "key" field.
+func KeyIn(vs ...string) predicate.Application {
+	return predicate.Application(sql.FieldIn(FieldKey, vs...))
+}
+
+// KeyNotIn applies the NotIn predicate on the "key" field.
+func KeyNotIn(vs ...string) predicate.Application {
+	return predicate.Application(sql.FieldNotIn(FieldKey, vs...))
+}
+
+// KeyGT applies the GT predicate on the "key" field.
+func KeyGT(v string) predicate.Application {
+	return predicate.Application(sql.FieldGT(FieldKey, v))
+}
+
+// KeyGTE applies the GTE predicate on the "key" field.
+func KeyGTE(v string) predicate.Application {
+	return predicate.Application(sql.FieldGTE(FieldKey, v))
+}
+
+// KeyLT applies the LT predicate on the "key" field.
+func KeyLT(v string) predicate.Application {
+	return predicate.Application(sql.FieldLT(FieldKey, v))
+}
+
+// KeyLTE applies the LTE predicate on the "key" field.
+func KeyLTE(v string) predicate.Application {
+	return predicate.Application(sql.FieldLTE(FieldKey, v))
+}
+
+// KeyContains applies the Contains predicate on the "key" field.
+func KeyContains(v string) predicate.Application {
+	return predicate.Application(sql.FieldContains(FieldKey, v))
+}
+
+// KeyHasPrefix applies the HasPrefix predicate on the "key" field.
+func KeyHasPrefix(v string) predicate.Application {
+	return predicate.Application(sql.FieldHasPrefix(FieldKey, v))
+}
+
+// KeyHasSuffix applies the HasSuffix predicate on the "key" field.
+func KeyHasSuffix(v string) predicate.Application {
+	return predicate.Application(sql.FieldHasSuffix(FieldKey, v))
+}
+
+// KeyEqualFold applies the EqualFold predicate on the "key" field.
+func KeyEqualFold(v string) predicate.Application {
+	return predicate.Application(sql.FieldEqualFold(FieldKey, v))
+}
+
+// KeyContainsFold applies the ContainsFold predicate on the "key" field.
+func KeyContainsFold(v string) predicate.Application {
+	return predicate.Application(sql.FieldContainsFold(FieldKey, v))
 }
 
 // AssetGroupIDEQ applies the EQ predicate on the "asset_group_id" field.

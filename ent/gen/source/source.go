@@ -36,12 +36,18 @@ const (
 	FieldTimeZone = "time_zone"
 	// FieldMapping holds the string denoting the mapping field in the database.
 	FieldMapping = "mapping"
+	// FieldSettings holds the string denoting the settings field in the database.
+	FieldSettings = "settings"
+	// FieldSettingSecrets holds the string denoting the setting_secrets field in the database.
+	FieldSettingSecrets = "setting_secrets"
 	// FieldSecrets holds the string denoting the secrets field in the database.
 	FieldSecrets = "secrets"
 	// FieldOldSecretsUntil holds the string denoting the old_secrets_until field in the database.
 	FieldOldSecretsUntil = "old_secrets_until"
 	// FieldAuthorization holds the string denoting the authorization field in the database.
 	FieldAuthorization = "authorization"
+	// FieldRevision holds the string denoting the revision field in the database.
+	FieldRevision = "revision"
 	// EdgeAssetGroup holds the string denoting the asset_group edge name in mutations.
 	EdgeAssetGroup = "asset_group"
 	// EdgeWebhooks holds the string denoting the webhooks edge name in mutations.
@@ -75,9 +81,12 @@ var Columns = []string{
 	FieldEnabled,
 	FieldTimeZone,
 	FieldMapping,
+	FieldSettings,
+	FieldSettingSecrets,
 	FieldSecrets,
 	FieldOldSecretsUntil,
 	FieldAuthorization,
+	FieldRevision,
 }
 
 var (
@@ -102,7 +111,7 @@ func ValidColumn(column string) bool {
 //
 //	import _ "github.com/hookyard/hookyard/ent/gen/runtime"
 var (
-	Hooks  [3]ent.Hook
+	Hooks  [4]ent.Hook
 	Policy ent.Policy
 	// DefaultCreatedAt holds the default value on creation for the "created_at" field.
 	DefaultCreatedAt func() time.Time
@@ -126,6 +135,8 @@ var (
 	TimeZoneValidator func(string) error
 	// DefaultMapping holds the default value on creation for the "mapping" field.
 	DefaultMapping parts.Mapping
+	// DefaultRevision holds the default value on creation for the "revision" field.
+	DefaultRevision int64
 	// IDValidator is a validator for the "id" field. It is called by the builders before save.
 	IDValidator func(string) error
 )
@@ -186,6 +197,11 @@ func ByTimeZone(opts ...sql.OrderTermOption) OrderOption {
 // ByOldSecretsUntil orders the results by the old_secrets_until field.
 func ByOldSecretsUntil(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldOldSecretsUntil, opts...).ToFunc()
+}
+
+// ByRevision orders the results by the revision field.
+func ByRevision(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldRevision, opts...).ToFunc()
 }
 
 // ByAssetGroupField orders the results by asset_group field.

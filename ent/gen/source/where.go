@@ -110,6 +110,11 @@ func TimeZone(v string) predicate.Source {
 	return predicate.Source(sql.FieldEQ(FieldTimeZone, v))
 }
 
+// SettingSecrets applies equality check predicate on the "setting_secrets" field. It's identical to SettingSecretsEQ.
+func SettingSecrets(v []byte) predicate.Source {
+	return predicate.Source(sql.FieldEQ(FieldSettingSecrets, v))
+}
+
 // Secrets applies equality check predicate on the "secrets" field. It's identical to SecretsEQ.
 func Secrets(v []byte) predicate.Source {
 	return predicate.Source(sql.FieldEQ(FieldSecrets, v))
@@ -123,6 +128,11 @@ func OldSecretsUntil(v time.Time) predicate.Source {
 // Authorization applies equality check predicate on the "authorization" field. It's identical to AuthorizationEQ.
 func Authorization(v []byte) predicate.Source {
 	return predicate.Source(sql.FieldEQ(FieldAuthorization, v))
+}
+
+// Revision applies equality check predicate on the "revision" field. It's identical to RevisionEQ.
+func Revision(v int64) predicate.Source {
+	return predicate.Source(sql.FieldEQ(FieldRevision, v))
 }
 
 // CreatedAtEQ applies the EQ predicate on the "created_at" field.
@@ -615,6 +625,66 @@ func TimeZoneContainsFold(v string) predicate.Source {
 	return predicate.Source(sql.FieldContainsFold(FieldTimeZone, v))
 }
 
+// SettingsIsNil applies the IsNil predicate on the "settings" field.
+func SettingsIsNil() predicate.Source {
+	return predicate.Source(sql.FieldIsNull(FieldSettings))
+}
+
+// SettingsNotNil applies the NotNil predicate on the "settings" field.
+func SettingsNotNil() predicate.Source {
+	return predicate.Source(sql.FieldNotNull(FieldSettings))
+}
+
+// SettingSecretsEQ applies the EQ predicate on the "setting_secrets" field.
+func SettingSecretsEQ(v []byte) predicate.Source {
+	return predicate.Source(sql.FieldEQ(FieldSettingSecrets, v))
+}
+
+// SettingSecretsNEQ applies the NEQ predicate on the "setting_secrets" field.
+func SettingSecretsNEQ(v []byte) predicate.Source {
+	return predicate.Source(sql.FieldNEQ(FieldSettingSecrets, v))
+}
+
+// SettingSecretsIn applies the In predicate on the "setting_secrets" field.
+func SettingSecretsIn(vs ...[]byte) predicate.Source {
+	return predicate.Source(sql.FieldIn(FieldSettingSecrets, vs...))
+}
+
+// SettingSecretsNotIn applies the NotIn predicate on the "setting_secrets" field.
+func SettingSecretsNotIn(vs ...[]byte) predicate.Source {
+	return predicate.Source(sql.FieldNotIn(FieldSettingSecrets, vs...))
+}
+
+// SettingSecretsGT applies the GT predicate on the "setting_secrets" field.
+func SettingSecretsGT(v []byte) predicate.Source {
+	return predicate.Source(sql.FieldGT(FieldSettingSecrets, v))
+}
+
+// SettingSecretsGTE applies the GTE predicate on the "setting_secrets" field.
+func SettingSecretsGTE(v []byte) predicate.Source {
+	return predicate.Source(sql.FieldGTE(FieldSettingSecrets, v))
+}
+
+// SettingSecretsLT applies the LT predicate on the "setting_secrets" field.
+func SettingSecretsLT(v []byte) predicate.Source {
+	return predicate.Source(sql.FieldLT(FieldSettingSecrets, v))
+}
+
+// SettingSecretsLTE applies the LTE predicate on the "setting_secrets" field.
+func SettingSecretsLTE(v []byte) predicate.Source {
+	return predicate.Source(sql.FieldLTE(FieldSettingSecrets, v))
+}
+
+// SettingSecretsIsNil applies the IsNil predicate on the "setting_secrets" field.
+func SettingSecretsIsNil() predicate.Source {
+	return predicate.Source(sql.FieldIsNull(FieldSettingSecrets))
+}
+
+// SettingSecretsNotNil applies the NotNil predicate on the "setting_secrets" field.
+func SettingSecretsNotNil() predicate.Source {
+	return predicate.Source(sql.FieldNotNull(FieldSettingSecrets))
+}
+
 // SecretsEQ applies the EQ predicate on the "secrets" field.
 func SecretsEQ(v []byte) predicate.Source {
 	return predicate.Source(sql.FieldEQ(FieldSecrets, v))
@@ -763,6 +833,46 @@ func AuthorizationIsNil() predicate.Source {
 // AuthorizationNotNil applies the NotNil predicate on the "authorization" field.
 func AuthorizationNotNil() predicate.Source {
 	return predicate.Source(sql.FieldNotNull(FieldAuthorization))
+}
+
+// RevisionEQ applies the EQ predicate on the "revision" field.
+func RevisionEQ(v int64) predicate.Source {
+	return predicate.Source(sql.FieldEQ(FieldRevision, v))
+}
+
+// RevisionNEQ applies the NEQ predicate on the "revision" field.
+func RevisionNEQ(v int64) predicate.Source {
+	return predicate.Source(sql.FieldNEQ(FieldRevision, v))
+}
+
+// RevisionIn applies the In predicate on the "revision" field.
+func RevisionIn(vs ...int64) predicate.Source {
+	return predicate.Source(sql.FieldIn(FieldRevision, vs...))
+}
+
+// RevisionNotIn applies the NotIn predicate on the "revision" field.
+func RevisionNotIn(vs ...int64) predicate.Source {
+	return predicate.Source(sql.FieldNotIn(FieldRevision, vs...))
+}
+
+// RevisionGT applies the GT predicate on the "revision" field.
+func RevisionGT(v int64) predicate.Source {
+	return predicate.Source(sql.FieldGT(FieldRevision, v))
+}
+
+// RevisionGTE applies the GTE predicate on the "revision" field.
+func RevisionGTE(v int64) predicate.Source {
+	return predicate.Source(sql.FieldGTE(FieldRevision, v))
+}
+
+// RevisionLT applies the LT predicate on the "revision" field.
+func RevisionLT(v int64) predicate.Source {
+	return predicate.Source(sql.FieldLT(FieldRevision, v))
+}
+
+// RevisionLTE applies the LTE predicate on the "revision" field.
+func RevisionLTE(v int64) predicate.Source {
+	return predicate.Source(sql.FieldLTE(FieldRevision, v))
 }
 
 // HasAssetGroup applies the HasEdge predicate on the "asset_group" edge.

@@ -50,6 +50,10 @@ const (
 	FieldState = "state"
 	// FieldStateReason holds the string denoting the state_reason field in the database.
 	FieldStateReason = "state_reason"
+	// FieldHandshake holds the string denoting the handshake field in the database.
+	FieldHandshake = "handshake"
+	// FieldVerifiedAt holds the string denoting the verified_at field in the database.
+	FieldVerifiedAt = "verified_at"
 	// FieldSigningSecrets holds the string denoting the signing_secrets field in the database.
 	FieldSigningSecrets = "signing_secrets"
 	// FieldOldSecretUntil holds the string denoting the old_secret_until field in the database.
@@ -129,6 +133,8 @@ var Columns = []string{
 	FieldUnknownCounts,
 	FieldState,
 	FieldStateReason,
+	FieldHandshake,
+	FieldVerifiedAt,
 	FieldSigningSecrets,
 	FieldOldSecretUntil,
 	FieldRetryOffsetsSeconds,
@@ -193,6 +199,8 @@ var (
 	FormatValidator func(string) error
 	// DefaultStateReason holds the default value on creation for the "state_reason" field.
 	DefaultStateReason string
+	// DefaultHandshake holds the default value on creation for the "handshake" field.
+	DefaultHandshake bool
 	// DefaultRetryOffsetsSeconds holds the default value on creation for the "retry_offsets_seconds" field.
 	DefaultRetryOffsetsSeconds []int
 	// DefaultTimeoutSeconds holds the default value on creation for the "timeout_seconds" field.
@@ -338,6 +346,16 @@ func ByState(opts ...sql.OrderTermOption) OrderOption {
 // ByStateReason orders the results by the state_reason field.
 func ByStateReason(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldStateReason, opts...).ToFunc()
+}
+
+// ByHandshake orders the results by the handshake field.
+func ByHandshake(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldHandshake, opts...).ToFunc()
+}
+
+// ByVerifiedAt orders the results by the verified_at field.
+func ByVerifiedAt(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldVerifiedAt, opts...).ToFunc()
 }
 
 // ByOldSecretUntil orders the results by the old_secret_until field.

@@ -130,6 +130,16 @@ func StateReason(v string) predicate.Webhook {
 	return predicate.Webhook(sql.FieldEQ(FieldStateReason, v))
 }
 
+// Handshake applies equality check predicate on the "handshake" field. It's identical to HandshakeEQ.
+func Handshake(v bool) predicate.Webhook {
+	return predicate.Webhook(sql.FieldEQ(FieldHandshake, v))
+}
+
+// VerifiedAt applies equality check predicate on the "verified_at" field. It's identical to VerifiedAtEQ.
+func VerifiedAt(v time.Time) predicate.Webhook {
+	return predicate.Webhook(sql.FieldEQ(FieldVerifiedAt, v))
+}
+
 // SigningSecrets applies equality check predicate on the "signing_secrets" field. It's identical to SigningSecretsEQ.
 func SigningSecrets(v []byte) predicate.Webhook {
 	return predicate.Webhook(sql.FieldEQ(FieldSigningSecrets, v))
@@ -888,6 +898,66 @@ func StateReasonEqualFold(v string) predicate.Webhook {
 // StateReasonContainsFold applies the ContainsFold predicate on the "state_reason" field.
 func StateReasonContainsFold(v string) predicate.Webhook {
 	return predicate.Webhook(sql.FieldContainsFold(FieldStateReason, v))
+}
+
+// HandshakeEQ applies the EQ predicate on the "handshake" field.
+func HandshakeEQ(v bool) predicate.Webhook {
+	return predicate.Webhook(sql.FieldEQ(FieldHandshake, v))
+}
+
+// HandshakeNEQ applies the NEQ predicate on the "handshake" field.
+func HandshakeNEQ(v bool) predicate.Webhook {
+	return predicate.Webhook(sql.FieldNEQ(FieldHandshake, v))
+}
+
+// VerifiedAtEQ applies the EQ predicate on the "verified_at" field.
+func VerifiedAtEQ(v time.Time) predicate.Webhook {
+	return predicate.Webhook(sql.FieldEQ(FieldVerifiedAt, v))
+}
+
+// VerifiedAtNEQ applies the NEQ predicate on the "verified_at" field.
+func VerifiedAtNEQ(v time.Time) predicate.Webhook {
+	return predicate.Webhook(sql.FieldNEQ(FieldVerifiedAt, v))
+}
+
+// VerifiedAtIn applies the In predicate on the "verified_at" field.
+func VerifiedAtIn(vs ...time.Time) predicate.Webhook {
+	return predicate.Webhook(sql.FieldIn(FieldVerifiedAt, vs...))
+}
+
+// VerifiedAtNotIn applies the NotIn predicate on the "verified_at" field.
+func VerifiedAtNotIn(vs ...time.Time) predicate.Webhook {
+	return predicate.Webhook(sql.FieldNotIn(FieldVerifiedAt, vs...))
+}
+
+// VerifiedAtGT applies the GT predicate on the "verified_at" field.
+func VerifiedAtGT(v time.Time) predicate.Webhook {
+	return predicate.Webhook(sql.FieldGT(FieldVerifiedAt, v))
+}
+
+// VerifiedAtGTE applies the GTE predicate on the "verified_at" field.
+func VerifiedAtGTE(v time.Time) predicate.Webhook {
+	return predicate.Webhook(sql.FieldGTE(FieldVerifiedAt, v))
+}
+
+// VerifiedAtLT applies the LT predicate on the "verified_at" field.
+func VerifiedAtLT(v time.Time) predicate.Webhook {
+	return predicate.Webhook(sql.FieldLT(FieldVerifiedAt, v))
+}
+
+// VerifiedAtLTE applies the LTE predicate on the "verified_at" field.
+func VerifiedAtLTE(v time.Time) predicate.Webhook {
+	return predicate.Webhook(sql.FieldLTE(FieldVerifiedAt, v))
+}
+
+// VerifiedAtIsNil applies the IsNil predicate on the "verified_at" field.
+func VerifiedAtIsNil() predicate.Webhook {
+	return predicate.Webhook(sql.FieldIsNull(FieldVerifiedAt))
+}
+
+// VerifiedAtNotNil applies the NotNil predicate on the "verified_at" field.
+func VerifiedAtNotNil() predicate.Webhook {
+	return predicate.Webhook(sql.FieldNotNull(FieldVerifiedAt))
 }
 
 // SigningSecretsEQ applies the EQ predicate on the "signing_secrets" field.

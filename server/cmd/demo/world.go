@@ -47,7 +47,7 @@ func build(ctx context.Context, hub *program.Client, recv string) (*world, error
 		path, name, format, group string
 		more                      program.Input
 	}{
-		{"platform", "Data platform", "cloudevents", "", nil},
+		{"platform", "Data platform", "cloudevents", "", program.Input{"handshake": false}},
 		{"siem", "SIEM", "hookyard", "", nil},
 		{"chat", "Security chat", "slack", "", program.Input{"minSeverity": "high"}},
 		{"tickets", "Office tickets", "holm", office, nil},

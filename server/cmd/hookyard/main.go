@@ -69,6 +69,7 @@ type serveCmd struct {
 	TLSKey              string         `help:"Key file (PEM) of the certificate." placeholder:"FILE" env:"HOOKYARD_TLS_KEY"`
 	TrustedProxies      []netip.Prefix `help:"Networks of proxies whose X-Forwarded-For is believed." placeholder:"CIDR" env:"HOOKYARD_TRUSTED_PROXIES"`
 	AllowPrivateTargets bool           `help:"Let deliveries reach loopback, private and other special addresses." env:"HOOKYARD_ALLOW_PRIVATE_TARGETS"`
+	AllowPlainHTTP      bool           `name:"allow-plain-http" help:"Let webhooks whose format demands https deliver over plain HTTP." env:"HOOKYARD_ALLOW_PLAIN_HTTP"`
 	OpenTargets         []netip.Prefix `help:"Let deliveries reach these networks although they are not public." placeholder:"CIDR" env:"HOOKYARD_OPEN_TARGETS"`
 	MaxBody             int64          `help:"Largest inbound request, in bytes." default:"1048576" env:"HOOKYARD_MAX_BODY"`
 	APIRate             float64        `help:"Operations per second that one user or key may ask of the API, with five seconds' worth at once; 0 is no limit." default:"500" env:"HOOKYARD_API_RATE"`
@@ -97,7 +98,7 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	cfg.Listen, cfg.PublicURL, cfg.TLSCert, cfg.TLSKey = c.Listen, c.PublicURL, c.TLSCert, c.TLSKey
 	cfg.TrustedProxies, cfg.AllowPrivateTargets, cfg.OpenTargets = c.TrustedProxies, c.AllowPrivateTargets, c.OpenTargets
 	cfg.MaxBody, cfg.Introspection, cfg.MetricsToken, cfg.NodeName = c.MaxBody, c.Introspection, c.MetricsToken, c.NodeName
-	cfg.DebugListen = c.DebugListen
+	cfg.DebugListen, cfg.AllowPlainHTTP = c.DebugListen, c.AllowPlainHTTP
 	cfg.APIRate, cfg.StrangerRate, cfg.CORSOrigins = c.APIRate, c.StrangerRate, c.CORSOrigins
 	cfg.ShutdownTimeout, cfg.Organization, cfg.Administrator = c.ShutdownTimeout, c.Organization, c.Administrator
 	hub, err := server.Open(ctx, cfg, server.Options{Log: log})

@@ -1,0 +1,75 @@
+package dispatch
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/hookyard/hookyard/connectors"
+	"github.com/hookyard/hookyard/ent/ids"
+	"github.com/hookyard/hookyard/server/flow"
+)
+
+// Challenge makes the handshake of a webhook's format with its address: one request,
+// signed like a delivery, with no retries. The error's text is for people; flow.ErrNotFound:
+// there is no such webhook, or its format knows no handshake.
+func (d *Dispatcher) Challenge(ctx context.Context, org, webhook, publicURL string) (connectors.Grant, error) {
+	w := d.cfg.Worlds(org)
+	if w == nil || w.Webhooks[webhook] == nil {
+		return connectors.Grant{}, flow.ErrNotFound
+	}
+	h := w.Webhooks[webhook]
+	format := d.cfg.Formats(h.Format)
+	challenger, ok := format.(connectors.Challenger)
+	e := w.Endpoints[h.Endpoint]
+	if !ok || e == nil {
+		return connectors.Grant{}, flow.ErrNotFound
+	}
+	p := &plan{world: w, webhook: h, endpoint: e}
+	d.complete(p)
+	address, err := url.Parse(e.URL)
+	if err != nil {
+		return connectors.Grant{}, fmt.Errorf("the address cannot be read")
+	}
+	if _, only := format.(connectors.HTTPSOnly); only && address.Scheme != "https" && !d.cfg.PlainHTTP {
+		return connectors.Grant{}, fmt.Errorf("the format %s demands an address that begins with https:// (setting: --allow-plain-http)", h.Format)
+	}
+	if !p.request {
+		return connectors.Grant{}, fmt.Errorf("the connector %s sends no requests that a format has written, so the handshake of %s cannot be made", e.Connector, h.Format)
+	}
+	now := d.cfg.Clock.Now()
+	c := connectors.Challenge{ID: d.cfg.IDs.New(ids.Delivery), Webhook: h.ID, Time: now, PublicURL: publicURL}
+	if u, err := url.Parse(publicURL); err == nil {
+		c.Origin = u.Hostname()
+	}
+	rendered, err := challenger.Challenge(c)
+	if err != nil {
+		return connectors.Grant{}, err
+	}
+	request, err := p.write(rendered, c.ID, now)
+	if err != nil {
+		return connectors.Grant{}, err
+	}
+	result, err := d.ask(ctx, p, c.ID, &request, now)
+	if err != nil {
+		return connectors.Grant{}, err
+	}
+	return challenger.Granted(c, result)
+}
+
+// ask sends one request and waits for its answer.
+func (d *Dispatcher) ask(ctx context.Context, p *plan, id string, request *connectors.Request, started time.Time) (*connectors.Response, error) {
+	answered := make(chan connectors.Result, 1)
+	d.cfg.Sender.Deliver(p.endpoint.Connector, p.target, connectors.Delivery{ID: id, Attempt: 1, Endpoint: p.target.Ref, Timeout: p.timeout, Request: request},
+		func(r connectors.Result) { answered <- r })
+	select {
+	case r := <-answered:
+		if r.Response == nil {
+			return nil, fmt.Errorf("%s", r.Error) //nolint:err113 // a sentence for people
+		}
+		return r.Response, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("there was no answer within %v", d.cfg.Clock.Since(started).Round(time.Second))
+	}
+}

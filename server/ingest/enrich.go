@@ -1,0 +1,194 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"sync"
+	"time"
+
+	"github.com/hookyard/hookyard/connectors"
+	"github.com/hookyard/hookyard/server/flow"
+)
+
+const (
+	enrichEvery   = time.Second      // how often the ledger is asked for what is due
+	enrichAtOnce  = 8                // receipts that are enriched at a time
+	enrichTimeout = 30 * time.Second // of one attempt
+	enrichKeep    = 2 * time.Minute  // for how long a node has a receipt to itself: longer than an attempt
+	enrichGivenUp = 7 * 24 * time.Hour
+)
+
+// enrichPause is between attempts; the longest one is repeated until the receipt is given up.
+func enrichPause(attempt int) time.Duration {
+	pauses := [...]time.Duration{5 * time.Second, 15 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute, 30 * time.Minute}
+	return pauses[min(max(attempt, 1), len(pauses))-1]
+}
+
+// wake has Run look at once.
+func (in *Ingest) wake() {
+	select {
+	case in.awake <- struct{}{}:
+	default:
+	}
+}
+
+// Run enriches receipts that wait until ctx ends. What a receipt has become is recorded
+// after its events are durable: a crash in between costs one more attempt, which makes no
+// event twice.
+func (in *Ingest) Run(ctx context.Context) {
+	tick := in.c.Clock.NewTicker(enrichEvery)
+	defer tick.Stop()
+	for {
+		for in.enrichDue(ctx) && ctx.Err() == nil {
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.Chan():
+		case <-in.awake:
+		}
+	}
+}
+
+// enrichDue enriches what is due, and says whether there may be more.
+func (in *Ingest) enrichDue(ctx context.Context) bool {
+	due, err := in.c.Waiting.ClaimWaiting(ctx, in.at(), enrichKeep, enrichAtOnce)
+	if err != nil {
+		if ctx.Err() == nil {
+			in.c.Log.Warn("look for receipts to enrich", "err", err)
+		}
+		return false
+	}
+	var all sync.WaitGroup
+	for i := range due {
+		all.Go(func() {
+			if err := in.enrich(ctx, &due[i]); err != nil && ctx.Err() == nil {
+				in.c.Log.Warn("enrich a receipt", "receipt", due[i].ID, "err", err)
+			}
+		})
+	}
+	all.Wait()
+	return len(due) == enrichAtOnce
+}
+
+// enrich makes one attempt and records what came of it.
+func (in *Ingest) enrich(ctx context.Context, w *flow.Waiting) error {
+	accepted, err := in.fetch(ctx, w)
+	var failed *connectors.Failure
+	var refused *connectors.RefuseError
+	switch {
+	case err == nil:
+		state, note := flow.ReceiptAccepted, ""
+		if len(accepted.events) == 0 {
+			state, note = flow.ReceiptIgnored, accepted.note
+		}
+		return in.c.Waiting.Settle(ctx, w.Org, w.ID, state, accepted.group, note)
+	case ctx.Err() != nil:
+		return in.c.Waiting.PutOff(context.WithoutCancel(ctx), w.Org, w.ID, in.at(), w.Note) // the next start goes on
+	case errors.As(err, &refused):
+		return in.c.Waiting.Settle(ctx, w.Org, w.ID, flow.ReceiptRejected, "", "What was fetched cannot be read: "+refused.Error())
+	case errors.Is(err, flow.ErrNotFound):
+		return in.c.Waiting.Settle(ctx, w.Org, w.ID, flow.ReceiptRejected, "", "The source was deleted before the receipt was enriched.")
+	case errors.As(err, &failed) && failed.Outcome == connectors.Permanent:
+		return in.c.Waiting.Settle(ctx, w.Org, w.ID, flow.ReceiptRejected, "", failed.Message)
+	}
+	message, pause := "It could not be enriched: "+err.Error(), enrichPause(w.Attempt)
+	if failed != nil {
+		message, pause = failed.Message, max(pause, failed.RetryAfter)
+	}
+	now := in.at()
+	if now.Sub(w.At) > enrichGivenUp {
+		return in.c.Waiting.Settle(ctx, w.Org, w.ID, flow.ReceiptRejected, "", "Given up after a week; process it again when it can be enriched. "+message)
+	}
+	return in.c.Waiting.PutOff(ctx, w.Org, w.ID, now.Add(pause), message)
+}
+
+// enriched is what a receipt has become.
+type enriched struct {
+	events []flow.Accepted
+	group  string // that all events are in, "" none
+	note   string
+}
+
+// fetch has the document fetched and makes events of it.
+func (in *Ingest) fetch(ctx context.Context, w *flow.Waiting) (out enriched, err error) {
+	place := in.c.Atlas.Place(w.Org)
+	if place == nil {
+		return out, ErrNoOrganization
+	}
+	src := place.World.Sources[w.Source]
+	if src == nil {
+		return out, ErrNoSource
+	}
+	connector, ok := in.c.Connectors.Reader(src.Kind)
+	receiver, _ := in.c.Connectors.Receiver(src.Kind)
+	switch {
+	case !ok:
+		return out, fmt.Errorf("this hub cannot read sources of kind %s at the moment", src.Kind)
+	case place.World.Organization.Suspended:
+		return out, errors.New("the organization is suspended")
+	case !src.Enabled:
+		return out, errors.New("the source is disabled")
+	}
+	inbound, err := again(&w.Receipt, src)
+	if err != nil {
+		return out, err
+	}
+	limited, cancel := context.WithTimeout(ctx, enrichTimeout)
+	defer cancel()
+	d, err := in.c.Enricher.Enrich(limited, connector.Spec().Name, connectors.Enrichment{
+		Source: in.origin(place.World, src), Kind: src.Kind, Receipt: w.ID, Attempt: w.Attempt, Request: inbound})
+	if err != nil {
+		return out, err
+	}
+	inbound.Via, inbound.Body, inbound.ContentType = connectors.ViaEnrich, d.Body, d.ContentType
+	received, err := receiver.Receive(inbound)
+	if err != nil {
+		return out, err
+	}
+	s := &sending{Ingest: in, place: place, src: src, receipt: &w.Receipt}
+	if out.note = received.Note; len(received.Items) == 0 {
+		return out, nil
+	}
+	out.group = s.level(received.Items)
+	out.events, err = s.once(ctx, received.Items)
+	in.c.Count(src.Kind, "enriched", fresh(out.events))
+	return out, err
+}
+
+// level is the asset group that all items belong to, "" when there is no such group.
+func (s *sending) level(items []connectors.Incoming) string {
+	group := ""
+	for i := range items {
+		app, _ := s.place.application(s.src, &items[i])
+		if i > 0 && app.Group != group {
+			return ""
+		}
+		group = app.Group
+	}
+	return group
+}
+
+// origin is a source as its connector sees it. Its Ref changes with the source's revision
+// and with the allow lists, which are not part of it.
+func (in *Ingest) origin(w *flow.World, src *flow.Source) connectors.Endpoint {
+	e := connectors.Endpoint{
+		Ref: fmt.Sprintf("%s@%d", src.ID, src.Revision), ID: src.ID, Organization: w.Organization.ID, Role: connectors.RoleSource,
+		Settings: src.Settings, Secrets: make(map[string]string, len(src.Connection)), Dial: connectors.DialPolicy{Open: in.c.Open},
+	}
+	for name, s := range src.Connection {
+		e.Secrets[name] = string(s.Reveal())
+	}
+	e.Dial.Allow = append(e.Dial.Allow, w.Organization.Allow...)
+	if src.Group != "" {
+		e.Dial.Allow = append(e.Dial.Allow, w.Groups[src.Group].Allow...)
+	}
+	if len(e.Dial.Allow) > 0 {
+		sum := fnv.New64a()
+		fmt.Fprint(sum, e.Dial.Allow)
+		e.Ref = fmt.Sprintf("%s-%x", e.Ref, sum.Sum64())
+	}
+	return e
+}

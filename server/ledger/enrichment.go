@@ -1,0 +1,121 @@
+package ledger
+
+import (
+	"context"
+	"time"
+
+	"github.com/hookyard/hookyard/server/flow"
+)
+
+// What is known of receipts that wait for enrichment is in a small table of its own, as
+// open deliveries are: the receipts themselves are history.
+
+// ClaimWaiting returns up to limit receipts whose enrichment is due at now, the longest due
+// first, with their bodies, and counts an attempt of each. Nobody else is given them
+// before the time that they are kept for is over: a node that dies costs no more than that.
+func (l *Ledger) ClaimWaiting(ctx context.Context, now time.Time, keep time.Duration, limit int) ([]flow.Waiting, error) {
+	if l.held.Load() {
+		return nil, nil
+	}
+	due := "SELECT org, receipt FROM enrichments WHERE due <= ? ORDER BY due, receipt LIMIT ?"
+	if l.pg {
+		due += " FOR UPDATE SKIP LOCKED"
+	}
+	var out []flow.Waiting
+	err := l.writeTx(ctx, "claim receipts that wait", func(t tx) error {
+		out = out[:0]
+		err := t.query(ctx, "UPDATE enrichments SET due = ?, attempts = attempts + 1 WHERE (org, receipt) IN ("+due+") RETURNING org, receipt, attempts",
+			[]any{micros(now.Add(keep)), micros(now), int64(limit)}, func(scan func(...any) error) error {
+				var w flow.Waiting
+				err := scan(&w.Org, &w.ID, &w.Attempt)
+				out = append(out, w)
+				return err
+			})
+		if err != nil {
+			return err
+		}
+		for i := range out {
+			w := &out[i]
+			var at int64
+			found, err := one(ctx, t, "SELECT source, at, method, header, path, query, content_type, body, remote, state, note FROM receipts WHERE org = ? AND id = ?", []any{w.Org, w.ID},
+				&w.Source, &at, &w.Method, &w.Header, &w.Path, &w.Query, &w.ContentType, &w.Body, &w.Remote, &w.State, &w.Note)
+			if err != nil {
+				return err
+			}
+			w.At = instant(at)
+			if !found { // past its retention
+				if err := exec(ctx, t, "DELETE FROM enrichments WHERE org = ? AND receipt = ?", w.Org, w.ID); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	kept := out[:0]
+	for _, w := range out {
+		if w.Source != "" {
+			kept = append(kept, w)
+		}
+	}
+	return kept, nil
+}
+
+// PutOff has a receipt wait until a time; note says why, for people.
+func (l *Ledger) PutOff(ctx context.Context, org, receipt string, until time.Time, note string) error {
+	return l.writeTx(ctx, "put an enrichment off", func(t tx) error {
+		if err := exec(ctx, t, "UPDATE enrichments SET due = ? WHERE org = ? AND receipt = ?", micros(until), org, receipt); err != nil {
+			return err
+		}
+		return exec(ctx, t, "UPDATE receipts SET note = ? WHERE org = ? AND id = ? AND state = ?", note, org, receipt, string(flow.ReceiptWaiting))
+	})
+}
+
+// Settle ends a receipt's waiting; group is the asset group of its events, "" for none
+// or several.
+func (l *Ledger) Settle(ctx context.Context, org, receipt string, state flow.ReceiptState, group, note string) error {
+	return l.writeTx(ctx, "end an enrichment", func(t tx) error {
+		if err := exec(ctx, t, "DELETE FROM enrichments WHERE org = ? AND receipt = ?", org, receipt); err != nil {
+			return err
+		}
+		return exec(ctx, t, "UPDATE receipts SET state = ?, grp = ?, note = ? WHERE org = ? AND id = ?", string(state), group, note, org, receipt)
+	})
+}
+
+// Await has a receipt enriched again, from now on; one that waits already is due at once.
+func (l *Ledger) Await(ctx context.Context, org, receipt string) error {
+	now := micros(l.clock.Now())
+	return l.writeTx(ctx, "have a receipt enriched", func(t tx) error {
+		if err := exec(ctx, t, "INSERT INTO enrichments (org, receipt, due, attempts) VALUES (?, ?, ?, 0) ON CONFLICT (org, receipt) DO UPDATE SET due = excluded.due", org, receipt, now); err != nil {
+			return err
+		}
+		return exec(ctx, t, "UPDATE receipts SET state = ?, note = '' WHERE org = ? AND id = ? AND state <> ?", string(flow.ReceiptWaiting), org, receipt, string(flow.ReceiptWaiting))
+	})
+}
+
+// readWaiting adds what is known of those receipts that wait.
+func (l *Ledger) readWaiting(ctx context.Context, org string, receipts map[string]*flow.ReceiptView) error {
+	var waiting []string
+	for id, r := range receipts {
+		if r.State == flow.ReceiptWaiting {
+			waiting = append(waiting, id)
+		}
+	}
+	if len(waiting) == 0 {
+		return nil
+	}
+	var s selection
+	s.and("org = ?", org)
+	s.in("receipt", waiting)
+	return l.read(ctx, "read what waits", "SELECT receipt, attempts, due FROM enrichments WHERE "+s.sql(), s.args, func(scan func(...any) error) error {
+		var id string
+		var attempts, due int64
+		if err := scan(&id, &attempts, &due); err != nil {
+			return err
+		}
+		receipts[id].Attempts, receipts[id].NextAt = int(attempts), instant(due)
+		return nil
+	})
+}
