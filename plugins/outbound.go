@@ -24,6 +24,7 @@ type Outbound struct {
 	connectors.Memory
 	log    *slog.Logger
 	dialer net.Dialer
+	hub    *asker // makes the connections instead; nil outside of the sandbox
 
 	mu    sync.Mutex
 	known map[string]*endpoint // by Ref
@@ -47,8 +48,11 @@ type endpoint struct {
 // NewOutbound makes an Outbound that knows no endpoint yet. A nil resolver is Go's
 // default; tests give one that lies.
 func NewOutbound(log *slog.Logger, resolver *net.Resolver) *Outbound {
-	return &Outbound{Memory: noMemory{}, log: log, known: map[string]*endpoint{},
-		dialer: net.Dialer{Timeout: 30 * time.Second, KeepAlive: 15 * time.Second, Resolver: resolver}}
+	return &Outbound{Memory: noMemory{}, log: log, known: map[string]*endpoint{}, dialer: newDialer(resolver)}
+}
+
+func newDialer(resolver *net.Resolver) net.Dialer {
+	return net.Dialer{Timeout: 30 * time.Second, KeepAlive: 15 * time.Second, Resolver: resolver}
 }
 
 // Put makes an endpoint known by its Ref.
@@ -167,18 +171,25 @@ func (o *Outbound) dial(ctx context.Context, k *endpoint, network, addr string) 
 	default:
 		return nil, fmt.Errorf("dial %s: only TCP leads out, not %q", addr, network)
 	}
+	if o.hub != nil {
+		return o.hub.dial(ctx, k.Ref, addr)
+	}
 	k.policyOnce.Do(func() { k.policy, k.policyErr = newPolicy(k.Dial) })
 	if k.policyErr != nil {
 		return nil, k.policyErr
 	}
-	named, err := k.policy.before(addr)
+	return dialChecked(ctx, o.dialer, k.policy, network, addr)
+}
+
+// dialChecked dials what the policy allows; a refusal is a *connectors.PolicyError.
+func dialChecked(ctx context.Context, d net.Dialer, p *policy, network, addr string) (net.Conn, error) {
+	named, err := p.before(addr)
 	if err != nil {
 		return nil, err
 	}
-	d := o.dialer
 	// Control sees each address that the name was resolved to, just before the
 	// connection to it is made; there is no second resolution to be lied to by.
-	d.Control = func(_, address string, _ syscall.RawConn) error { return k.policy.at(addr, address, named) }
+	d.Control = func(_, address string, _ syscall.RawConn) error { return p.at(addr, address, named) }
 	conn, err := d.DialContext(ctx, network, addr)
 	var refused *connectors.PolicyError
 	if errors.As(err, &refused) {
@@ -193,18 +204,25 @@ type httpSettings struct {
 	ForwardProxy string `json:"forward_proxy"`
 }
 
-func (o *Outbound) newClient(k *endpoint) (*http.Client, error) {
-	var s httpSettings
-	if len(k.Settings) > 0 {
-		if err := json.Unmarshal(k.Settings, &s); err != nil {
-			return nil, fmt.Errorf("read the endpoint's settings: %w", err)
+func readHTTPSettings(e *connectors.Endpoint) (s httpSettings, err error) {
+	if len(e.Settings) > 0 {
+		if err := json.Unmarshal(e.Settings, &s); err != nil {
+			return s, fmt.Errorf("read the endpoint's settings: %w", err)
 		}
 	}
-	if v, ok := k.Secrets["ca_bundle"]; ok {
+	if v, ok := e.Secrets["ca_bundle"]; ok {
 		s.CABundle = v
 	}
-	if v, ok := k.Secrets["forward_proxy"]; ok {
+	if v, ok := e.Secrets["forward_proxy"]; ok {
 		s.ForwardProxy = v
+	}
+	return s, nil
+}
+
+func (o *Outbound) newClient(k *endpoint) (*http.Client, error) {
+	s, err := readHTTPSettings(&k.Endpoint)
+	if err != nil {
+		return nil, err
 	}
 	t := &http.Transport{
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {

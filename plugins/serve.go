@@ -22,10 +22,15 @@ import (
 func Serve(c connectors.Connector) {
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	go exitWithHost(os.Stdin)
+	hub, err := newAsker()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	PaceHeap(400, 16<<20) // what lives here is small and what passes through is much
 	goplugin.Serve(&goplugin.ServeConfig{
 		HandshakeConfig:  Handshake(),
-		VersionedPlugins: versions(&server{connector: c}),
+		VersionedPlugins: versions(&server{connector: c, hub: hub}),
 		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {
 			return grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
 				grpc.StaticStreamWindowSize(windowSize), grpc.StaticConnWindowSize(windowSize))...)

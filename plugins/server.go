@@ -21,6 +21,7 @@ import (
 type server struct {
 	wirev1.UnimplementedPluginServer
 	connector connectors.Connector
+	hub       *asker // nil: connections are made here
 }
 
 // Describe implements wirev1.PluginServer.
@@ -34,6 +35,7 @@ func (s *server) Session(stream wirev1.Plugin_SessionServer) error {
 	defer cancel()
 	w := &worker{ctx: ctx, connector: s.connector, out: newOutbox[*wirev1.SessionResponse](), results: newOutbox[answer](), calls: map[uint64]*call{}}
 	w.host = NewOutbound(slog.New(&logHandler{send: w.out.put}), nil)
+	w.host.hub = s.hub
 	defer w.host.Close()
 	w.memory = &memory{send: w.out.put, ended: ctx.Done(), slots: make(chan struct{}, asksOfPlugin)}
 	w.host.Memory = w.memory

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hookyard/hookyard/ent/secret"
 	"github.com/hookyard/hookyard/ent/store"
+	"github.com/hookyard/hookyard/plugins/sandbox"
 )
 
 // Config is everything that an operator may decide about a hub.
@@ -30,6 +31,8 @@ type Config struct {
 	AllowPrivateTargets bool           // deliveries may go anywhere
 	AllowPlainHTTP      bool           // formats that demand https take http, too
 	OpenTargets         []netip.Prefix // or also to these
+
+	Sandbox sandbox.Mode // of third parties' connectors; "" is sandbox.Demand
 
 	MaxBody         int64    // bytes of one inbound request; 0 is 1 MiB
 	APIRate         float64  // operations per second of one viewer; 0 is no limit

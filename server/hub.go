@@ -240,7 +240,7 @@ func (h *Hub) startPlugins(ctx context.Context, shipped []connectors.Connector) 
 		return err
 	}
 	h.program = self
-	if h.plugins, err = host.New(host.Config{Catalog: entries, Logger: h.log, Clock: h.clock, HostVersion: h.cfg.Version, Memory: h.db.Memory(h.secrets)}); err != nil {
+	if h.plugins, err = host.New(host.Config{Catalog: entries, Logger: h.log, Clock: h.clock, HostVersion: h.cfg.Version, Memory: h.db.Memory(h.secrets), Sandbox: h.cfg.Sandbox}); err != nil {
 		return err
 	}
 	return h.plugins.Start(context.WithoutCancel(ctx))

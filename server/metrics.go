@@ -84,6 +84,7 @@ func gauges() map[string]*prometheus.Desc {
 		"endpoints": describe("endpoints", "Endpoints that had something to do since the start, by the state of their breaker.", "breaker"),
 		"restarts":  describe("plugin_restarts_total", "Starts of a connector's process after the first.", "connector"),
 		"plugin":    describe("plugin_up", "1 while a connector's process takes deliveries.", "connector"),
+		"sandbox":   describe("sandbox", "1 for each part of third parties' connectors' sandbox that this system has.", "part"),
 		"waiting":   describe("ledger_waiting_calls", "Calls that wait to be committed."),
 		"watchers":  describe("watchers", "Live subscribers of the delivery log."),
 		"held":      describe("held", "1 while a restored hub holds all deliveries."),
@@ -149,6 +150,9 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	for _, p := range h.plugins.Stats() {
 		count("restarts", float64(p.Restarts), p.Name)
 		gauge("plugin", one(p.State == "RUNNING"), p.Name)
+	}
+	for _, p := range h.plugins.Sandbox().Parts {
+		gauge("sandbox", one(p.Active), p.Name)
 	}
 	w := h.ledger.Stats()
 	gauge("waiting", float64(w.Calls+w.Records))

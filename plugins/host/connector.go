@@ -9,6 +9,7 @@ import (
 
 	"github.com/hookyard/hookyard/connectors"
 	"github.com/hookyard/hookyard/plugins"
+	"github.com/hookyard/hookyard/plugins/sandbox"
 )
 
 const (
@@ -52,9 +53,9 @@ type held struct {
 }
 
 // run keeps a process up until ctx ends.
-func (c *connector) run(ctx context.Context, dir string) {
+func (c *connector) run(ctx context.Context, box *sandbox.Box, dir string) {
 	for crashes := 0; ; {
-		p, err := startProcess(ctx, c.cfg, &c.entry, dir, c.log)
+		p, err := startProcess(ctx, c.cfg, box, &c.entry, dir, c.log)
 		if err == nil {
 			began := c.cfg.Clock.Now()
 			c.up(p)
@@ -113,6 +114,9 @@ func (c *connector) watch(ctx context.Context, p *process) error {
 					return errHung
 				}
 				continue
+			}
+			if err := p.overfull(); err != nil {
+				return err
 			}
 			missed = 0
 			number++

@@ -186,14 +186,14 @@ func TestThePluginDiesWithItsHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stdin.Close()
-	// The plugin inherits a descriptor from the host (4; 3 is its program): when it is
+	// The plugin inherits a descriptor from the host (5; 3 and 4 are the launcher and its program): when it is
 	// closed everywhere, both are gone.
 	read, write, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer read.Close()
-	host.ExtraFiles = []*os.File{write, write}
+	host.ExtraFiles = []*os.File{write, write, write}
 	if err := host.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -333,7 +333,7 @@ func TestTheHubsEnvironmentIsWithheld(t *testing.T) {
 	r := deliver(t, s, e, delivery("dlv_1", "ENV", e))
 	for _, v := range strings.Split(string(r.Response.Body), "\x00") {
 		switch name, _, _ := strings.Cut(v, "="); name {
-		case "PATH", "TZ", "LANG", "GOGC", "GOMEMLIMIT", "SSL_CERT_FILE", "SSL_CERT_DIR", "HOOKYARD_PLUGIN", "GORACE":
+		case "PATH", "HOME", "TMPDIR", "TZ", "LANG", "GOGC", "GOMEMLIMIT", "SSL_CERT_FILE", "SSL_CERT_DIR", "HOOKYARD_PLUGIN", "GORACE":
 		default:
 			if !strings.HasPrefix(name, "PLUGIN_") {
 				t.Errorf("the plugin sees %s", name)

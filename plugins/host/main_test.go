@@ -21,11 +21,13 @@ import (
 	"github.com/hookyard/hookyard/connectors"
 	"github.com/hookyard/hookyard/connectors/webhook"
 	"github.com/hookyard/hookyard/plugins"
+	"github.com/hookyard/hookyard/plugins/sandbox"
 )
 
 // The test binary is also the plugin ("plugin <name>") and a host that is killed
 // ("host"), as the hub's binary is.
 func TestMain(m *testing.M) {
+	sandbox.Main()
 	if len(os.Args) > 2 && os.Args[1] == "plugin" {
 		if err := plugins.Main(os.Args[2], []connectors.Connector{obedient{name: "obedient"}, obedient{name: "other"}, webhook.Connector{}}); err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"strconv"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/hookyard/hookyard/connectors"
 	"github.com/hookyard/hookyard/plugins"
+	"github.com/hookyard/hookyard/plugins/sandbox"
 	wirev1 "github.com/hookyard/hookyard/plugins/wire/v1"
 )
 
@@ -27,12 +29,13 @@ type process struct {
 	spec    connectors.Spec
 	client  *goplugin.Client
 	runner  *groupRunner
-	dir     string
+	dir     folder
+	gate    *plugins.Gate // nil: it makes its connections itself
 }
 
 // startProcess returns when the connector has described itself and its session is
 // open, or has failed to within the limit.
-func startProcess(ctx context.Context, cfg *Config, e *Entry, dir string, log *slog.Logger) (_ *process, err error) {
+func startProcess(ctx context.Context, cfg *Config, box *sandbox.Box, e *Entry, dir string, log *slog.Logger) (_ *process, err error) {
 	ctx, cancel := context.WithTimeout(ctx, cfg.StartTimeout)
 	defer cancel()
 	program, done, err := e.open()
@@ -52,14 +55,23 @@ func startProcess(ctx context.Context, cfg *Config, e *Entry, dir string, log *s
 		GRPCDialOptions:  plugins.DialOptions(),
 		UnixSocketConfig: &goplugin.UnixSocketConfig{TempDir: dir},
 		RunnerFunc: func(_ hclog.Logger, template *exec.Cmd, socketDir string) (runner.Runner, error) {
-			r, err := newGroupRunner(e, program, template, environment(cfg.Env), socketDir)
-			p.runner, p.dir = r, socketDir
-			return r, err
+			p.dir = folder(socketDir)
+			r, err := p.confine(box, e, program, append(environment(cfg.Env, socketDir), template.Env...))
+			if err != nil {
+				return nil, err
+			}
+			p.runner = r
+			return r, nil
 		},
 	})
 	defer func() {
 		if err != nil {
 			p.stop(false)
+			if p.runner != nil {
+				if why := p.runner.stderr.complaint(); why != "" {
+					err = fmt.Errorf("start the program: %s", why)
+				}
+			}
 		}
 	}()
 	if _, err = p.client.Start(); err != nil {
@@ -88,13 +100,40 @@ func startProcess(ctx context.Context, cfg *Config, e *Entry, dir string, log *s
 	p.session, err = plugins.NewSession(service, plugins.SessionConfig{
 		HostVersion: cfg.HostVersion, Log: log, Clock: cfg.Clock, DefaultTimeout: defaultTimeout, Grace: grace,
 		Memory: cfg.Memory, Spec: p.spec})
+	if err == nil && p.gate != nil {
+		p.gate.Serve(p.session.Given)
+	}
 	return p, err
+}
+
+// confine prepares the process: a shipped connector makes its own connections, a third
+// party's asks for them.
+func (p *process) confine(box *sandbox.Box, e *Entry, program *os.File, env []string) (*groupRunner, error) {
+	plan := sandbox.Plan{Args: append([]string{e.Path}, e.Args...), Own: string(p.dir), Shipped: e.File != nil, Limits: sandbox.DefaultLimits()}
+	var more []*os.File
+	if !plan.Shipped {
+		gate, theirs, err := plugins.NewGate(nil, nil, p.dir.dial)
+		if err != nil {
+			return nil, err
+		}
+		p.gate, more = gate, []*os.File{theirs}
+		env = append(env, plugins.DialFDEnv+"="+strconv.Itoa(sandbox.MoreFD))
+	}
+	cmd, err := box.Command(plan, program, more...)
+	if err != nil {
+		closeAll(more)
+		return nil, err
+	}
+	return newGroupRunner(e.Name, cmd, env, more)
 }
 
 // stop ends the process, what it leaves unanswered is answered, and nothing remains.
 // A healthy one is given a moment to end by itself.
 func (p *process) stop(healthy bool) {
-	defer func() { _ = os.RemoveAll(p.dir) }()
+	defer func() { _ = os.RemoveAll(string(p.dir)) }()
+	if p.gate != nil {
+		p.gate.Close()
+	}
 	if p.session != nil {
 		p.session.Close()
 	}
@@ -115,9 +154,17 @@ func (p *process) stop(healthy bool) {
 	p.client.Kill()
 }
 
-// environment is all that a process sees of the hub's.
-func environment(more []string) []string {
-	env := []string{"PATH=/usr/local/bin:/usr/bin:/bin"}
+// overfull says whether a third party's process has written more than it may.
+func (p *process) overfull() error {
+	if p.gate == nil {
+		return nil
+	}
+	return p.dir.overfull(p.runner.cmd.Process.Pid, sandbox.DefaultLimits().Disk)
+}
+
+// environment is all that a process sees of the hub's; dir is where it works.
+func environment(more []string, dir string) []string {
+	env := []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=" + dir, "TMPDIR=" + dir}
 	for _, name := range []string{"TZ", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR", "GOMEMLIMIT", "GOGC"} {
 		if v, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+v)

@@ -3,13 +3,16 @@ package host
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
-	"os/exec"
+	"path/filepath"
 	"strconv"
 	"syscall"
 
 	"github.com/hashicorp/go-plugin/runner"
+
+	"github.com/hookyard/hookyard/plugins/sandbox"
 )
 
 // groupRunner runs a plugin for go-plugin: by descriptor, in a process group of its
@@ -17,55 +20,51 @@ import (
 // that end closes, for whatever reason, the plugin ends.
 type groupRunner struct {
 	runner.AddrTranslator
-	cmd            *exec.Cmd
-	stdout, stderr io.ReadCloser
-	leash          *os.File
-	exited         chan struct{} // closed when the process has been waited for
-	name           string
+	cmd    *sandbox.Cmd
+	stdout io.ReadCloser
+	stderr *throttled
+	leash  *os.File
+	exited chan struct{} // closed when the process has been waited for
+	name   string
+	handed []*os.File // the process's, once it has started
 }
 
-// programFD is where the program's file is in the child; a script's interpreter
-// opens it from there.
-const programFD = 3
-
-// newGroupRunner takes what go-plugin has prepared (the environment) from template.
-func newGroupRunner(e *Entry, program *os.File, template *exec.Cmd, env []string, dir string) (*groupRunner, error) {
+// newGroupRunner makes a runner of cmd, with what go-plugin has prepared for it (env). It
+// takes over cmd and what is handed to the process.
+func newGroupRunner(name string, cmd *sandbox.Cmd, env []string, handed []*os.File) (_ *groupRunner, err error) {
 	read, leash, err := os.Pipe()
 	if err != nil {
+		cmd.Release()
+		closeAll(handed)
 		return nil, err
 	}
-	cmd := &exec.Cmd{
-		Path:        "/proc/self/fd/" + strconv.Itoa(programFD),
-		Args:        append([]string{e.Path}, e.Args...),
-		Env:         append(env, template.Env...),
-		Dir:         dir,
-		Stdin:       read,
-		ExtraFiles:  []*os.File{program},
-		SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
-	}
-	r := &groupRunner{AddrTranslator: sameSystem{}, cmd: cmd, leash: leash, exited: make(chan struct{}), name: e.Name}
+	cmd.Env, cmd.Stdin = env, read
+	r := &groupRunner{AddrTranslator: inFolder(cmd.Dir), cmd: cmd, leash: leash, exited: make(chan struct{}), name: name, handed: append(handed, read)}
+	var stderr io.ReadCloser
 	if r.stdout, err = cmd.StdoutPipe(); err == nil {
-		r.stderr, err = cmd.StderrPipe()
+		stderr, err = cmd.StderrPipe()
 	}
 	if err != nil {
-		r.closePipes()
+		r.notStarted()
 		return nil, err
 	}
+	r.stderr = throttle(stderr)
 	return r, nil
 }
 
 // Start implements runner.Runner.
 func (r *groupRunner) Start(context.Context) error {
 	err := r.cmd.Start()
-	_ = r.cmd.Stdin.(*os.File).Close() // the child has its own
+	closeAll(r.handed) // the child has its own
+	r.handed = nil
 	if err != nil {
-		r.closePipes()
+		r.notStarted()
 	}
 	return err
 }
 
-func (r *groupRunner) closePipes() {
-	_ = r.cmd.Stdin.(*os.File).Close()
+func (r *groupRunner) notStarted() {
+	closeAll(r.handed)
 	_ = r.leash.Close()
 	if r.stdout != nil {
 		_ = r.stdout.Close()
@@ -73,11 +72,19 @@ func (r *groupRunner) closePipes() {
 	if r.stderr != nil {
 		_ = r.stderr.Close()
 	}
+	r.cmd.Release()
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		_ = f.Close()
+	}
 }
 
 // Wait implements runner.Runner.
 func (r *groupRunner) Wait(context.Context) error {
 	err := r.cmd.Wait()
+	r.cmd.Release()
 	_ = r.leash.Close()
 	close(r.exited)
 	return err
@@ -91,6 +98,7 @@ func (r *groupRunner) Kill(context.Context) error {
 	if r.cmd.Process == nil {
 		return nil
 	}
+	r.stderr.release()
 	if err := syscall.Kill(-r.cmd.Process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return err
 	}
@@ -119,13 +127,17 @@ func (r *groupRunner) Diagnose(context.Context) string {
 	return "Is it a Hookyard plugin for this system, executable by this user?"
 }
 
-// sameSystem says that plugin and host see the same files.
-type sameSystem struct{}
+// inFolder says that plugin and host see the same files. The host connects to nothing but
+// a socket in the process's folder, whatever the process says that its address is.
+type inFolder string
 
-func (sameSystem) PluginToHost(network, addr string) (string, string, error) {
-	return network, addr, nil
+func (f inFolder) PluginToHost(network, addr string) (string, string, error) {
+	if network != "unix" || filepath.Dir(addr) != string(f) {
+		return "", "", fmt.Errorf("it wants to be talked to at %s %s, which is no socket in its folder", network, addr)
+	}
+	return network, addr, isSocket(addr)
 }
 
-func (sameSystem) HostToPlugin(network, addr string) (string, string, error) {
+func (inFolder) HostToPlugin(network, addr string) (string, string, error) {
 	return network, addr, nil
 }

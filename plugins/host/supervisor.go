@@ -1,16 +1,19 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/jonboulle/clockwork"
 
 	"github.com/hookyard/hookyard/connectors"
+	"github.com/hookyard/hookyard/plugins/sandbox"
 )
 
 const (
@@ -27,8 +30,9 @@ type Config struct {
 	Logger      *slog.Logger
 	Clock       clockwork.Clock
 	HostVersion string
-	TempDir     string   // where sockets live; "" is the system's; keep it short (a socket's path has 108 bytes)
-	Env         []string // what every process sees besides the short list, "NAME=value"
+	TempDir     string       // where sockets live; "" is the system's; keep it short (a socket's path has 108 bytes)
+	Env         []string     // what every process sees besides the short list, "NAME=value"
+	Sandbox     sandbox.Mode // "" is Demand
 
 	// Memory is where what connectors keep is kept; nil: they can keep nothing.
 	Memory connectors.Memory
@@ -59,6 +63,8 @@ type Supervisor struct {
 	byName map[string]*connector
 	cancel context.CancelFunc
 	dir    string
+	lock   *os.File // of dir
+	box    *sandbox.Box
 	wg     sync.WaitGroup
 }
 
@@ -82,6 +88,7 @@ func New(cfg Config) (*Supervisor, error) {
 // ctx ends. A connector that fails is no error: see Stats. Items may be handed over
 // before Start returns.
 func (s *Supervisor) Start(ctx context.Context) error {
+	sweep(filepath.Join(cmp.Or(s.cfg.TempDir, os.TempDir()), "hookyard-*"), s.cfg.Clock.Now().Add(-time.Minute))
 	dir, err := os.MkdirTemp(s.cfg.TempDir, "hookyard-")
 	if err != nil {
 		return fmt.Errorf("make a folder for the connectors' sockets: %w", err)
@@ -91,10 +98,19 @@ func (s *Supervisor) Start(ctx context.Context) error {
 		return fmt.Errorf("the folder %s is too long for a socket's path: set a temporary folder of at most %d bytes", dir, longestDir)
 	}
 	s.dir = dir
+	if s.lock, err = lockFolder(dir); err != nil {
+		_ = os.RemoveAll(dir)
+		return err
+	}
+	if s.box, err = sandbox.Open(s.cfg.Sandbox); err != nil {
+		_ = os.RemoveAll(dir)
+		return err
+	}
+	s.tellSandbox()
 	var run context.Context
 	run, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	for _, c := range s.list {
-		s.wg.Go(func() { c.run(run, dir) })
+		s.wg.Go(func() { c.run(run, s.box, dir) })
 	}
 	for _, c := range s.list {
 		select {
@@ -123,8 +139,24 @@ func (s *Supervisor) Close(ctx context.Context) error {
 	}
 	s.cancel()
 	s.wg.Wait()
+	s.box.Close()
 	_ = os.RemoveAll(s.dir)
+	_ = s.lock.Close()
 	return err
+}
+
+// Sandbox says what holds on this system for third parties' connectors, once started.
+func (s *Supervisor) Sandbox() sandbox.Report { return s.box.Report() }
+
+// tellSandbox logs that once.
+func (s *Supervisor) tellSandbox() {
+	for _, p := range s.Sandbox().Parts {
+		level := slog.LevelInfo
+		if !p.Active {
+			level = slog.LevelWarn
+		}
+		s.cfg.Logger.Log(context.Background(), level, "sandbox of third parties' connectors", "part", p.Name, "active", p.Active, "by", p.How)
+	}
 }
 
 // Deliver hands one item to a connector; ep is what d.Endpoint names. It never waits.

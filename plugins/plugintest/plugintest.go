@@ -34,6 +34,7 @@ import (
 	"github.com/hookyard/hookyard/connectors/connectortest"
 	"github.com/hookyard/hookyard/plugins"
 	"github.com/hookyard/hookyard/plugins/host"
+	"github.com/hookyard/hookyard/plugins/sandbox"
 )
 
 // Command is how a connector's process is started.
@@ -66,7 +67,7 @@ func Start(t testing.TB, c Command) *Connector {
 	memory := connectortest.NewMemory()
 	log := slog.New(slog.NewTextHandler(writer{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	s, err := host.New(host.Config{Catalog: []host.Entry{entry(t, c)}, Logger: log, Clock: clockwork.NewRealClock(), HostVersion: "0.0.0-test",
-		Memory: memory, StartTimeout: 30 * time.Second})
+		Memory: memory, StartTimeout: 30 * time.Second, Sandbox: sandbox.Off})
 	if err != nil {
 		t.Fatal(err)
 	}

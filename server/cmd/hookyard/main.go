@@ -25,6 +25,7 @@ import (
 
 	"github.com/hookyard/hookyard/connectors/builtin"
 	"github.com/hookyard/hookyard/plugins"
+	"github.com/hookyard/hookyard/plugins/sandbox"
 	"github.com/hookyard/hookyard/server"
 )
 
@@ -78,6 +79,7 @@ type serveCmd struct {
 	Introspection       bool           `help:"Let clients read the GraphQL schema." default:"true" negatable:"" env:"HOOKYARD_INTROSPECTION"`
 	MetricsToken        string         `help:"Bearer token that /metrics asks for; open without one." placeholder:"TOKEN" env:"HOOKYARD_METRICS_TOKEN"`
 	DebugListen         string         `help:"Address for profiles (pprof); keep it on loopback." placeholder:"HOST:PORT" env:"HOOKYARD_DEBUG_LISTEN"`
+	Sandbox             sandbox.Mode   `help:"What to do with third parties' connectors where this system cannot keep them apart: not run them (demand), or run them nevertheless (prefer)." enum:"demand,prefer" default:"demand" env:"HOOKYARD_SANDBOX"`
 	NodeName            string         `help:"Name of this node among others on one database; the machine's name by default." placeholder:"NAME" env:"HOOKYARD_NODE_NAME"`
 	ShutdownTimeout     time.Duration  `help:"How long a clean shutdown waits for deliveries in flight." default:"15s" env:"HOOKYARD_SHUTDOWN_TIMEOUT"`
 	Organization        string         `help:"Name of the organization made at the first start." default:"Default" env:"HOOKYARD_ORGANIZATION"`
@@ -98,7 +100,7 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	cfg.Listen, cfg.PublicURL, cfg.TLSCert, cfg.TLSKey = c.Listen, c.PublicURL, c.TLSCert, c.TLSKey
 	cfg.TrustedProxies, cfg.AllowPrivateTargets, cfg.OpenTargets = c.TrustedProxies, c.AllowPrivateTargets, c.OpenTargets
 	cfg.MaxBody, cfg.Introspection, cfg.MetricsToken, cfg.NodeName = c.MaxBody, c.Introspection, c.MetricsToken, c.NodeName
-	cfg.DebugListen, cfg.AllowPlainHTTP = c.DebugListen, c.AllowPlainHTTP
+	cfg.DebugListen, cfg.AllowPlainHTTP, cfg.Sandbox = c.DebugListen, c.AllowPlainHTTP, c.Sandbox
 	cfg.APIRate, cfg.StrangerRate, cfg.CORSOrigins = c.APIRate, c.StrangerRate, c.CORSOrigins
 	cfg.ShutdownTimeout, cfg.Organization, cfg.Administrator = c.ShutdownTimeout, c.Organization, c.Administrator
 	hub, err := server.Open(ctx, cfg, server.Options{Log: log})
@@ -245,6 +247,7 @@ func buildVersion() string {
 }
 
 func main() {
+	sandbox.Main()
 	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "hookyard:", err)
 		os.Exit(1)
