@@ -35,8 +35,14 @@ func (r *Resolver) IdentityProvider() graphgen.IdentityProviderResolver {
 	return &identityProviderResolver{r}
 }
 
+// Project returns graphgen.ProjectResolver implementation.
+func (r *Resolver) Project() graphgen.ProjectResolver { return &projectResolver{r} }
+
 // Query returns graphgen.QueryResolver implementation.
 func (r *Resolver) Query() graphgen.QueryResolver { return &queryResolver{r} }
+
+// Run returns graphgen.RunResolver implementation.
+func (r *Resolver) Run() graphgen.RunResolver { return &runResolver{r} }
 
 // Source returns graphgen.SourceResolver implementation.
 func (r *Resolver) Source() graphgen.SourceResolver { return &sourceResolver{r} }
@@ -46,7 +52,9 @@ func (r *Resolver) Webhook() graphgen.WebhookResolver { return &webhookResolver{
 
 type (
 	identityProviderResolver struct{ *Resolver }
+	projectResolver          struct{ *Resolver }
 	queryResolver            struct{ *Resolver }
+	runResolver              struct{ *Resolver }
 	sourceResolver           struct{ *Resolver }
 	webhookResolver          struct{ *Resolver }
 )

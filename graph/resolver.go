@@ -104,8 +104,10 @@ type Credentials interface {
 	// NewKey makes an API key; hint is its beginning, which may be shown, and hash is
 	// how it is kept.
 	NewKey() (key, hint, hash string)
-	// NewAddress makes the address of a source; hash is how its token is kept.
+	// NewAddress makes the address of a source, NewTrigger that of a trigger; hash is how
+	// its token is kept.
 	NewAddress() (address, hash string)
+	NewTrigger() (address, hash string)
 }
 
 // SignIn is how people sign in at identity providers.
@@ -130,6 +132,7 @@ type Services struct {
 	Redeliverer Redeliverer
 	Eraser      Eraser
 	Sender      Sender
+	Scans       ScanRunner
 	Reprocessor Reprocessor
 	Checker     Checker
 	Handshakes  Handshakes

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hookyard/hookyard/ent/gen"
 	"github.com/hookyard/hookyard/ent/gen/apikey"
+	"github.com/hookyard/hookyard/ent/gen/trigger"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
 	"github.com/hookyard/hookyard/ent/viewer"
 	graphgen "github.com/hookyard/hookyard/graph/gen"
@@ -99,7 +100,14 @@ func (r *Resolver) ownership(ctx context.Context, user string) (*graphgen.Owners
 	for _, w := range out.Webhooks {
 		loadersOf(ctx).choices.hint(w.EndpointID)
 	}
-	out.APIKeys, err = keys.Order(apikey.ByID(sql.OrderAsc())).Limit(maxPage).All(ctx)
+	if out.APIKeys, err = keys.Order(apikey.ByID(sql.OrderAsc())).Limit(maxPage).All(ctx); err != nil {
+		return nil, err
+	}
+	triggers := r.DB.Client.Trigger.Query().Where(trigger.OwnerID(user))
+	if out.TriggerCount, err = triggers.Clone().Count(ctx); err != nil {
+		return nil, err
+	}
+	out.Triggers, err = triggers.Order(trigger.ByID(sql.OrderAsc())).Limit(maxPage).All(ctx)
 	return out, err
 }
 
@@ -150,6 +158,20 @@ func (r *Resolver) transferOwnership(ctx context.Context, in graphgen.TransferOw
 				err = tx.APIKey.UpdateOneID(id).SetOwnerID(*in.ToID).Exec(ctx)
 			}
 			if err != nil {
+				return err
+			}
+		}
+		if out.TriggerIds, err = tx.Trigger.Query().Where(trigger.OwnerID(in.FromID)).IDs(ctx); err != nil {
+			return err
+		}
+		for _, id := range out.TriggerIds {
+			u := tx.Trigger.UpdateOneID(id)
+			if in.Stop {
+				u.SetEnabled(false)
+			} else {
+				u.SetOwnerID(*in.ToID)
+			}
+			if err := u.Exec(ctx); err != nil {
 				return err
 			}
 		}

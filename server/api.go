@@ -20,6 +20,7 @@ import (
 	"github.com/hookyard/hookyard/server/flow"
 	"github.com/hookyard/hookyard/server/ingest"
 	"github.com/hookyard/hookyard/server/ledger"
+	"github.com/hookyard/hookyard/server/trigger"
 )
 
 // newAPI gives the GraphQL API what it works with.
@@ -27,7 +28,7 @@ func (h *Hub) newAPI(set *connectors.Set, maker *ids.Maker) *graph.Handler {
 	return graph.New(graph.Services{
 		DB: h.db, Connectors: set, IDs: maker,
 		Events: h.ledger, Deliveries: h.ledger, Receipts: h.ledger, Redeliverer: h.ledger, Eraser: eraser{h.ledger, h.atlas},
-		Sender: h.ingest, Reprocessor: reprocessor{h.ledger, h.ingest}, Checker: checker{h.dispatch, h.plugins},
+		Sender: h.ingest, Scans: h.triggers, Reprocessor: reprocessor{h.ledger, h.ingest}, Checker: checker{h.dispatch, h.plugins},
 		Handshakes: handshakes{ask: func(ctx context.Context, org, webhook string) (connectors.Grant, error) {
 			return h.dispatch.Challenge(ctx, org, webhook, h.cfg.PublicURL)
 		}, world: h.atlas.World, db: h.db, clock: h.clock, log: h.log},
@@ -74,6 +75,12 @@ func (e eraser) Erase(ctx context.Context, scope rule.Scope, event string, by fl
 func (e eraser) ErasePerson(ctx context.Context, scope rule.Scope, email string, by flow.Erasure, next string, dryRun bool) (flow.PersonErased, error) {
 	defer e.atlas.apply(ctx)
 	return e.Ledger.ErasePerson(ctx, scope, email, by, next, dryRun)
+}
+
+// NewTrigger makes the address of a trigger, in the same way.
+func (c credentials) NewTrigger() (address, hash string) {
+	token := strings.ToLower(rand.Text())
+	return c.publicURL + trigger.Prefix + token, secret.Hash(token)
 }
 
 // reprocessor reads a receipt again.

@@ -18,6 +18,7 @@ import (
 	"github.com/hookyard/hookyard/ent/viewer"
 	"github.com/hookyard/hookyard/server/auth"
 	"github.com/hookyard/hookyard/server/ingest"
+	"github.com/hookyard/hookyard/server/trigger"
 )
 
 // address is one path that the hub answers.
@@ -32,6 +33,7 @@ type address struct {
 func (h *Hub) addresses() []address {
 	return []address{
 		{pattern: ingest.Prefix, handler: deadline(30*time.Second, h.ingest)},
+		{pattern: trigger.Prefix, handler: deadline(30*time.Second, h.triggers)},
 		{pattern: "/graphql", handler: while(h.live, h.api), open: true},
 		{pattern: "POST /auth/token", handler: h.early(h.token), open: true},
 		{pattern: "POST /auth/login", handler: h.early(h.doors.Login)},

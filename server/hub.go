@@ -46,6 +46,7 @@ import (
 	"github.com/hookyard/hookyard/server/flow"
 	"github.com/hookyard/hookyard/server/ingest"
 	"github.com/hookyard/hookyard/server/ledger"
+	"github.com/hookyard/hookyard/server/trigger"
 	"github.com/hookyard/hookyard/server/watch"
 )
 
@@ -72,6 +73,7 @@ type Hub struct {
 	program  *os.File // this program, as it was at the start
 	dispatch *dispatch.Dispatcher
 	ingest   *ingest.Ingest
+	triggers *trigger.Triggers
 	watch    *watch.Watch
 	audit    *watch.Audit
 	auth     *auth.Authenticator
@@ -148,6 +150,10 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Hub, err error) {
 	h.ingest = ingest.New(ingest.Config{
 		Ledger: h.ledger, Dispatcher: h.dispatch, Atlas: h.atlas, Connectors: set, IDs: maker, Clock: h.clock, Log: h.log,
 		PublicURL: cfg.PublicURL, MaxBody: cfg.MaxBody, Count: h.metrics.received, Waiting: h.ledger, Enricher: h.plugins, Open: cfg.open(),
+	})
+	h.triggers = trigger.New(trigger.Config{
+		DB: h.db, Secrets: h.secrets, Connectors: set, Scanner: h.plugins, Events: h.ingest, Ledger: h.ledger, Worlds: h.atlas.World, Retentions: h.retentions,
+		Open: cfg.open(), IDs: maker, Clock: h.clock, Log: h.log, MaxBody: cfg.MaxBody, Called: h.metrics.triggered, Ended: h.metrics.scanned,
 	})
 	h.watch = watch.New(h.ledger, watch.Options{Clock: h.clock, Log: h.log})
 	h.audit = watch.NewAudit(store.AuditTail{DB: h.db}, watch.Options{Clock: h.clock, Log: h.log})
@@ -265,6 +271,7 @@ func (h *Hub) Run(ctx context.Context) (err error) {
 	g.Go(func() error { h.atlas.run(running, h.clock); return nil })
 	g.Go(func() error { return h.dispatch.Run(running) })
 	g.Go(func() error { h.ingest.Run(running); return nil })
+	g.Go(func() error { h.triggers.Run(running); return nil })
 	g.Go(func() error { h.beat(running); return nil })
 	g.Go(func() error { h.retain(running); return nil })
 	g.Go(func() error { h.keepAccess(running); return nil })
@@ -308,6 +315,9 @@ func (h *Hub) shutdown(server *http.Server) {
 	h.endLive()
 	if err := server.Shutdown(ctx); err != nil {
 		_ = server.Close()
+	}
+	if err := h.triggers.Drain(ctx); err != nil {
+		h.log.Warn("not every scan could be ended; another start will", "err", err)
 	}
 	if err := h.dispatch.Drain(ctx); err != nil {
 		h.log.Warn("not everything in flight could be finished; another start will", "err", err)

@@ -2,11 +2,13 @@ package server
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/hookyard/hookyard/connectors"
 	"github.com/hookyard/hookyard/server/auth"
 	"github.com/hookyard/hookyard/server/ledger"
 )
@@ -16,6 +18,8 @@ import (
 type metrics struct {
 	hub      *Hub
 	requests *prometheus.CounterVec
+	triggers *prometheus.CounterVec
+	scans    *prometheus.CounterVec
 	accepted prometheus.Counter
 	signIns  *prometheus.CounterVec
 	sso      *prometheus.CounterVec
@@ -29,6 +33,10 @@ func newMetrics(h *Hub) *metrics {
 		hub: h,
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookyard_inbound_requests_total",
 			Help: "Requests of sources, by the source's kind and what became of them."}, []string{"kind", "outcome"}),
+		triggers: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookyard_trigger_calls_total",
+			Help: "Calls at triggers, by the trigger's kind and the answer's HTTP status."}, []string{"kind", "status"}),
+		scans: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookyard_scans_total",
+			Help: "Scans of the hub's own that have ended, by how: FINISHED, FAILED or STOPPED."}, []string{"state"}),
 		signIns: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookyard_sign_ins_total",
 			Help: "What happened at the door, by how it was tried and what became of it."}, []string{"method", "outcome"}),
 		accepted: prometheus.NewCounter(prometheus.CounterOpts{Name: "hookyard_events_accepted_total", Help: "New events that are durable."}),
@@ -41,13 +49,16 @@ func newMetrics(h *Hub) *metrics {
 		commit: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hookyard_ledger_commit_seconds", Help: "Time to write and commit a group.",
 			Buckets: []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .25, 1, 5}}),
 	}
-	h.registry.MustRegister(m.requests, m.accepted, m.signIns, m.sso, m.issuers, m.group, m.commit, m,
+	h.registry.MustRegister(m.requests, m.triggers, m.scans, m.accepted, m.signIns, m.sso, m.issuers, m.group, m.commit, m,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	// What has not happened yet is 0 rather than missing, so that an alert can be set on it.
 	for _, outcome := range []auth.Outcome{auth.OK, auth.Failed, auth.Throttled} {
 		m.signIns.WithLabelValues(auth.ByPassword, string(outcome))
 	}
 	m.signIns.WithLabelValues(auth.ByRefresh, string(auth.Reused))
+	for _, state := range []connectors.ScanState{connectors.ScanFinished, connectors.ScanBroken, connectors.ScanStopped} {
+		m.scans.WithLabelValues(string(state))
+	}
 	for _, v := range []*prometheus.CounterVec{m.sso, m.issuers} {
 		v.WithLabelValues("ok")
 	}
@@ -59,6 +70,14 @@ func (m *metrics) received(kind, outcome string, events int) {
 	m.requests.WithLabelValues(kind, outcome).Inc()
 	m.accepted.Add(float64(events))
 }
+
+// triggered is told of each call at a trigger.
+func (m *metrics) triggered(kind string, status int) {
+	m.triggers.WithLabelValues(kind, strconv.Itoa(status)).Inc()
+}
+
+// scanned is told of the end of each scan.
+func (m *metrics) scanned(state string) { m.scans.WithLabelValues(state).Inc() }
 
 // committed is told of each group that the ledger has committed.
 func (m *metrics) committed(c ledger.Commit) {
@@ -87,6 +106,7 @@ func gauges() map[string]*prometheus.Desc {
 		"sandbox":   describe("sandbox", "1 for each part of third parties' connectors' sandbox that this system has.", "part"),
 		"waiting":   describe("ledger_waiting_calls", "Calls that wait to be committed."),
 		"watchers":  describe("watchers", "Live subscribers of the delivery log."),
+		"scanning":  describe("scans_running", "Scans that this node carries out."),
 		"held":      describe("held", "1 while a restored hub holds all deliveries."),
 	}
 }
@@ -108,7 +128,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(d[name], prometheus.CounterValue, v, labels...)
 	}
 	h := m.hub
-	if h.dispatch == nil { // the hub is still opening
+	if h.dispatch == nil || h.triggers == nil { // the hub is still opening
 		return
 	}
 	s := h.dispatch.Stats()
@@ -123,6 +143,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	gauge("unsaved", float64(s.Unrecorded))
 	gauge("bytes", float64(s.Bytes))
 	gauge("held", one(s.Held))
+	gauge("scanning", float64(h.triggers.Running()))
 	var busy, backlog, closed, open, probing int
 	for _, l := range s.Lanes {
 		if l.Queued+l.InFlight > 0 {

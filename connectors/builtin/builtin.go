@@ -8,6 +8,7 @@ import (
 	"github.com/hookyard/hookyard/connectors/apviso"
 	"github.com/hookyard/hookyard/connectors/crashtest"
 	"github.com/hookyard/hookyard/connectors/holm"
+	"github.com/hookyard/hookyard/connectors/simulated"
 	"github.com/hookyard/hookyard/connectors/veracode"
 	"github.com/hookyard/hookyard/connectors/webhook"
 )
@@ -21,5 +22,6 @@ func Connectors() []connectors.Connector {
 		apviso.Connector{},
 		crashtest.Connector{},
 		veracode.Connector{},
+		simulated.Connector{},
 	}
 }

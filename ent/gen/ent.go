@@ -23,12 +23,15 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/identityprovider"
 	"github.com/hookyard/hookyard/ent/gen/onetimelink"
 	"github.com/hookyard/hookyard/ent/gen/organization"
+	"github.com/hookyard/hookyard/ent/gen/project"
 	"github.com/hookyard/hookyard/ent/gen/report"
+	"github.com/hookyard/hookyard/ent/gen/run"
 	"github.com/hookyard/hookyard/ent/gen/scan"
 	"github.com/hookyard/hookyard/ent/gen/session"
 	"github.com/hookyard/hookyard/ent/gen/signingkey"
 	"github.com/hookyard/hookyard/ent/gen/source"
 	"github.com/hookyard/hookyard/ent/gen/ticket"
+	"github.com/hookyard/hookyard/ent/gen/trigger"
 	"github.com/hookyard/hookyard/ent/gen/trustedissuer"
 	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
@@ -103,12 +106,15 @@ func checkColumn(t, c string) error {
 			identityprovider.Table: identityprovider.ValidColumn,
 			onetimelink.Table:      onetimelink.ValidColumn,
 			organization.Table:     organization.ValidColumn,
+			project.Table:          project.ValidColumn,
 			report.Table:           report.ValidColumn,
+			run.Table:              run.ValidColumn,
 			scan.Table:             scan.ValidColumn,
 			session.Table:          session.ValidColumn,
 			signingkey.Table:       signingkey.ValidColumn,
 			source.Table:           source.ValidColumn,
 			ticket.Table:           ticket.ValidColumn,
+			trigger.Table:          trigger.ValidColumn,
 			trustedissuer.Table:    trustedissuer.ValidColumn,
 			user.Table:             user.ValidColumn,
 			webhook.Table:          webhook.ValidColumn,

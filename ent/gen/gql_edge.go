@@ -80,6 +80,22 @@ func (_m *Finding) AssetGroup(ctx context.Context) (*AssetGroup, error) {
 	return result, MaskNotFound(err)
 }
 
+func (_m *Project) Application(ctx context.Context) (*Application, error) {
+	result, err := _m.Edges.ApplicationOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryApplication().Only(ctx)
+	}
+	return result, err
+}
+
+func (_m *Project) AssetGroup(ctx context.Context) (*AssetGroup, error) {
+	result, err := _m.Edges.AssetGroupOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryAssetGroup().Only(ctx)
+	}
+	return result, err
+}
+
 func (_m *Report) Application(ctx context.Context) (*Application, error) {
 	result, err := _m.Edges.ApplicationOrErr()
 	if IsNotLoaded(err) {
@@ -94,6 +110,22 @@ func (_m *Report) AssetGroup(ctx context.Context) (*AssetGroup, error) {
 		result, err = _m.QueryAssetGroup().Only(ctx)
 	}
 	return result, MaskNotFound(err)
+}
+
+func (_m *Run) Project(ctx context.Context) (*Project, error) {
+	result, err := _m.Edges.ProjectOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryProject().Only(ctx)
+	}
+	return result, err
+}
+
+func (_m *Run) AssetGroup(ctx context.Context) (*AssetGroup, error) {
+	result, err := _m.Edges.AssetGroupOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryAssetGroup().Only(ctx)
+	}
+	return result, err
 }
 
 func (_m *Scan) Application(ctx context.Context) (*Application, error) {
@@ -140,6 +172,30 @@ func (_m *Ticket) AssetGroup(ctx context.Context) (*AssetGroup, error) {
 	result, err := _m.Edges.AssetGroupOrErr()
 	if IsNotLoaded(err) {
 		result, err = _m.QueryAssetGroup().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *Trigger) Project(ctx context.Context) (*Project, error) {
+	result, err := _m.Edges.ProjectOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryProject().Only(ctx)
+	}
+	return result, err
+}
+
+func (_m *Trigger) AssetGroup(ctx context.Context) (*AssetGroup, error) {
+	result, err := _m.Edges.AssetGroupOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryAssetGroup().Only(ctx)
+	}
+	return result, err
+}
+
+func (_m *Trigger) Owner(ctx context.Context) (*User, error) {
+	result, err := _m.Edges.OwnerOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryOwner().Only(ctx)
 	}
 	return result, MaskNotFound(err)
 }

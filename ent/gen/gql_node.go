@@ -18,11 +18,14 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/finding"
 	"github.com/hookyard/hookyard/ent/gen/identityprovider"
 	"github.com/hookyard/hookyard/ent/gen/organization"
+	"github.com/hookyard/hookyard/ent/gen/project"
 	"github.com/hookyard/hookyard/ent/gen/report"
+	"github.com/hookyard/hookyard/ent/gen/run"
 	"github.com/hookyard/hookyard/ent/gen/scan"
 	"github.com/hookyard/hookyard/ent/gen/session"
 	"github.com/hookyard/hookyard/ent/gen/source"
 	"github.com/hookyard/hookyard/ent/gen/ticket"
+	"github.com/hookyard/hookyard/ent/gen/trigger"
 	"github.com/hookyard/hookyard/ent/gen/trustedissuer"
 	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
@@ -78,10 +81,20 @@ var organizationImplementors = []string{"Organization", "Node"}
 // IsNode implements the Node interface check for GQLGen.
 func (*Organization) IsNode() {}
 
+var projectImplementors = []string{"Project", "Node"}
+
+// IsNode implements the Node interface check for GQLGen.
+func (*Project) IsNode() {}
+
 var reportImplementors = []string{"Report", "Node"}
 
 // IsNode implements the Node interface check for GQLGen.
 func (*Report) IsNode() {}
+
+var runImplementors = []string{"Run", "Node"}
+
+// IsNode implements the Node interface check for GQLGen.
+func (*Run) IsNode() {}
 
 var scanImplementors = []string{"Scan", "Node"}
 
@@ -102,6 +115,11 @@ var ticketImplementors = []string{"Ticket", "Node"}
 
 // IsNode implements the Node interface check for GQLGen.
 func (*Ticket) IsNode() {}
+
+var triggerImplementors = []string{"Trigger", "Node"}
+
+// IsNode implements the Node interface check for GQLGen.
+func (*Trigger) IsNode() {}
 
 var trustedissuerImplementors = []string{"TrustedIssuer", "Node"}
 
@@ -257,11 +275,29 @@ func (c *Client) noder(ctx context.Context, table string, id string) (Noder, err
 			}
 		}
 		return query.Only(ctx)
+	case project.Table:
+		query := c.Project.Query().
+			Where(project.ID(id))
+		if fc := graphql.GetFieldContext(ctx); fc != nil {
+			if err := query.collectField(ctx, true, graphql.GetOperationContext(ctx), fc.Field, nil, projectImplementors...); err != nil {
+				return nil, err
+			}
+		}
+		return query.Only(ctx)
 	case report.Table:
 		query := c.Report.Query().
 			Where(report.ID(id))
 		if fc := graphql.GetFieldContext(ctx); fc != nil {
 			if err := query.collectField(ctx, true, graphql.GetOperationContext(ctx), fc.Field, nil, reportImplementors...); err != nil {
+				return nil, err
+			}
+		}
+		return query.Only(ctx)
+	case run.Table:
+		query := c.Run.Query().
+			Where(run.ID(id))
+		if fc := graphql.GetFieldContext(ctx); fc != nil {
+			if err := query.collectField(ctx, true, graphql.GetOperationContext(ctx), fc.Field, nil, runImplementors...); err != nil {
 				return nil, err
 			}
 		}
@@ -298,6 +334,15 @@ func (c *Client) noder(ctx context.Context, table string, id string) (Noder, err
 			Where(ticket.ID(id))
 		if fc := graphql.GetFieldContext(ctx); fc != nil {
 			if err := query.collectField(ctx, true, graphql.GetOperationContext(ctx), fc.Field, nil, ticketImplementors...); err != nil {
+				return nil, err
+			}
+		}
+		return query.Only(ctx)
+	case trigger.Table:
+		query := c.Trigger.Query().
+			Where(trigger.ID(id))
+		if fc := graphql.GetFieldContext(ctx); fc != nil {
+			if err := query.collectField(ctx, true, graphql.GetOperationContext(ctx), fc.Field, nil, triggerImplementors...); err != nil {
 				return nil, err
 			}
 		}
@@ -546,10 +591,42 @@ func (c *Client) noders(ctx context.Context, table string, ids []string) ([]Node
 				*noder = node
 			}
 		}
+	case project.Table:
+		query := c.Project.Query().
+			Where(project.IDIn(ids...))
+		query, err := query.CollectFields(ctx, projectImplementors...)
+		if err != nil {
+			return nil, err
+		}
+		nodes, err := query.All(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, node := range nodes {
+			for _, noder := range idmap[node.ID] {
+				*noder = node
+			}
+		}
 	case report.Table:
 		query := c.Report.Query().
 			Where(report.IDIn(ids...))
 		query, err := query.CollectFields(ctx, reportImplementors...)
+		if err != nil {
+			return nil, err
+		}
+		nodes, err := query.All(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, node := range nodes {
+			for _, noder := range idmap[node.ID] {
+				*noder = node
+			}
+		}
+	case run.Table:
+		query := c.Run.Query().
+			Where(run.IDIn(ids...))
+		query, err := query.CollectFields(ctx, runImplementors...)
 		if err != nil {
 			return nil, err
 		}
@@ -614,6 +691,22 @@ func (c *Client) noders(ctx context.Context, table string, ids []string) ([]Node
 		query := c.Ticket.Query().
 			Where(ticket.IDIn(ids...))
 		query, err := query.CollectFields(ctx, ticketImplementors...)
+		if err != nil {
+			return nil, err
+		}
+		nodes, err := query.All(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, node := range nodes {
+			for _, noder := range idmap[node.ID] {
+				*noder = node
+			}
+		}
+	case trigger.Table:
+		query := c.Trigger.Query().
+			Where(trigger.IDIn(ids...))
+		query, err := query.CollectFields(ctx, triggerImplementors...)
 		if err != nil {
 			return nil, err
 		}

@@ -17,12 +17,15 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/identityprovider"
 	"github.com/hookyard/hookyard/ent/gen/onetimelink"
 	"github.com/hookyard/hookyard/ent/gen/organization"
+	"github.com/hookyard/hookyard/ent/gen/project"
 	"github.com/hookyard/hookyard/ent/gen/report"
+	"github.com/hookyard/hookyard/ent/gen/run"
 	"github.com/hookyard/hookyard/ent/gen/scan"
 	"github.com/hookyard/hookyard/ent/gen/session"
 	"github.com/hookyard/hookyard/ent/gen/signingkey"
 	"github.com/hookyard/hookyard/ent/gen/source"
 	"github.com/hookyard/hookyard/ent/gen/ticket"
+	"github.com/hookyard/hookyard/ent/gen/trigger"
 	"github.com/hookyard/hookyard/ent/gen/trustedissuer"
 	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
@@ -493,6 +496,57 @@ func (m *OrganizationMutation) InverseEdges() []string {
 
 // Organizations returns the organizations whose rows the mutation creates, changes
 // or deletes, whoever is asking.
+func (m *ProjectMutation) Organizations(ctx context.Context) ([]string, error) {
+	if id, ok := m.OrganizationID(); ok {
+		return []string{id}, nil
+	}
+	q := m.Client().Project.Query().Where(m.predicates...)
+	if m.op.Is(OpUpdateOne | OpDeleteOne) {
+		if m.id == nil {
+			return nil, errors.New("Project: the mutation has no ID")
+		}
+		q.Where(project.ID(*m.id))
+	}
+	var ids []string
+	err := q.Unique(true).Select(project.FieldOrganizationID).Scan(viewer.SystemContext(ctx), &ids)
+	return ids, err
+}
+
+// InverseEdges are the edges that belong to the other noun's rows.
+func (m *ProjectMutation) InverseEdges() []string {
+	return []string{}
+}
+
+// CheckReferences implements rule.Referrer.
+func (m *ProjectMutation) CheckReferences(ctx context.Context) error {
+	if len(m.AddedEdges()) == 0 {
+		return nil
+	}
+	ctx = rule.Choosing(ctx)
+	org, ok := m.OrganizationID()
+	if !ok {
+		var err error
+		if org, err = m.OldOrganizationID(ctx); err != nil {
+			return err
+		}
+	}
+	if ids := m.ApplicationIDs(); len(ids) > 0 {
+		n, err := m.Client().Application.Query().Where(application.IDIn(ids...), application.OrganizationID(org)).Count(ctx)
+		if err := rule.CheckReference("application", ids, n, err); err != nil {
+			return err
+		}
+	}
+	if ids := m.AssetGroupIDs(); len(ids) > 0 {
+		n, err := m.Client().AssetGroup.Query().Where(assetgroup.IDIn(ids...), assetgroup.OrganizationID(org)).Count(ctx)
+		if err := rule.CheckReference("asset_group", ids, n, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Organizations returns the organizations whose rows the mutation creates, changes
+// or deletes, whoever is asking.
 func (m *ReportMutation) Organizations(ctx context.Context) ([]string, error) {
 	if id, ok := m.OrganizationID(); ok {
 		return []string{id}, nil
@@ -530,6 +584,57 @@ func (m *ReportMutation) CheckReferences(ctx context.Context) error {
 	if ids := m.ApplicationIDs(); len(ids) > 0 {
 		n, err := m.Client().Application.Query().Where(application.IDIn(ids...), application.OrganizationID(org)).Count(ctx)
 		if err := rule.CheckReference("application", ids, n, err); err != nil {
+			return err
+		}
+	}
+	if ids := m.AssetGroupIDs(); len(ids) > 0 {
+		n, err := m.Client().AssetGroup.Query().Where(assetgroup.IDIn(ids...), assetgroup.OrganizationID(org)).Count(ctx)
+		if err := rule.CheckReference("asset_group", ids, n, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Organizations returns the organizations whose rows the mutation creates, changes
+// or deletes, whoever is asking.
+func (m *RunMutation) Organizations(ctx context.Context) ([]string, error) {
+	if id, ok := m.OrganizationID(); ok {
+		return []string{id}, nil
+	}
+	q := m.Client().Run.Query().Where(m.predicates...)
+	if m.op.Is(OpUpdateOne | OpDeleteOne) {
+		if m.id == nil {
+			return nil, errors.New("Run: the mutation has no ID")
+		}
+		q.Where(run.ID(*m.id))
+	}
+	var ids []string
+	err := q.Unique(true).Select(run.FieldOrganizationID).Scan(viewer.SystemContext(ctx), &ids)
+	return ids, err
+}
+
+// InverseEdges are the edges that belong to the other noun's rows.
+func (m *RunMutation) InverseEdges() []string {
+	return []string{}
+}
+
+// CheckReferences implements rule.Referrer.
+func (m *RunMutation) CheckReferences(ctx context.Context) error {
+	if len(m.AddedEdges()) == 0 {
+		return nil
+	}
+	ctx = rule.Choosing(ctx)
+	org, ok := m.OrganizationID()
+	if !ok {
+		var err error
+		if org, err = m.OldOrganizationID(ctx); err != nil {
+			return err
+		}
+	}
+	if ids := m.ProjectIDs(); len(ids) > 0 {
+		n, err := m.Client().Project.Query().Where(project.IDIn(ids...), project.OrganizationID(org)).Count(ctx)
+		if err := rule.CheckReference("project", ids, n, err); err != nil {
 			return err
 		}
 	}
@@ -757,6 +862,63 @@ func (m *TicketMutation) CheckReferences(ctx context.Context) error {
 	if ids := m.AssetGroupIDs(); len(ids) > 0 {
 		n, err := m.Client().AssetGroup.Query().Where(assetgroup.IDIn(ids...), assetgroup.OrganizationID(org)).Count(ctx)
 		if err := rule.CheckReference("asset_group", ids, n, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Organizations returns the organizations whose rows the mutation creates, changes
+// or deletes, whoever is asking.
+func (m *TriggerMutation) Organizations(ctx context.Context) ([]string, error) {
+	if id, ok := m.OrganizationID(); ok {
+		return []string{id}, nil
+	}
+	q := m.Client().Trigger.Query().Where(m.predicates...)
+	if m.op.Is(OpUpdateOne | OpDeleteOne) {
+		if m.id == nil {
+			return nil, errors.New("Trigger: the mutation has no ID")
+		}
+		q.Where(trigger.ID(*m.id))
+	}
+	var ids []string
+	err := q.Unique(true).Select(trigger.FieldOrganizationID).Scan(viewer.SystemContext(ctx), &ids)
+	return ids, err
+}
+
+// InverseEdges are the edges that belong to the other noun's rows.
+func (m *TriggerMutation) InverseEdges() []string {
+	return []string{}
+}
+
+// CheckReferences implements rule.Referrer.
+func (m *TriggerMutation) CheckReferences(ctx context.Context) error {
+	if len(m.AddedEdges()) == 0 {
+		return nil
+	}
+	ctx = rule.Choosing(ctx)
+	org, ok := m.OrganizationID()
+	if !ok {
+		var err error
+		if org, err = m.OldOrganizationID(ctx); err != nil {
+			return err
+		}
+	}
+	if ids := m.ProjectIDs(); len(ids) > 0 {
+		n, err := m.Client().Project.Query().Where(project.IDIn(ids...), project.OrganizationID(org)).Count(ctx)
+		if err := rule.CheckReference("project", ids, n, err); err != nil {
+			return err
+		}
+	}
+	if ids := m.AssetGroupIDs(); len(ids) > 0 {
+		n, err := m.Client().AssetGroup.Query().Where(assetgroup.IDIn(ids...), assetgroup.OrganizationID(org)).Count(ctx)
+		if err := rule.CheckReference("asset_group", ids, n, err); err != nil {
+			return err
+		}
+	}
+	if ids := m.OwnerIDs(); len(ids) > 0 {
+		n, err := m.Client().User.Query().Where(user.IDIn(ids...), user.OrganizationID(org)).Count(ctx)
+		if err := rule.CheckReference("owner", ids, n, err); err != nil {
 			return err
 		}
 	}

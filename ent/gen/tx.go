@@ -36,8 +36,12 @@ type Tx struct {
 	OneTimeLink *OneTimeLinkClient
 	// Organization is the client for interacting with the Organization builders.
 	Organization *OrganizationClient
+	// Project is the client for interacting with the Project builders.
+	Project *ProjectClient
 	// Report is the client for interacting with the Report builders.
 	Report *ReportClient
+	// Run is the client for interacting with the Run builders.
+	Run *RunClient
 	// Scan is the client for interacting with the Scan builders.
 	Scan *ScanClient
 	// Session is the client for interacting with the Session builders.
@@ -48,6 +52,8 @@ type Tx struct {
 	Source *SourceClient
 	// Ticket is the client for interacting with the Ticket builders.
 	Ticket *TicketClient
+	// Trigger is the client for interacting with the Trigger builders.
+	Trigger *TriggerClient
 	// TrustedIssuer is the client for interacting with the TrustedIssuer builders.
 	TrustedIssuer *TrustedIssuerClient
 	// User is the client for interacting with the User builders.
@@ -196,12 +202,15 @@ func (tx *Tx) init() {
 	tx.IdentityProvider = NewIdentityProviderClient(tx.config)
 	tx.OneTimeLink = NewOneTimeLinkClient(tx.config)
 	tx.Organization = NewOrganizationClient(tx.config)
+	tx.Project = NewProjectClient(tx.config)
 	tx.Report = NewReportClient(tx.config)
+	tx.Run = NewRunClient(tx.config)
 	tx.Scan = NewScanClient(tx.config)
 	tx.Session = NewSessionClient(tx.config)
 	tx.SigningKey = NewSigningKeyClient(tx.config)
 	tx.Source = NewSourceClient(tx.config)
 	tx.Ticket = NewTicketClient(tx.config)
+	tx.Trigger = NewTriggerClient(tx.config)
 	tx.TrustedIssuer = NewTrustedIssuerClient(tx.config)
 	tx.User = NewUserClient(tx.config)
 	tx.Webhook = NewWebhookClient(tx.config)

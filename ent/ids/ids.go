@@ -46,6 +46,9 @@ const (
 	Identity         = "idn"
 	TrustedIssuer    = "tri"
 	Outsider         = "out"
+	Project          = "prj"
+	Trigger          = "trg"
+	Run              = "run"
 )
 
 // PrefixOf is the prefix of a noun as ent names its type ("APIKey"), "" for any other.
@@ -91,6 +94,12 @@ func PrefixOf(noun string) string {
 		return Session
 	case "OneTimeLink":
 		return OneTimeLink
+	case "Project":
+		return Project
+	case "Trigger":
+		return Trigger
+	case "Run":
+		return Run
 	}
 	return ""
 }

@@ -24,7 +24,7 @@ func (AuditEntry) Fields() []ent.Field {
 	return []ent.Field{
 		field.Int64("number").Immutable().Annotations(entgql.Type("Int")).Comment("Its place in the organization's log: the numbers have no gaps."),
 		field.Time("at").Immutable().Comment("When it was done."),
-		field.Enum("actor_kind").Values("USER", "KEY", "OUTSIDER", "OPERATOR", "HUB", "NOBODY").Immutable().Comment("What kind of actor did it."),
+		field.Enum("actor_kind").Values("USER", "KEY", "OUTSIDER", "OPERATOR", "HUB", "TRIGGER", "NOBODY").Immutable().Comment("What kind of actor did it."),
 		fixed("actor_id", "ID of the user, the key or the outsider; empty: it was none of these."),
 		fixed("actor_name", "Name of the actor at the time."),
 		fixed("origin", "Where it was done from: an address, or \"command line\"; empty: not known."),

@@ -40,6 +40,8 @@ const (
 	ReleaseHold  = "RELEASE_HOLD"
 	TestEndpoint = "TEST"
 	Reprocess    = "REPROCESS"
+	StartScan    = "START_SCAN"
+	StopScan     = "STOP_SCAN"
 
 	SignIn        = "SIGN_IN"
 	SignInFailed  = "SIGN_IN_FAILED"

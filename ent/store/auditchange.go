@@ -20,6 +20,8 @@ func unaudited(noun string) string {
 	switch noun {
 	case "Scan", "Finding", "Ticket", "Report":
 		return "the catalogue is what events tell of, not configuration"
+	case "Run":
+		return "it is what scans do; starting and stopping one are actions"
 	case "SigningKey":
 		return "it belongs to the hub and no organization; its rotation is an action"
 	case "Session":

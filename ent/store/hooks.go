@@ -8,8 +8,12 @@ import (
 	"entgo.io/ent"
 
 	"github.com/hookyard/hookyard/ent/gen"
+	"github.com/hookyard/hookyard/ent/gen/application"
 	"github.com/hookyard/hookyard/ent/gen/onetimelink"
+	"github.com/hookyard/hookyard/ent/gen/project"
+	"github.com/hookyard/hookyard/ent/gen/run"
 	"github.com/hookyard/hookyard/ent/gen/session"
+	"github.com/hookyard/hookyard/ent/gen/trigger"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
 	"github.com/hookyard/hookyard/ent/ids"
 	"github.com/hookyard/hookyard/ent/parts"
@@ -32,9 +36,14 @@ func (db *DB) hook() {
 	c.CustomRole.Use(db.consistent)
 	c.Endpoint.Use(db.consistent, db.unverify)
 	c.Webhook.Use(db.consistent)
+	c.Project.Use(db.consistent)
+	c.Trigger.Use(db.consistent)
+	c.Run.Use(db.consistent)
 	c.Organization.Use(db.revise)
 	c.AssetGroup.Use(db.revise)
-	c.Application.Use(db.revise)
+	c.Application.Use(db.revise, db.takeAlong)
+	c.Project.Use(db.revise)
+	c.Trigger.Use(db.revise)
 	c.User.Use(db.revise)
 	c.User.Use(db.signOut)
 	c.APIKey.Use(db.revise)
@@ -170,6 +179,39 @@ func (db *DB) signOut(next ent.Mutator) ent.Mutator {
 		}
 		if _, err := c.OneTimeLink.Delete().Where(onetimelink.UserIDIn(ids...)).Exec(ctx); err != nil {
 			return nil, fmt.Errorf("withdraw the links: %w", err)
+		}
+		return v, nil
+	})
+}
+
+// takeAlong moves what belongs to an application into the asset group that the
+// application is moved into.
+func (db *DB) takeAlong(next ent.Mutator) ent.Mutator {
+	return ent.MutateFunc(func(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+		v, err := next.Mutate(ctx, m)
+		group, moved := m.Field(application.FieldAssetGroupID)
+		apps, ok := m.(*gen.ApplicationMutation)
+		if err != nil || !moved || !ok || m.Op().Is(ent.OpCreate) {
+			return v, err
+		}
+		ctx = viewer.SystemContext(ctx) // whoever may move an application may do this
+		ids, err := apps.IDs(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("look up what was moved: %w", err)
+		}
+		c, to := apps.Client(), group.(string)
+		projects, err := c.Project.Query().Where(project.ApplicationIDIn(ids...), project.AssetGroupIDNEQ(to)).IDs(ctx)
+		if err != nil || len(projects) == 0 {
+			return v, err
+		}
+		if _, err := c.Project.Update().Where(project.IDIn(projects...)).SetAssetGroupID(to).Save(ctx); err != nil {
+			return nil, fmt.Errorf("move the projects: %w", err)
+		}
+		if _, err := c.Trigger.Update().Where(trigger.ProjectIDIn(projects...)).SetAssetGroupID(to).Save(ctx); err != nil {
+			return nil, fmt.Errorf("move the triggers: %w", err)
+		}
+		if _, err := c.Run.Update().Where(run.ProjectIDIn(projects...)).SetAssetGroupID(to).Save(ctx); err != nil {
+			return nil, fmt.Errorf("move the runs: %w", err)
 		}
 		return v, nil
 	})

@@ -11,6 +11,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen"
 	"github.com/hookyard/hookyard/ent/gen/application"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
+	"github.com/hookyard/hookyard/ent/gen/project"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
 	"github.com/hookyard/hookyard/ent/rule"
 	"github.com/hookyard/hookyard/ent/viewer"
@@ -34,6 +35,14 @@ func (db *DB) consistent(next ent.Mutator) ent.Mutator {
 		case *gen.Endpoint:
 			if c, ok := m.(interface{ Client() *gen.Client }); ok && m.Op().Is(ent.OpUpdateOne) {
 				err = checkEndpoint(ctx, c.Client(), row)
+			}
+		case *gen.Project:
+			err = sameGroup(ctx, row.AssetGroupID, row.QueryApplication().Select(application.FieldAssetGroupID).String)
+		case *gen.Trigger:
+			err = sameGroup(ctx, row.AssetGroupID, row.QueryProject().Select(project.FieldAssetGroupID).String)
+		case *gen.Run:
+			if m.Op().Is(ent.OpCreate) {
+				err = sameGroup(ctx, row.AssetGroupID, row.QueryProject().Select(project.FieldAssetGroupID).String)
 			}
 		case *gen.User:
 			err = checkRole(row.Role, row.CustomRoleID)
@@ -94,6 +103,18 @@ func checkWebhook(ctx context.Context, w *gen.Webhook) error {
 func fits(e *gen.Endpoint, level string) bool {
 	return value(e.AssetGroupID) == level ||
 		level != "" && slices.ContainsFunc(e.Edges.SharedGroups, func(g *gen.AssetGroup) bool { return g.ID == level })
+}
+
+// sameGroup refuses a row that would be in another asset group than what it belongs to.
+func sameGroup(ctx context.Context, group string, of func(context.Context) (string, error)) error {
+	is, err := of(ctx)
+	if err != nil {
+		return fmt.Errorf("look up the asset group of what it belongs to: %w", err)
+	}
+	if is != group {
+		return invalid("asset_group", "it is in the asset group of its application and no other")
+	}
+	return nil
 }
 
 func checkEndpoint(ctx context.Context, c *gen.Client, e *gen.Endpoint) error {

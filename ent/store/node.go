@@ -14,11 +14,14 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/finding"
 	"github.com/hookyard/hookyard/ent/gen/identityprovider"
 	"github.com/hookyard/hookyard/ent/gen/organization"
+	"github.com/hookyard/hookyard/ent/gen/project"
 	"github.com/hookyard/hookyard/ent/gen/report"
+	"github.com/hookyard/hookyard/ent/gen/run"
 	"github.com/hookyard/hookyard/ent/gen/scan"
 	"github.com/hookyard/hookyard/ent/gen/session"
 	"github.com/hookyard/hookyard/ent/gen/source"
 	"github.com/hookyard/hookyard/ent/gen/ticket"
+	"github.com/hookyard/hookyard/ent/gen/trigger"
 	"github.com/hookyard/hookyard/ent/gen/trustedissuer"
 	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
@@ -62,6 +65,12 @@ func WithNodeType() gen.NodeOption {
 			return ticket.Table, nil
 		case ids.Report:
 			return report.Table, nil
+		case ids.Project:
+			return project.Table, nil
+		case ids.Trigger:
+			return trigger.Table, nil
+		case ids.Run:
+			return run.Table, nil
 		case ids.AuditEntry:
 			return auditentry.Table, nil
 		}

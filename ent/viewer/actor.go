@@ -18,6 +18,7 @@ const (
 	ActorOutsider ActorKind = "OUTSIDER" // whom a trusted issuer vouches for, and who is no user
 	ActorOperator ActorKind = "OPERATOR" // a person with access to the machine
 	ActorHub      ActorKind = "HUB"      // the hub by itself
+	ActorTrigger  ActorKind = "TRIGGER"  // whoever has a trigger's address
 	ActorNobody   ActorKind = "NOBODY"   // somebody who is not signed in
 )
 
@@ -48,6 +49,8 @@ func (v *Viewer) Kind() ActorKind {
 		return ActorKey
 	case strings.HasPrefix(v.ID, "out_"):
 		return ActorOutsider
+	case strings.HasPrefix(v.ID, "trg_"):
+		return ActorTrigger
 	}
 	return ActorUser
 }

@@ -39,8 +39,14 @@ type OneTimeLink func(*sql.Selector)
 // Organization is the predicate function for organization builders.
 type Organization func(*sql.Selector)
 
+// Project is the predicate function for project builders.
+type Project func(*sql.Selector)
+
 // Report is the predicate function for report builders.
 type Report func(*sql.Selector)
+
+// Run is the predicate function for run builders.
+type Run func(*sql.Selector)
 
 // Scan is the predicate function for scan builders.
 type Scan func(*sql.Selector)
@@ -56,6 +62,9 @@ type Source func(*sql.Selector)
 
 // Ticket is the predicate function for ticket builders.
 type Ticket func(*sql.Selector)
+
+// Trigger is the predicate function for trigger builders.
+type Trigger func(*sql.Selector)
 
 // TrustedIssuer is the predicate function for trustedissuer builders.
 type TrustedIssuer func(*sql.Selector)

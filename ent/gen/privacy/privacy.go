@@ -374,6 +374,30 @@ func (f OrganizationMutationRuleFunc) EvalMutation(ctx context.Context, m gen.Mu
 	return Denyf("gen/privacy: unexpected mutation type %T, expect *gen.OrganizationMutation", m)
 }
 
+// The ProjectQueryRuleFunc type is an adapter to allow the use of ordinary
+// functions as a query rule.
+type ProjectQueryRuleFunc func(context.Context, *gen.ProjectQuery) error
+
+// EvalQuery return f(ctx, q).
+func (f ProjectQueryRuleFunc) EvalQuery(ctx context.Context, q gen.Query) error {
+	if q, ok := q.(*gen.ProjectQuery); ok {
+		return f(ctx, q)
+	}
+	return Denyf("gen/privacy: unexpected query type %T, expect *gen.ProjectQuery", q)
+}
+
+// The ProjectMutationRuleFunc type is an adapter to allow the use of ordinary
+// functions as a mutation rule.
+type ProjectMutationRuleFunc func(context.Context, *gen.ProjectMutation) error
+
+// EvalMutation calls f(ctx, m).
+func (f ProjectMutationRuleFunc) EvalMutation(ctx context.Context, m gen.Mutation) error {
+	if m, ok := m.(*gen.ProjectMutation); ok {
+		return f(ctx, m)
+	}
+	return Denyf("gen/privacy: unexpected mutation type %T, expect *gen.ProjectMutation", m)
+}
+
 // The ReportQueryRuleFunc type is an adapter to allow the use of ordinary
 // functions as a query rule.
 type ReportQueryRuleFunc func(context.Context, *gen.ReportQuery) error
@@ -396,6 +420,30 @@ func (f ReportMutationRuleFunc) EvalMutation(ctx context.Context, m gen.Mutation
 		return f(ctx, m)
 	}
 	return Denyf("gen/privacy: unexpected mutation type %T, expect *gen.ReportMutation", m)
+}
+
+// The RunQueryRuleFunc type is an adapter to allow the use of ordinary
+// functions as a query rule.
+type RunQueryRuleFunc func(context.Context, *gen.RunQuery) error
+
+// EvalQuery return f(ctx, q).
+func (f RunQueryRuleFunc) EvalQuery(ctx context.Context, q gen.Query) error {
+	if q, ok := q.(*gen.RunQuery); ok {
+		return f(ctx, q)
+	}
+	return Denyf("gen/privacy: unexpected query type %T, expect *gen.RunQuery", q)
+}
+
+// The RunMutationRuleFunc type is an adapter to allow the use of ordinary
+// functions as a mutation rule.
+type RunMutationRuleFunc func(context.Context, *gen.RunMutation) error
+
+// EvalMutation calls f(ctx, m).
+func (f RunMutationRuleFunc) EvalMutation(ctx context.Context, m gen.Mutation) error {
+	if m, ok := m.(*gen.RunMutation); ok {
+		return f(ctx, m)
+	}
+	return Denyf("gen/privacy: unexpected mutation type %T, expect *gen.RunMutation", m)
 }
 
 // The ScanQueryRuleFunc type is an adapter to allow the use of ordinary
@@ -516,6 +564,30 @@ func (f TicketMutationRuleFunc) EvalMutation(ctx context.Context, m gen.Mutation
 		return f(ctx, m)
 	}
 	return Denyf("gen/privacy: unexpected mutation type %T, expect *gen.TicketMutation", m)
+}
+
+// The TriggerQueryRuleFunc type is an adapter to allow the use of ordinary
+// functions as a query rule.
+type TriggerQueryRuleFunc func(context.Context, *gen.TriggerQuery) error
+
+// EvalQuery return f(ctx, q).
+func (f TriggerQueryRuleFunc) EvalQuery(ctx context.Context, q gen.Query) error {
+	if q, ok := q.(*gen.TriggerQuery); ok {
+		return f(ctx, q)
+	}
+	return Denyf("gen/privacy: unexpected query type %T, expect *gen.TriggerQuery", q)
+}
+
+// The TriggerMutationRuleFunc type is an adapter to allow the use of ordinary
+// functions as a mutation rule.
+type TriggerMutationRuleFunc func(context.Context, *gen.TriggerMutation) error
+
+// EvalMutation calls f(ctx, m).
+func (f TriggerMutationRuleFunc) EvalMutation(ctx context.Context, m gen.Mutation) error {
+	if m, ok := m.(*gen.TriggerMutation); ok {
+		return f(ctx, m)
+	}
+	return Denyf("gen/privacy: unexpected mutation type %T, expect *gen.TriggerMutation", m)
 }
 
 // The TrustedIssuerQueryRuleFunc type is an adapter to allow the use of ordinary
