@@ -334,6 +334,12 @@ func (w *world) NewAddress() (address, hash string) {
 	return "https://hub.example.com/in/" + id, "hash of " + id
 }
 
+// NewTrigger implements Credentials.
+func (w *world) NewTrigger() (address, hash string) {
+	id := w.ids.New("tok")
+	return "https://hub.example.com/webhook/" + id, "hash of " + id
+}
+
 // post sends a query and returns the status and the decoded answer.
 func (w *world) post(as, query string) (int, any) {
 	w.t.Helper()

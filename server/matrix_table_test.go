@@ -52,6 +52,7 @@ func nouns() []noun {
 		return w.create(place, "createWebhook", `{name: <new>, assetGroupId: <level>, endpointId: <endpoint>, format: "cloudevents", handshake: false, `+scopes+`}`)
 	}
 	source := made("createSource", `{name: <new>, kind: "cloudevents", assetGroupId: <level>}`)
+	project := made("createProject", `{name: <new>, applicationId: <application>, targetKind: WEB, targetUrl: "https://app.example.com", scanner: "simulated", settings: {seconds: 0, checks: []}}`)
 	role := func(w *matrix, place string) string { // its name is no secret in the organization
 		return firstID(w.must(place, w.mutation("createRole", w.fill(`{name: <new>, permissions: [RUN_SCANS]}`, place))))
 	}
@@ -64,6 +65,11 @@ func nouns() []noun {
 		{"looseEndpoint", "Endpoint", levelled(), "", endpoint},
 		{"source", "Source", levelled(), "", source},
 		{"looseSource", "Source", levelled(), "", source},
+		{"project", "Project", grouped(), "", project},
+		{"looseProject", "Project", grouped(), "", project},
+		{"trigger", "Trigger", grouped(), "", made("generateTrigger", `{name: <new>, projectId: <project>}`)},
+		{"looseTrigger", "Trigger", grouped(), "", made("generateTrigger", `{name: <new>, projectId: <project>}`)},
+		{"run", "Run", grouped(), "", func(w *matrix, place string) string { return w.ran(place) }},
 		{"webhook", "Webhook", levelled(), "", scoped},
 		{"globalWebhook", "Webhook", levelled(), "", global},
 		{"looseWebhook", "Webhook", levelled(), "", made("createWebhook", `{name: <new>, assetGroupId: <level>, endpointId: <endpoint>}`)},
@@ -190,6 +196,21 @@ func operations() []operation {
 		{"Mutation.disableSource", "looseSource", `{id: <looseSource>}`, true, ""},
 		{"Mutation.deleteSource", "looseSource", `{id: <looseSource>}`, true, ""},
 		{"Mutation.reprocessReceipts", "receipt", `{filter: {ids: [<receipt>]}, dryRun: true}`, false, ""},
+
+		{"Query.scanners", "", `scanners { name }`, false, ""},
+		{"Query.triggerKinds", "", `triggerKinds`, false, ""},
+		{"Mutation.createProject", "application", `{name: <new>, applicationId: <application>, targetKind: API, targetUrl: "https://app.example.com", scanner: "simulated"}`, false, "deleteProject"},
+		{"Mutation.updateProject", "project", `{id: <project>, origins: ["https://api.example.com"]}`, false, ""},
+		{"Mutation.forgetProjectSetup", "project", `{id: <project>}`, false, ""},
+		{"Mutation.deleteProject", "looseProject", `{id: <looseProject>}`, true, ""},
+		{"Mutation.generateTrigger", "project", `{name: <new>, projectId: <project>}`, false, "deleteTrigger"},
+		{"Mutation.regenerateTrigger", "trigger", `{id: <trigger>}`, false, ""},
+		{"Mutation.updateTrigger", "trigger", `{id: <trigger>, name: "x"}`, false, ""},
+		{"Mutation.enableTrigger", "trigger", `{id: <trigger>}`, false, ""},
+		{"Mutation.disableTrigger", "looseTrigger", `{id: <looseTrigger>}`, true, ""},
+		{"Mutation.deleteTrigger", "looseTrigger", `{id: <looseTrigger>}`, true, ""},
+		{"Mutation.startScan", "looseProject", `{projectId: <looseProject>}`, true, ""},
+		{"Mutation.stopScan", "run", `{id: <run>}`, false, ""}, // it has ended
 
 		{"Mutation.createEndpoint", "level", `{name: <new>, connector: "webhook", url: <sink>, assetGroupId: <level>}`, false, "deleteEndpoint"},
 		{"Mutation.updateEndpoint", "endpoint", `{id: <endpoint>, url: <sink>}`, false, ""},

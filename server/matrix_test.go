@@ -512,6 +512,14 @@ func (w *matrix) open(place string) string {
 	return firstID(w.must(place, `{ deliveries(filter: {webhookIds: ["`+w.row("heldWebhook", place)+`"], eventId: "`+event+`"}) { edges { node { id } } } }`))
 }
 
+// ran makes a run at a place, and waits for its end.
+func (w *matrix) ran(place string) string {
+	w.t.Helper()
+	id := firstID(w.must(place, `mutation { startScan(input: {projectId: "`+w.row("project", place)+`"}) { run { id } } }`))
+	until(w.t, 20*time.Second, "the scan at "+place+" ends", func() bool { return state(w.t, w.admin(place), id) == "FINISHED" })
+	return id
+}
+
 var anyID = regexp.MustCompile(`\b[a-z]{3}_[0-9a-z]{20,30}\b`)
 
 // ask asks as somebody and returns the data and the code of the first error, after a look

@@ -20,7 +20,7 @@ var doors = []struct{ file, why string }{
 	{"ent/store/auditkeep.go", "retention of the audit log, in the background"},
 	{"ent/store/auditlog.go", "what is written down of a change is all of it, not what its maker sees"},
 	{"ent/store/auditread.go", "the numbers of an organization's log have no gaps, whoever reads it"},
-	{"ent/store/hooks.go", "disabling a user ends his sessions, which nobody else sees"},
+	{"ent/store/hooks.go", "disabling a user ends his sessions, which nobody else sees; what belongs to an application moves with it"},
 	{"ent/store/level.go", "a webhook has to fit also with what its maker does not see"},
 	{"ent/store/access.go", "an organization keeps an Administrator, whoever is asking"},
 	{"ent/store/granted.go", "what an identity provider gives is held against the roles as they are"},
@@ -34,6 +34,8 @@ var doors = []struct{ file, why string }{
 	{"server/sessions.go", "renewing a session: there is no viewer yet"},
 	{"server/signing.go", "the keys that tokens are signed with are the hub's own"},
 	{"server/sso.go", "single sign-on: there is no viewer yet"},
+	{"server/trigger/http.go", "who has a trigger's address may have its project scanned, and no more"},
+	{"server/trigger/start.go", "carrying a scan out is the hub's, once a viewer or a trigger has started it"},
 	{"server/worlds.go", "events are routed by the configuration of the whole organization"},
 }
 

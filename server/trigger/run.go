@@ -146,12 +146,12 @@ func (t *Triggers) found(ctx context.Context, r *running, at time.Time, checks [
 			return fmt.Errorf("a check needs a key")
 		}
 		kind := connectors.FindingDiscovered
-		at1 := slices.IndexFunc(r.checks, func(x connectors.ScanCheck) bool { return x.Key == c.Key })
+		known := slices.IndexFunc(r.checks, func(x connectors.ScanCheck) bool { return x.Key == c.Key })
 		var before *connectors.Finding
-		if at1 < 0 {
+		if known < 0 {
 			r.checks = append(r.checks, c)
 		} else {
-			before, r.checks[at1] = r.checks[at1].Finding, c
+			before, r.checks[known] = r.checks[known].Finding, c
 		}
 		switch {
 		case c.Finding == nil || reflect.DeepEqual(before, c.Finding):
