@@ -52,7 +52,7 @@ func (r *Resolver) createEndpoint(ctx context.Context, in graphgen.CreateEndpoin
 		return nil, err
 	}
 	return change(ctx, r, r.DB.Client.Endpoint.Get, func(ctx context.Context, tx *gen.Tx) (string, error) {
-		return id, tx.Endpoint.Create().SetID(id).SetName(in.Name).SetNillableAssetGroupID(in.AssetGroupID).SetConnector(in.Connector).
+		return id, tx.Endpoint.Create().SetID(id).SetName(in.Name).SetNillableAssetGroupID(in.AssetGroupID).SetConnector(in.Connector).SetNillablePresenceID(in.PresenceID).
 			SetURL(d.url).SetHeaders(d.headers).SetSettings(d.settings).SetSecrets(sealed).
 			SetNillableRatePerSecond(in.RatePerSecond).SetNillableBurst(in.Burst).SetNillableMaxInFlight(in.MaxInFlight).
 			AddSharedGroupIDs(in.SharedGroupIds...).Exec(ctx)
@@ -103,6 +103,11 @@ func (r *Resolver) updateEndpoint(ctx context.Context, in graphgen.UpdateEndpoin
 			u.ClearAssetGroup()
 		} else if given {
 			u.SetAssetGroupID(*group)
+		}
+		if p, given := in.PresenceID.ValueOK(); given && p == nil {
+			u.ClearPresence()
+		} else if given {
+			u.SetPresenceID(*p)
 		}
 		if in.SharedGroupIds != nil {
 			seen, err := e.QuerySharedGroups().IDs(ctx) // the others stay

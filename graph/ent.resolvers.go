@@ -30,10 +30,16 @@ func (r *webhookResolver) Endpoint(ctx context.Context, obj *gen.Webhook) (*gen.
 	return loadersOf(ctx).endpoints.get(ctx, obj.EndpointID)
 }
 
+// Endpoint returns graphgen.EndpointResolver implementation.
+func (r *Resolver) Endpoint() graphgen.EndpointResolver { return &endpointResolver{r} }
+
 // IdentityProvider returns graphgen.IdentityProviderResolver implementation.
 func (r *Resolver) IdentityProvider() graphgen.IdentityProviderResolver {
 	return &identityProviderResolver{r}
 }
+
+// Presence returns graphgen.PresenceResolver implementation.
+func (r *Resolver) Presence() graphgen.PresenceResolver { return &presenceResolver{r} }
 
 // Project returns graphgen.ProjectResolver implementation.
 func (r *Resolver) Project() graphgen.ProjectResolver { return &projectResolver{r} }
@@ -51,7 +57,9 @@ func (r *Resolver) Source() graphgen.SourceResolver { return &sourceResolver{r} 
 func (r *Resolver) Webhook() graphgen.WebhookResolver { return &webhookResolver{r} }
 
 type (
+	endpointResolver         struct{ *Resolver }
 	identityProviderResolver struct{ *Resolver }
+	presenceResolver         struct{ *Resolver }
 	projectResolver          struct{ *Resolver }
 	queryResolver            struct{ *Resolver }
 	runResolver              struct{ *Resolver }

@@ -104,6 +104,8 @@ type Credentials interface {
 	// NewKey makes an API key; hint is its beginning, which may be shown, and hash is
 	// how it is kept.
 	NewKey() (key, hint, hash string)
+	// NewPresenceKey makes the key of a Presence, likewise.
+	NewPresenceKey() (key, hint, hash string)
 	// NewAddress makes the address of a source, NewTrigger that of a trigger; hash is how
 	// its token is kept.
 	NewAddress() (address, hash string)
@@ -119,6 +121,17 @@ type SignIn interface {
 	// CheckProvider tries whether an issuer answers and can be used. The error's text
 	// is for people.
 	CheckProvider(ctx context.Context, issuer string) error
+}
+
+// Presences is where agents of Presences are linked. presence is the ID of a Presence that
+// the viewer sees, or whose agent the viewer is.
+type Presences interface {
+	// Link hands work to an agent until ctx ends, and returns why it ended.
+	Link(ctx context.Context, org, presence string, a flow.Agent, send func(context.Context, flow.Work) error) error
+	// Report takes what came of the work; forget are the attempts that are durable, or
+	// that nobody knows of any more.
+	Report(ctx context.Context, org, presence string, results []flow.AgentResult, checks []flow.AgentCheck) (forget []string, err error)
+	Agents(ctx context.Context, presence string) ([]flow.AgentView, error)
 }
 
 // Services is what the API works with. All of it is needed.
@@ -145,6 +158,7 @@ type Services struct {
 	SignIn      SignIn
 	Self        Self
 	Links       Links
+	Presences   Presences
 }
 
 // Authenticator says who a credential belongs to, and when it ends (zero: never).

@@ -210,8 +210,12 @@ func (s *socket) keepAlive(ctx context.Context) {
 func (s *socket) later(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	every := s.h.opt.Ping
+	if s.session.viewer.Agent() {
+		every = s.h.opt.AgentPing
+	}
 	if ctx.Err() == nil {
-		s.ping = time.AfterFunc(s.h.opt.Ping, func() { s.keepAlive(ctx) })
+		s.ping = time.AfterFunc(every, func() { s.keepAlive(ctx) })
 	}
 }
 

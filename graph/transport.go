@@ -50,6 +50,7 @@ type Options struct {
 	Introspection bool          // whether the schema can be asked for
 	Origins       []string      // hosts of other web pages that may open websockets, "*.example.com"
 	Ping          time.Duration // between pings on a websocket and comments in a stream: 20 s
+	AgentPing     time.Duration // between pings to agents of Presences, whose deliveries wait while a link is dead: 3 s
 	Recheck       time.Duration // between looks at the credential of an open stream: 30 s
 	Log           *slog.Logger
 	Clock         clockwork.Clock
@@ -81,6 +82,9 @@ func New(s Services, o Options) *Handler {
 	if o.Ping == 0 {
 		o.Ping = 20 * time.Second
 	}
+	if o.AgentPing == 0 {
+		o.AgentPing = 3 * time.Second
+	}
 	if o.Recheck == 0 {
 		o.Recheck = 30 * time.Second
 	}
@@ -89,7 +93,7 @@ func New(s Services, o Options) *Handler {
 	}
 	h := &Handler{opt: o, present: presenter{log: o.Log, ids: s.IDs}, streams: map[string]int{}, sessions: map[*session]struct{}{}}
 	r := &Resolver{s}
-	exec := handler.New(graphgen.NewExecutableSchema(graphgen.Config{Resolvers: r, Directives: graphgen.DirectiveRoot{Requires: r.requires, Oneself: oneself}}))
+	exec := handler.New(graphgen.NewExecutableSchema(graphgen.Config{Resolvers: r, Directives: graphgen.DirectiveRoot{Requires: r.requires, Oneself: oneself, Agent: agentOnly}}))
 	exec.AddTransport(sockets{h, &sync.Pool{New: func() any { return &bytes.Buffer{} }}})
 	exec.AddTransport(transport.SSE{KeepAlivePingInterval: o.Ping}) // before POST, which would take it
 	exec.AddTransport(transport.POST{})
@@ -104,6 +108,7 @@ func New(s Services, o Options) *Handler {
 	exec.AroundOperations(deadline(o.Limits.Time))
 	exec.AroundOperations(h.tellEnding)
 	exec.AroundOperations(h.enrolFirst)
+	exec.AroundOperations(keepAgents)
 	h.exec = exec
 	return h
 }

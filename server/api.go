@@ -20,6 +20,7 @@ import (
 	"github.com/hookyard/hookyard/server/flow"
 	"github.com/hookyard/hookyard/server/ingest"
 	"github.com/hookyard/hookyard/server/ledger"
+	"github.com/hookyard/hookyard/server/presence"
 	"github.com/hookyard/hookyard/server/trigger"
 )
 
@@ -28,11 +29,11 @@ func (h *Hub) newAPI(set *connectors.Set, maker *ids.Maker) *graph.Handler {
 	return graph.New(graph.Services{
 		DB: h.db, Connectors: set, IDs: maker,
 		Events: h.ledger, Deliveries: h.ledger, Receipts: h.ledger, Redeliverer: h.ledger, Eraser: eraser{h.ledger, h.atlas},
-		Sender: h.ingest, Scans: h.triggers, Reprocessor: reprocessor{h.ledger, h.ingest}, Checker: checker{h.dispatch, h.plugins},
+		Sender: h.ingest, Scans: h.triggers, Reprocessor: reprocessor{h.ledger, h.ingest}, Checker: checker{h.dispatch, h.plugins, h.presences},
 		Handshakes: handshakes{ask: func(ctx context.Context, org, webhook string) (connectors.Grant, error) {
 			return h.dispatch.Challenge(ctx, org, webhook, h.cfg.PublicURL)
 		}, world: h.atlas.World, db: h.db, clock: h.clock, log: h.log},
-		Explainer: explainer{h.atlas, h.ledger}, Log: h.watch, Audit: h.audit, Hold: h.ledger, Secrets: h.secrets, Credentials: credentials{h.cfg.PublicURL}, SignIn: h.sso, Self: door{h.signIn}, Links: links{h.cfg.PublicURL, h.clock.Now},
+		Explainer: explainer{h.atlas, h.ledger}, Log: h.watch, Audit: h.audit, Hold: h.ledger, Secrets: h.secrets, Credentials: credentials{h.cfg.PublicURL}, SignIn: h.sso, Self: door{h.signIn}, Links: links{h.cfg.PublicURL, h.clock.Now}, Presences: h.presences,
 	}, graph.Options{Auth: h.auth, BadCredential: auth.ErrUnauthenticated, Introspection: h.cfg.Introspection,
 		Rate: h.rates, Strangers: h.strangers, Origins: hosts(append([]string{h.cfg.PublicURL}, h.cfg.CORSOrigins...)), Log: h.log, Clock: h.clock, Live: h.live})
 }
@@ -51,6 +52,9 @@ type credentials struct{ publicURL string }
 
 // NewKey makes an API key.
 func (credentials) NewKey() (key, hint, hash string) { return auth.NewKey() }
+
+// NewPresenceKey makes the key of a Presence.
+func (credentials) NewPresenceKey() (key, hint, hash string) { return auth.NewPresenceKey() }
 
 // NewAddress makes the address of a source: 130 random bits below the hub's own.
 func (c credentials) NewAddress() (address, hash string) {
@@ -113,13 +117,17 @@ func (r reprocessor) Reprocess(ctx context.Context, org, receipt string) ([]flow
 type checker struct {
 	dispatch *dispatch.Dispatcher
 	plugins  *host.Supervisor
+	presence *presence.Links
 }
 
 // Check says in words for people why an endpoint would not work.
 func (c checker) Check(ctx context.Context, org, endpoint string) error {
-	connector, target, ok := c.dispatch.Target(org, endpoint)
-	if !ok {
+	connector, through, target, ok := c.dispatch.Target(org, endpoint)
+	switch {
+	case !ok:
 		return flow.ErrNotFound
+	case through != "":
+		return c.presence.Check(ctx, through, connector, target)
 	}
 	if err := c.plugins.Check(ctx, connector, target); err != nil {
 		if text := target.Conceal(err.Error()); text != err.Error() {

@@ -12,6 +12,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/apikey"
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
 	"github.com/hookyard/hookyard/ent/gen/organization"
+	"github.com/hookyard/hookyard/ent/gen/presence"
 	"github.com/hookyard/hookyard/ent/gen/session"
 	"github.com/hookyard/hookyard/ent/ids"
 	"github.com/hookyard/hookyard/ent/viewer"
@@ -45,6 +46,25 @@ func (d *directory) KeyViewer(ctx context.Context, hash string) (*viewer.Viewer,
 	if v != nil {
 		d.note(ctx, k.ID)
 	}
+	return v, expires, err
+}
+
+// PresenceViewer finds a Presence by the hash of a key of it.
+func (d *directory) PresenceViewer(ctx context.Context, hash string) (*viewer.Viewer, time.Time, error) {
+	ctx = viewer.SystemContext(ctx)
+	p, err := d.client.Presence.Query().Where(presence.Enabled(true), presence.Or(presence.KeyHash(hash),
+		presence.And(presence.PreviousKeyHash(hash), presence.PreviousKeyUntilGT(d.clock.Now())))).Only(ctx)
+	if gen.IsNotFound(err) {
+		return nil, time.Time{}, nil
+	}
+	if err != nil {
+		return nil, time.Time{}, fmt.Errorf("look the key of a Presence up: %w", err)
+	}
+	var expires time.Time
+	if p.KeyHash != hash {
+		expires = *p.PreviousKeyUntil
+	}
+	v, err := d.active(ctx, &viewer.Viewer{ID: p.ID, Name: p.Name, Organization: p.OrganizationID})
 	return v, expires, err
 }
 

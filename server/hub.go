@@ -46,6 +46,7 @@ import (
 	"github.com/hookyard/hookyard/server/flow"
 	"github.com/hookyard/hookyard/server/ingest"
 	"github.com/hookyard/hookyard/server/ledger"
+	"github.com/hookyard/hookyard/server/presence"
 	"github.com/hookyard/hookyard/server/trigger"
 	"github.com/hookyard/hookyard/server/watch"
 )
@@ -64,24 +65,25 @@ type Hub struct {
 	log   *slog.Logger
 	clock clockwork.Clock
 
-	lock     *os.File // of the data folder
-	db       *store.DB
-	secrets  *secret.Box
-	atlas    *atlas
-	ledger   *ledger.Ledger
-	plugins  *host.Supervisor
-	program  *os.File // this program, as it was at the start
-	dispatch *dispatch.Dispatcher
-	ingest   *ingest.Ingest
-	triggers *trigger.Triggers
-	watch    *watch.Watch
-	audit    *watch.Audit
-	auth     *auth.Authenticator
-	keys     *auth.Keyring
-	signIn   *auth.SignIn
-	doors    *auth.Doors
-	sso      *auth.SingleSignOn
-	outbound *plugins.Outbound // to issuers of sign-ins and tokens
+	lock      *os.File // of the data folder
+	db        *store.DB
+	secrets   *secret.Box
+	atlas     *atlas
+	ledger    *ledger.Ledger
+	plugins   *host.Supervisor
+	presences *presence.Links
+	program   *os.File // this program, as it was at the start
+	dispatch  *dispatch.Dispatcher
+	ingest    *ingest.Ingest
+	triggers  *trigger.Triggers
+	watch     *watch.Watch
+	audit     *watch.Audit
+	auth      *auth.Authenticator
+	keys      *auth.Keyring
+	signIn    *auth.SignIn
+	doors     *auth.Doors
+	sso       *auth.SingleSignOn
+	outbound  *plugins.Outbound // to issuers of sign-ins and tokens
 	// Rates of the API: of each viewer, and of each address without a valid credential.
 	rates, strangers *auth.Throttle
 	api              *graph.Handler
@@ -140,8 +142,9 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Hub, err error) {
 	if err := h.startPlugins(ctx, shipped); err != nil {
 		return nil, err
 	}
+	h.openPresences()
 	h.dispatch = dispatch.New(dispatch.Config{
-		Ledger: h.ledger, Sender: h.plugins, Worlds: h.atlas.World, Clock: h.clock, IDs: maker, Log: h.log,
+		Ledger: h.ledger, Sender: h.plugins, Presences: h.presences, Worlds: h.atlas.World, Clock: h.clock, IDs: maker, Log: h.log,
 		Formats:      func(name string) connectors.Format { f, _ := set.Format(name); return f },
 		TakesRequest: func(name string) bool { c, ok := set.Connector(name); return !ok || c.Spec().TakesRequest },
 		Version:      cfg.Version, Open: cfg.open(), PlainHTTP: cfg.AllowPlainHTTP, Lease: h.ledger.Lease,
@@ -273,6 +276,7 @@ func (h *Hub) Run(ctx context.Context) (err error) {
 	g.Go(func() error { h.ingest.Run(running); return nil })
 	g.Go(func() error { h.triggers.Run(running); return nil })
 	g.Go(func() error { h.beat(running); return nil })
+	g.Go(func() error { h.presences.Run(running); return nil })
 	g.Go(func() error { h.retain(running); return nil })
 	g.Go(func() error { h.keepAccess(running); return nil })
 	g.Go(func() error { h.keepSecrets(running); return nil })
@@ -319,6 +323,7 @@ func (h *Hub) shutdown(server *http.Server) {
 	if err := h.triggers.Drain(ctx); err != nil {
 		h.log.Warn("not every scan could be ended; another start will", "err", err)
 	}
+	h.presences.Close() // what agents have in hand they tell the next start, or another node
 	if err := h.dispatch.Drain(ctx); err != nil {
 		h.log.Warn("not everything in flight could be finished; another start will", "err", err)
 	}

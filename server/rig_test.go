@@ -225,11 +225,15 @@ type sink struct {
 }
 
 func newSink(t *testing.T) *sink {
-	s := &sink{changed: make(chan struct{}, 1), release: make(chan struct{}), got: map[string]map[int][]time.Time{}, body: map[string][]byte{}, head: map[string]http.Header{}}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newSinkAt(t, ln)
+}
+
+func newSinkAt(t *testing.T, ln net.Listener) *sink {
+	s := &sink{changed: make(chan struct{}, 1), release: make(chan struct{}), got: map[string]map[int][]time.Time{}, body: map[string][]byte{}, head: map[string]http.Header{}}
 	s.url = "http://" + ln.Addr().String()
 	server := &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second}
 	done := make(chan struct{})

@@ -198,7 +198,7 @@ func (r worlds) endpoint(e *gen.Endpoint) (*flow.Endpoint, error) {
 		return nil, err
 	}
 	out := &flow.Endpoint{
-		ID: e.ID, Name: e.Name, Group: text(e.AssetGroupID), Connector: e.Connector, Revision: e.Revision, URL: e.URL, Enabled: e.Enabled,
+		ID: e.ID, Name: e.Name, Group: text(e.AssetGroupID), Connector: e.Connector, Revision: e.Revision, URL: e.URL, Presence: text(e.PresenceID), Enabled: e.Enabled,
 		Settings: settings, Secrets: map[string]flow.Secret{}, Rate: e.RatePerSecond, Burst: e.Burst, MaxInFlight: e.MaxInFlight,
 		Headers: headers(e.Headers, values),
 	}

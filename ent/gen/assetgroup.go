@@ -50,15 +50,18 @@ type AssetGroupEdges struct {
 	Webhooks []*Webhook `json:"webhooks,omitempty"`
 	// Endpoints holds the value of the endpoints edge.
 	Endpoints []*Endpoint `json:"endpoints,omitempty"`
+	// Presences holds the value of the presences edge.
+	Presences []*Presence `json:"presences,omitempty"`
 	// loadedTypes holds the information for reporting if a
 	// type was loaded (or requested) in eager-loading or not.
-	loadedTypes [5]bool
+	loadedTypes [6]bool
 
 	namedApplications map[string][]*Application
 	namedUsers        map[string][]*User
 	namedAPIKeys      map[string][]*APIKey
 	namedWebhooks     map[string][]*Webhook
 	namedEndpoints    map[string][]*Endpoint
+	namedPresences    map[string][]*Presence
 }
 
 // ApplicationsOrErr returns the Applications value or an error if the edge
@@ -104,6 +107,15 @@ func (e AssetGroupEdges) EndpointsOrErr() ([]*Endpoint, error) {
 		return e.Endpoints, nil
 	}
 	return nil, &NotLoadedError{edge: "endpoints"}
+}
+
+// PresencesOrErr returns the Presences value or an error if the edge
+// was not loaded in eager-loading.
+func (e AssetGroupEdges) PresencesOrErr() ([]*Presence, error) {
+	if e.loadedTypes[5] {
+		return e.Presences, nil
+	}
+	return nil, &NotLoadedError{edge: "presences"}
 }
 
 // scanValues returns the types for scanning values from sql.Rows.
@@ -212,6 +224,11 @@ func (_m *AssetGroup) QueryWebhooks() *WebhookQuery {
 // QueryEndpoints queries the "endpoints" edge of the AssetGroup entity.
 func (_m *AssetGroup) QueryEndpoints() *EndpointQuery {
 	return NewAssetGroupClient(_m.config).QueryEndpoints(_m)
+}
+
+// QueryPresences queries the "presences" edge of the AssetGroup entity.
+func (_m *AssetGroup) QueryPresences() *PresenceQuery {
+	return NewAssetGroupClient(_m.config).QueryPresences(_m)
 }
 
 // Update returns a builder for updating this AssetGroup.
@@ -375,6 +392,30 @@ func (_m *AssetGroup) appendNamedEndpoints(name string, edges ...*Endpoint) {
 		_m.Edges.namedEndpoints[name] = []*Endpoint{}
 	} else {
 		_m.Edges.namedEndpoints[name] = append(_m.Edges.namedEndpoints[name], edges...)
+	}
+}
+
+// NamedPresences returns the Presences named value or an error if the edge was not
+// loaded in eager-loading with this name.
+func (_m *AssetGroup) NamedPresences(name string) ([]*Presence, error) {
+	if _m.Edges.namedPresences == nil {
+		return nil, &NotLoadedError{edge: name}
+	}
+	nodes, ok := _m.Edges.namedPresences[name]
+	if !ok {
+		return nil, &NotLoadedError{edge: name}
+	}
+	return nodes, nil
+}
+
+func (_m *AssetGroup) appendNamedPresences(name string, edges ...*Presence) {
+	if _m.Edges.namedPresences == nil {
+		_m.Edges.namedPresences = make(map[string][]*Presence)
+	}
+	if len(edges) == 0 {
+		_m.Edges.namedPresences[name] = []*Presence{}
+	} else {
+		_m.Edges.namedPresences[name] = append(_m.Edges.namedPresences[name], edges...)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/application"
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
+	"github.com/hookyard/hookyard/ent/gen/presence"
 	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
 )
@@ -165,6 +166,21 @@ func (_c *AssetGroupCreate) AddEndpoints(v ...*Endpoint) *AssetGroupCreate {
 		ids[i] = v[i].ID
 	}
 	return _c.AddEndpointIDs(ids...)
+}
+
+// AddPresenceIDs adds the "presences" edge to the Presence entity by IDs.
+func (_c *AssetGroupCreate) AddPresenceIDs(ids ...string) *AssetGroupCreate {
+	_c.mutation.AddPresenceIDs(ids...)
+	return _c
+}
+
+// AddPresences adds the "presences" edges to the Presence entity.
+func (_c *AssetGroupCreate) AddPresences(v ...*Presence) *AssetGroupCreate {
+	ids := make([]string, len(v))
+	for i := range v {
+		ids[i] = v[i].ID
+	}
+	return _c.AddPresenceIDs(ids...)
 }
 
 // Mutation returns the AssetGroupMutation object of the builder.
@@ -394,6 +410,22 @@ func (_c *AssetGroupCreate) createSpec() (*AssetGroup, *sqlgraph.CreateSpec) {
 			Bidi:    false,
 			Target: &sqlgraph.EdgeTarget{
 				IDSpec: sqlgraph.NewFieldSpec(endpoint.FieldID, field.TypeString),
+			},
+		}
+		for _, k := range nodes {
+			edge.Target.Nodes = append(edge.Target.Nodes, k)
+		}
+		_spec.Edges = append(_spec.Edges, edge)
+	}
+	if nodes := _c.mutation.PresencesIDs(); len(nodes) > 0 {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2M,
+			Inverse: true,
+			Table:   assetgroup.PresencesTable,
+			Columns: assetgroup.PresencesPrimaryKey,
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(presence.FieldID, field.TypeString),
 			},
 		}
 		for _, k := range nodes {

@@ -18,6 +18,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/predicate"
+	"github.com/hookyard/hookyard/ent/gen/presence"
 	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
 )
@@ -34,6 +35,7 @@ type AssetGroupQuery struct {
 	withAPIKeys           *APIKeyQuery
 	withWebhooks          *WebhookQuery
 	withEndpoints         *EndpointQuery
+	withPresences         *PresenceQuery
 	modifiers             []func(*sql.Selector)
 	loadTotal             []func(context.Context, []*AssetGroup) error
 	withNamedApplications map[string]*ApplicationQuery
@@ -41,6 +43,7 @@ type AssetGroupQuery struct {
 	withNamedAPIKeys      map[string]*APIKeyQuery
 	withNamedWebhooks     map[string]*WebhookQuery
 	withNamedEndpoints    map[string]*EndpointQuery
+	withNamedPresences    map[string]*PresenceQuery
 	// intermediate query (i.e. traversal path).
 	sql  *sql.Selector
 	path func(context.Context) (*sql.Selector, error)
@@ -180,6 +183,28 @@ func (_q *AssetGroupQuery) QueryEndpoints() *EndpointQuery {
 			sqlgraph.From(assetgroup.Table, assetgroup.FieldID, selector),
 			sqlgraph.To(endpoint.Table, endpoint.FieldID),
 			sqlgraph.Edge(sqlgraph.M2M, true, assetgroup.EndpointsTable, assetgroup.EndpointsPrimaryKey...),
+		)
+		fromU = sqlgraph.SetNeighbors(_q.driver.Dialect(), step)
+		return fromU, nil
+	}
+	return query
+}
+
+// QueryPresences chains the current query on the "presences" edge.
+func (_q *AssetGroupQuery) QueryPresences() *PresenceQuery {
+	query := (&PresenceClient{config: _q.config}).Query()
+	query.path = func(ctx context.Context) (fromU *sql.Selector, err error) {
+		if err := _q.prepareQuery(ctx); err != nil {
+			return nil, err
+		}
+		selector := _q.sqlQuery(ctx)
+		if err := selector.Err(); err != nil {
+			return nil, err
+		}
+		step := sqlgraph.NewStep(
+			sqlgraph.From(assetgroup.Table, assetgroup.FieldID, selector),
+			sqlgraph.To(presence.Table, presence.FieldID),
+			sqlgraph.Edge(sqlgraph.M2M, true, assetgroup.PresencesTable, assetgroup.PresencesPrimaryKey...),
 		)
 		fromU = sqlgraph.SetNeighbors(_q.driver.Dialect(), step)
 		return fromU, nil
@@ -384,6 +409,7 @@ func (_q *AssetGroupQuery) Clone() *AssetGroupQuery {
 		withAPIKeys:      _q.withAPIKeys.Clone(),
 		withWebhooks:     _q.withWebhooks.Clone(),
 		withEndpoints:    _q.withEndpoints.Clone(),
+		withPresences:    _q.withPresences.Clone(),
 		// clone intermediate query.
 		sql:  _q.sql.Clone(),
 		path: _q.path,
@@ -442,6 +468,17 @@ func (_q *AssetGroupQuery) WithEndpoints(opts ...func(*EndpointQuery)) *AssetGro
 		opt(query)
 	}
 	_q.withEndpoints = query
+	return _q
+}
+
+// WithPresences tells the query-builder to eager-load the nodes that are connected to
+// the "presences" edge. The optional arguments are used to configure the query builder of the edge.
+func (_q *AssetGroupQuery) WithPresences(opts ...func(*PresenceQuery)) *AssetGroupQuery {
+	query := (&PresenceClient{config: _q.config}).Query()
+	for _, opt := range opts {
+		opt(query)
+	}
+	_q.withPresences = query
 	return _q
 }
 
@@ -529,12 +566,13 @@ func (_q *AssetGroupQuery) sqlAll(ctx context.Context, hooks ...queryHook) ([]*A
 	var (
 		nodes       = []*AssetGroup{}
 		_spec       = _q.querySpec()
-		loadedTypes = [5]bool{
+		loadedTypes = [6]bool{
 			_q.withApplications != nil,
 			_q.withUsers != nil,
 			_q.withAPIKeys != nil,
 			_q.withWebhooks != nil,
 			_q.withEndpoints != nil,
+			_q.withPresences != nil,
 		}
 	)
 	_spec.ScanValues = func(columns []string) ([]any, error) {
@@ -593,6 +631,13 @@ func (_q *AssetGroupQuery) sqlAll(ctx context.Context, hooks ...queryHook) ([]*A
 			return nil, err
 		}
 	}
+	if query := _q.withPresences; query != nil {
+		if err := _q.loadPresences(ctx, query, nodes,
+			func(n *AssetGroup) { n.Edges.Presences = []*Presence{} },
+			func(n *AssetGroup, e *Presence) { n.Edges.Presences = append(n.Edges.Presences, e) }); err != nil {
+			return nil, err
+		}
+	}
 	for name, query := range _q.withNamedApplications {
 		if err := _q.loadApplications(ctx, query, nodes,
 			func(n *AssetGroup) { n.appendNamedApplications(name) },
@@ -625,6 +670,13 @@ func (_q *AssetGroupQuery) sqlAll(ctx context.Context, hooks ...queryHook) ([]*A
 		if err := _q.loadEndpoints(ctx, query, nodes,
 			func(n *AssetGroup) { n.appendNamedEndpoints(name) },
 			func(n *AssetGroup, e *Endpoint) { n.appendNamedEndpoints(name, e) }); err != nil {
+			return nil, err
+		}
+	}
+	for name, query := range _q.withNamedPresences {
+		if err := _q.loadPresences(ctx, query, nodes,
+			func(n *AssetGroup) { n.appendNamedPresences(name) },
+			func(n *AssetGroup, e *Presence) { n.appendNamedPresences(name, e) }); err != nil {
 			return nil, err
 		}
 	}
@@ -910,6 +962,67 @@ func (_q *AssetGroupQuery) loadEndpoints(ctx context.Context, query *EndpointQue
 	}
 	return nil
 }
+func (_q *AssetGroupQuery) loadPresences(ctx context.Context, query *PresenceQuery, nodes []*AssetGroup, init func(*AssetGroup), assign func(*AssetGroup, *Presence)) error {
+	edgeIDs := make([]driver.Value, len(nodes))
+	byID := make(map[string]*AssetGroup)
+	nids := make(map[string]map[*AssetGroup]struct{})
+	for i, node := range nodes {
+		edgeIDs[i] = node.ID
+		byID[node.ID] = node
+		if init != nil {
+			init(node)
+		}
+	}
+	query.Where(func(s *sql.Selector) {
+		joinT := sql.Table(assetgroup.PresencesTable)
+		s.Join(joinT).On(s.C(presence.FieldID), joinT.C(assetgroup.PresencesPrimaryKey[0]))
+		s.Where(sql.InValues(joinT.C(assetgroup.PresencesPrimaryKey[1]), edgeIDs...))
+		columns := s.SelectedColumns()
+		s.Select(joinT.C(assetgroup.PresencesPrimaryKey[1]))
+		s.AppendSelect(columns...)
+		s.SetDistinct(false)
+	})
+	if err := query.prepareQuery(ctx); err != nil {
+		return err
+	}
+	qr := QuerierFunc(func(ctx context.Context, q Query) (Value, error) {
+		return query.sqlAll(ctx, func(_ context.Context, spec *sqlgraph.QuerySpec) {
+			assign := spec.Assign
+			values := spec.ScanValues
+			spec.ScanValues = func(columns []string) ([]any, error) {
+				values, err := values(columns[1:])
+				if err != nil {
+					return nil, err
+				}
+				return append([]any{new(sql.NullString)}, values...), nil
+			}
+			spec.Assign = func(columns []string, values []any) error {
+				outValue := values[0].(*sql.NullString).String
+				inValue := values[1].(*sql.NullString).String
+				if nids[inValue] == nil {
+					nids[inValue] = map[*AssetGroup]struct{}{byID[outValue]: {}}
+					return assign(columns[1:], values[1:])
+				}
+				nids[inValue][byID[outValue]] = struct{}{}
+				return nil
+			}
+		})
+	})
+	neighbors, err := withInterceptors[[]*Presence](ctx, query, qr, query.inters)
+	if err != nil {
+		return err
+	}
+	for _, n := range neighbors {
+		nodes, ok := nids[n.ID]
+		if !ok {
+			return fmt.Errorf(`unexpected "presences" node returned %v`, n.ID)
+		}
+		for kn := range nodes {
+			assign(kn, n)
+		}
+	}
+	return nil
+}
 
 func (_q *AssetGroupQuery) sqlCount(ctx context.Context) (int, error) {
 	_spec := _q.querySpec()
@@ -1062,6 +1175,20 @@ func (_q *AssetGroupQuery) WithNamedEndpoints(name string, opts ...func(*Endpoin
 		_q.withNamedEndpoints = make(map[string]*EndpointQuery)
 	}
 	_q.withNamedEndpoints[name] = query
+	return _q
+}
+
+// WithNamedPresences tells the query-builder to eager-load the nodes that are connected to the "presences"
+// edge with the given name. The optional arguments are used to configure the query builder of the edge.
+func (_q *AssetGroupQuery) WithNamedPresences(name string, opts ...func(*PresenceQuery)) *AssetGroupQuery {
+	query := (&PresenceClient{config: _q.config}).Query()
+	for _, opt := range opts {
+		opt(query)
+	}
+	if _q.withNamedPresences == nil {
+		_q.withNamedPresences = make(map[string]*PresenceQuery)
+	}
+	_q.withNamedPresences[name] = query
 	return _q
 }
 

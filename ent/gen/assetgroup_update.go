@@ -18,6 +18,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/predicate"
+	"github.com/hookyard/hookyard/ent/gen/presence"
 	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
 )
@@ -162,6 +163,21 @@ func (_u *AssetGroupUpdate) AddEndpoints(v ...*Endpoint) *AssetGroupUpdate {
 	return _u.AddEndpointIDs(ids...)
 }
 
+// AddPresenceIDs adds the "presences" edge to the Presence entity by IDs.
+func (_u *AssetGroupUpdate) AddPresenceIDs(ids ...string) *AssetGroupUpdate {
+	_u.mutation.AddPresenceIDs(ids...)
+	return _u
+}
+
+// AddPresences adds the "presences" edges to the Presence entity.
+func (_u *AssetGroupUpdate) AddPresences(v ...*Presence) *AssetGroupUpdate {
+	ids := make([]string, len(v))
+	for i := range v {
+		ids[i] = v[i].ID
+	}
+	return _u.AddPresenceIDs(ids...)
+}
+
 // Mutation returns the AssetGroupMutation object of the builder.
 func (_u *AssetGroupUpdate) Mutation() *AssetGroupMutation {
 	return _u.mutation
@@ -270,6 +286,27 @@ func (_u *AssetGroupUpdate) RemoveEndpoints(v ...*Endpoint) *AssetGroupUpdate {
 		ids[i] = v[i].ID
 	}
 	return _u.RemoveEndpointIDs(ids...)
+}
+
+// ClearPresences clears all "presences" edges to the Presence entity.
+func (_u *AssetGroupUpdate) ClearPresences() *AssetGroupUpdate {
+	_u.mutation.ClearPresences()
+	return _u
+}
+
+// RemovePresenceIDs removes the "presences" edge to Presence entities by IDs.
+func (_u *AssetGroupUpdate) RemovePresenceIDs(ids ...string) *AssetGroupUpdate {
+	_u.mutation.RemovePresenceIDs(ids...)
+	return _u
+}
+
+// RemovePresences removes "presences" edges to Presence entities.
+func (_u *AssetGroupUpdate) RemovePresences(v ...*Presence) *AssetGroupUpdate {
+	ids := make([]string, len(v))
+	for i := range v {
+		ids[i] = v[i].ID
+	}
+	return _u.RemovePresenceIDs(ids...)
 }
 
 // Save executes the query and returns the number of nodes affected by the update operation.
@@ -586,6 +623,51 @@ func (_u *AssetGroupUpdate) sqlSave(ctx context.Context) (_node int, err error) 
 		}
 		_spec.Edges.Add = append(_spec.Edges.Add, edge)
 	}
+	if _u.mutation.PresencesCleared() {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2M,
+			Inverse: true,
+			Table:   assetgroup.PresencesTable,
+			Columns: assetgroup.PresencesPrimaryKey,
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(presence.FieldID, field.TypeString),
+			},
+		}
+		_spec.Edges.Clear = append(_spec.Edges.Clear, edge)
+	}
+	if nodes := _u.mutation.RemovedPresencesIDs(); len(nodes) > 0 && !_u.mutation.PresencesCleared() {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2M,
+			Inverse: true,
+			Table:   assetgroup.PresencesTable,
+			Columns: assetgroup.PresencesPrimaryKey,
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(presence.FieldID, field.TypeString),
+			},
+		}
+		for _, k := range nodes {
+			edge.Target.Nodes = append(edge.Target.Nodes, k)
+		}
+		_spec.Edges.Clear = append(_spec.Edges.Clear, edge)
+	}
+	if nodes := _u.mutation.PresencesIDs(); len(nodes) > 0 {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2M,
+			Inverse: true,
+			Table:   assetgroup.PresencesTable,
+			Columns: assetgroup.PresencesPrimaryKey,
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(presence.FieldID, field.TypeString),
+			},
+		}
+		for _, k := range nodes {
+			edge.Target.Nodes = append(edge.Target.Nodes, k)
+		}
+		_spec.Edges.Add = append(_spec.Edges.Add, edge)
+	}
 	if _node, err = sqlgraph.UpdateNodes(ctx, _u.driver, _spec); err != nil {
 		if _, ok := err.(*sqlgraph.NotFoundError); ok {
 			err = &NotFoundError{assetgroup.Label}
@@ -733,6 +815,21 @@ func (_u *AssetGroupUpdateOne) AddEndpoints(v ...*Endpoint) *AssetGroupUpdateOne
 	return _u.AddEndpointIDs(ids...)
 }
 
+// AddPresenceIDs adds the "presences" edge to the Presence entity by IDs.
+func (_u *AssetGroupUpdateOne) AddPresenceIDs(ids ...string) *AssetGroupUpdateOne {
+	_u.mutation.AddPresenceIDs(ids...)
+	return _u
+}
+
+// AddPresences adds the "presences" edges to the Presence entity.
+func (_u *AssetGroupUpdateOne) AddPresences(v ...*Presence) *AssetGroupUpdateOne {
+	ids := make([]string, len(v))
+	for i := range v {
+		ids[i] = v[i].ID
+	}
+	return _u.AddPresenceIDs(ids...)
+}
+
 // Mutation returns the AssetGroupMutation object of the builder.
 func (_u *AssetGroupUpdateOne) Mutation() *AssetGroupMutation {
 	return _u.mutation
@@ -841,6 +938,27 @@ func (_u *AssetGroupUpdateOne) RemoveEndpoints(v ...*Endpoint) *AssetGroupUpdate
 		ids[i] = v[i].ID
 	}
 	return _u.RemoveEndpointIDs(ids...)
+}
+
+// ClearPresences clears all "presences" edges to the Presence entity.
+func (_u *AssetGroupUpdateOne) ClearPresences() *AssetGroupUpdateOne {
+	_u.mutation.ClearPresences()
+	return _u
+}
+
+// RemovePresenceIDs removes the "presences" edge to Presence entities by IDs.
+func (_u *AssetGroupUpdateOne) RemovePresenceIDs(ids ...string) *AssetGroupUpdateOne {
+	_u.mutation.RemovePresenceIDs(ids...)
+	return _u
+}
+
+// RemovePresences removes "presences" edges to Presence entities.
+func (_u *AssetGroupUpdateOne) RemovePresences(v ...*Presence) *AssetGroupUpdateOne {
+	ids := make([]string, len(v))
+	for i := range v {
+		ids[i] = v[i].ID
+	}
+	return _u.RemovePresenceIDs(ids...)
 }
 
 // Where appends a list predicates to the AssetGroupUpdate builder.
@@ -1180,6 +1298,51 @@ func (_u *AssetGroupUpdateOne) sqlSave(ctx context.Context) (_node *AssetGroup, 
 			Bidi:    false,
 			Target: &sqlgraph.EdgeTarget{
 				IDSpec: sqlgraph.NewFieldSpec(endpoint.FieldID, field.TypeString),
+			},
+		}
+		for _, k := range nodes {
+			edge.Target.Nodes = append(edge.Target.Nodes, k)
+		}
+		_spec.Edges.Add = append(_spec.Edges.Add, edge)
+	}
+	if _u.mutation.PresencesCleared() {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2M,
+			Inverse: true,
+			Table:   assetgroup.PresencesTable,
+			Columns: assetgroup.PresencesPrimaryKey,
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(presence.FieldID, field.TypeString),
+			},
+		}
+		_spec.Edges.Clear = append(_spec.Edges.Clear, edge)
+	}
+	if nodes := _u.mutation.RemovedPresencesIDs(); len(nodes) > 0 && !_u.mutation.PresencesCleared() {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2M,
+			Inverse: true,
+			Table:   assetgroup.PresencesTable,
+			Columns: assetgroup.PresencesPrimaryKey,
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(presence.FieldID, field.TypeString),
+			},
+		}
+		for _, k := range nodes {
+			edge.Target.Nodes = append(edge.Target.Nodes, k)
+		}
+		_spec.Edges.Clear = append(_spec.Edges.Clear, edge)
+	}
+	if nodes := _u.mutation.PresencesIDs(); len(nodes) > 0 {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2M,
+			Inverse: true,
+			Table:   assetgroup.PresencesTable,
+			Columns: assetgroup.PresencesPrimaryKey,
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(presence.FieldID, field.TypeString),
 			},
 		}
 		for _, k := range nodes {

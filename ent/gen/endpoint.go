@@ -12,6 +12,7 @@ import (
 	"entgo.io/ent/dialect/sql"
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
+	"github.com/hookyard/hookyard/ent/gen/presence"
 	"github.com/hookyard/hookyard/ent/parts"
 )
 
@@ -35,6 +36,8 @@ type Endpoint struct {
 	Connector string `json:"connector,omitempty"`
 	// The address, for connectors that have one.
 	URL string `json:"url,omitempty"`
+	// The Presence that makes the calls.
+	PresenceID *string `json:"presence_id,omitempty"`
 	// Whether anything is delivered there; when not, deliveries are held.
 	Enabled bool `json:"enabled,omitempty"`
 	// Extra request headers. Values of secret ones are not shown.
@@ -61,13 +64,15 @@ type Endpoint struct {
 type EndpointEdges struct {
 	// The asset group that it belongs to. Null: the organization.
 	AssetGroup *AssetGroup `json:"asset_group,omitempty"`
+	// The Presence that makes the calls. Null: the hub itself does, or it is not yours to see: see throughPresence.
+	Presence *Presence `json:"presence,omitempty"`
 	// Other asset groups whose webhooks may use it, too.
 	SharedGroups []*AssetGroup `json:"shared_groups,omitempty"`
 	// loadedTypes holds the information for reporting if a
 	// type was loaded (or requested) in eager-loading or not.
-	loadedTypes [2]bool
+	loadedTypes [3]bool
 	// totalCount holds the count of the edges above.
-	totalCount [2]map[string]int
+	totalCount [3]map[string]int
 
 	namedSharedGroups map[string][]*AssetGroup
 }
@@ -83,10 +88,21 @@ func (e EndpointEdges) AssetGroupOrErr() (*AssetGroup, error) {
 	return nil, &NotLoadedError{edge: "asset_group"}
 }
 
+// PresenceOrErr returns the Presence value or an error if the edge
+// was not loaded in eager-loading, or loaded but was not found.
+func (e EndpointEdges) PresenceOrErr() (*Presence, error) {
+	if e.Presence != nil {
+		return e.Presence, nil
+	} else if e.loadedTypes[1] {
+		return nil, &NotFoundError{label: presence.Label}
+	}
+	return nil, &NotLoadedError{edge: "presence"}
+}
+
 // SharedGroupsOrErr returns the SharedGroups value or an error if the edge
 // was not loaded in eager-loading.
 func (e EndpointEdges) SharedGroupsOrErr() ([]*AssetGroup, error) {
-	if e.loadedTypes[1] {
+	if e.loadedTypes[2] {
 		return e.SharedGroups, nil
 	}
 	return nil, &NotLoadedError{edge: "shared_groups"}
@@ -105,7 +121,7 @@ func (*Endpoint) scanValues(columns []string) ([]any, error) {
 			values[i] = new(sql.NullFloat64)
 		case endpoint.FieldBurst, endpoint.FieldMaxInFlight, endpoint.FieldRevision:
 			values[i] = new(sql.NullInt64)
-		case endpoint.FieldID, endpoint.FieldOrganizationID, endpoint.FieldName, endpoint.FieldAssetGroupID, endpoint.FieldConnector, endpoint.FieldURL:
+		case endpoint.FieldID, endpoint.FieldOrganizationID, endpoint.FieldName, endpoint.FieldAssetGroupID, endpoint.FieldConnector, endpoint.FieldURL, endpoint.FieldPresenceID:
 			values[i] = new(sql.NullString)
 		case endpoint.FieldCreatedAt, endpoint.FieldUpdatedAt:
 			values[i] = new(sql.NullTime)
@@ -172,6 +188,13 @@ func (_m *Endpoint) assignValues(columns []string, values []any) error {
 				return fmt.Errorf("unexpected type %T for field url", values[i])
 			} else if value.Valid {
 				_m.URL = value.String
+			}
+		case endpoint.FieldPresenceID:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field presence_id", values[i])
+			} else if value.Valid {
+				_m.PresenceID = new(string)
+				*_m.PresenceID = value.String
 			}
 		case endpoint.FieldEnabled:
 			if value, ok := values[i].(*sql.NullBool); !ok {
@@ -243,6 +266,11 @@ func (_m *Endpoint) QueryAssetGroup() *AssetGroupQuery {
 	return NewEndpointClient(_m.config).QueryAssetGroup(_m)
 }
 
+// QueryPresence queries the "presence" edge of the Endpoint entity.
+func (_m *Endpoint) QueryPresence() *PresenceQuery {
+	return NewEndpointClient(_m.config).QueryPresence(_m)
+}
+
 // QuerySharedGroups queries the "shared_groups" edge of the Endpoint entity.
 func (_m *Endpoint) QuerySharedGroups() *AssetGroupQuery {
 	return NewEndpointClient(_m.config).QuerySharedGroups(_m)
@@ -293,6 +321,11 @@ func (_m *Endpoint) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("url=")
 	builder.WriteString(_m.URL)
+	builder.WriteString(", ")
+	if v := _m.PresenceID; v != nil {
+		builder.WriteString("presence_id=")
+		builder.WriteString(*v)
+	}
 	builder.WriteString(", ")
 	builder.WriteString("enabled=")
 	builder.WriteString(fmt.Sprintf("%v", _m.Enabled))

@@ -12,6 +12,7 @@ import (
 	"entgo.io/ent/schema/field"
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
+	"github.com/hookyard/hookyard/ent/gen/presence"
 	"github.com/hookyard/hookyard/ent/parts"
 )
 
@@ -92,6 +93,20 @@ func (_c *EndpointCreate) SetURL(v string) *EndpointCreate {
 func (_c *EndpointCreate) SetNillableURL(v *string) *EndpointCreate {
 	if v != nil {
 		_c.SetURL(*v)
+	}
+	return _c
+}
+
+// SetPresenceID sets the "presence_id" field.
+func (_c *EndpointCreate) SetPresenceID(v string) *EndpointCreate {
+	_c.mutation.SetPresenceID(v)
+	return _c
+}
+
+// SetNillablePresenceID sets the "presence_id" field if the given value is not nil.
+func (_c *EndpointCreate) SetNillablePresenceID(v *string) *EndpointCreate {
+	if v != nil {
+		_c.SetPresenceID(*v)
 	}
 	return _c
 }
@@ -193,6 +208,11 @@ func (_c *EndpointCreate) SetID(v string) *EndpointCreate {
 // SetAssetGroup sets the "asset_group" edge to the AssetGroup entity.
 func (_c *EndpointCreate) SetAssetGroup(v *AssetGroup) *EndpointCreate {
 	return _c.SetAssetGroupID(v.ID)
+}
+
+// SetPresence sets the "presence" edge to the Presence entity.
+func (_c *EndpointCreate) SetPresence(v *Presence) *EndpointCreate {
+	return _c.SetPresenceID(v.ID)
 }
 
 // AddSharedGroupIDs adds the "shared_groups" edge to the AssetGroup entity by IDs.
@@ -469,6 +489,23 @@ func (_c *EndpointCreate) createSpec() (*Endpoint, *sqlgraph.CreateSpec) {
 			edge.Target.Nodes = append(edge.Target.Nodes, k)
 		}
 		_node.AssetGroupID = &nodes[0]
+		_spec.Edges = append(_spec.Edges, edge)
+	}
+	if nodes := _c.mutation.PresenceIDs(); len(nodes) > 0 {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2O,
+			Inverse: false,
+			Table:   endpoint.PresenceTable,
+			Columns: []string{endpoint.PresenceColumn},
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(presence.FieldID, field.TypeString),
+			},
+		}
+		for _, k := range nodes {
+			edge.Target.Nodes = append(edge.Target.Nodes, k)
+		}
+		_node.PresenceID = &nodes[0]
 		_spec.Edges = append(_spec.Edges, edge)
 	}
 	if nodes := _c.mutation.SharedGroupsIDs(); len(nodes) > 0 {

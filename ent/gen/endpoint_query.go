@@ -16,6 +16,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/predicate"
+	"github.com/hookyard/hookyard/ent/gen/presence"
 )
 
 // EndpointQuery is the builder for querying Endpoint entities.
@@ -26,6 +27,7 @@ type EndpointQuery struct {
 	inters                []Interceptor
 	predicates            []predicate.Endpoint
 	withAssetGroup        *AssetGroupQuery
+	withPresence          *PresenceQuery
 	withSharedGroups      *AssetGroupQuery
 	modifiers             []func(*sql.Selector)
 	loadTotal             []func(context.Context, []*Endpoint) error
@@ -81,6 +83,28 @@ func (_q *EndpointQuery) QueryAssetGroup() *AssetGroupQuery {
 			sqlgraph.From(endpoint.Table, endpoint.FieldID, selector),
 			sqlgraph.To(assetgroup.Table, assetgroup.FieldID),
 			sqlgraph.Edge(sqlgraph.M2O, false, endpoint.AssetGroupTable, endpoint.AssetGroupColumn),
+		)
+		fromU = sqlgraph.SetNeighbors(_q.driver.Dialect(), step)
+		return fromU, nil
+	}
+	return query
+}
+
+// QueryPresence chains the current query on the "presence" edge.
+func (_q *EndpointQuery) QueryPresence() *PresenceQuery {
+	query := (&PresenceClient{config: _q.config}).Query()
+	query.path = func(ctx context.Context) (fromU *sql.Selector, err error) {
+		if err := _q.prepareQuery(ctx); err != nil {
+			return nil, err
+		}
+		selector := _q.sqlQuery(ctx)
+		if err := selector.Err(); err != nil {
+			return nil, err
+		}
+		step := sqlgraph.NewStep(
+			sqlgraph.From(endpoint.Table, endpoint.FieldID, selector),
+			sqlgraph.To(presence.Table, presence.FieldID),
+			sqlgraph.Edge(sqlgraph.M2O, false, endpoint.PresenceTable, endpoint.PresenceColumn),
 		)
 		fromU = sqlgraph.SetNeighbors(_q.driver.Dialect(), step)
 		return fromU, nil
@@ -303,6 +327,7 @@ func (_q *EndpointQuery) Clone() *EndpointQuery {
 		inters:           append([]Interceptor{}, _q.inters...),
 		predicates:       append([]predicate.Endpoint{}, _q.predicates...),
 		withAssetGroup:   _q.withAssetGroup.Clone(),
+		withPresence:     _q.withPresence.Clone(),
 		withSharedGroups: _q.withSharedGroups.Clone(),
 		// clone intermediate query.
 		sql:  _q.sql.Clone(),
@@ -318,6 +343,17 @@ func (_q *EndpointQuery) WithAssetGroup(opts ...func(*AssetGroupQuery)) *Endpoin
 		opt(query)
 	}
 	_q.withAssetGroup = query
+	return _q
+}
+
+// WithPresence tells the query-builder to eager-load the nodes that are connected to
+// the "presence" edge. The optional arguments are used to configure the query builder of the edge.
+func (_q *EndpointQuery) WithPresence(opts ...func(*PresenceQuery)) *EndpointQuery {
+	query := (&PresenceClient{config: _q.config}).Query()
+	for _, opt := range opts {
+		opt(query)
+	}
+	_q.withPresence = query
 	return _q
 }
 
@@ -416,8 +452,9 @@ func (_q *EndpointQuery) sqlAll(ctx context.Context, hooks ...queryHook) ([]*End
 	var (
 		nodes       = []*Endpoint{}
 		_spec       = _q.querySpec()
-		loadedTypes = [2]bool{
+		loadedTypes = [3]bool{
 			_q.withAssetGroup != nil,
+			_q.withPresence != nil,
 			_q.withSharedGroups != nil,
 		}
 	)
@@ -445,6 +482,12 @@ func (_q *EndpointQuery) sqlAll(ctx context.Context, hooks ...queryHook) ([]*End
 	if query := _q.withAssetGroup; query != nil {
 		if err := _q.loadAssetGroup(ctx, query, nodes, nil,
 			func(n *Endpoint, e *AssetGroup) { n.Edges.AssetGroup = e }); err != nil {
+			return nil, err
+		}
+	}
+	if query := _q.withPresence; query != nil {
+		if err := _q.loadPresence(ctx, query, nodes, nil,
+			func(n *Endpoint, e *Presence) { n.Edges.Presence = e }); err != nil {
 			return nil, err
 		}
 	}
@@ -495,6 +538,38 @@ func (_q *EndpointQuery) loadAssetGroup(ctx context.Context, query *AssetGroupQu
 		nodes, ok := nodeids[n.ID]
 		if !ok {
 			return fmt.Errorf(`unexpected foreign-key "asset_group_id" returned %v`, n.ID)
+		}
+		for i := range nodes {
+			assign(nodes[i], n)
+		}
+	}
+	return nil
+}
+func (_q *EndpointQuery) loadPresence(ctx context.Context, query *PresenceQuery, nodes []*Endpoint, init func(*Endpoint), assign func(*Endpoint, *Presence)) error {
+	ids := make([]string, 0, len(nodes))
+	nodeids := make(map[string][]*Endpoint)
+	for i := range nodes {
+		if nodes[i].PresenceID == nil {
+			continue
+		}
+		fk := *nodes[i].PresenceID
+		if _, ok := nodeids[fk]; !ok {
+			ids = append(ids, fk)
+		}
+		nodeids[fk] = append(nodeids[fk], nodes[i])
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	query.Where(presence.IDIn(ids...))
+	neighbors, err := query.All(ctx)
+	if err != nil {
+		return err
+	}
+	for _, n := range neighbors {
+		nodes, ok := nodeids[n.ID]
+		if !ok {
+			return fmt.Errorf(`unexpected foreign-key "presence_id" returned %v`, n.ID)
 		}
 		for i := range nodes {
 			assign(nodes[i], n)
@@ -594,6 +669,9 @@ func (_q *EndpointQuery) querySpec() *sqlgraph.QuerySpec {
 		}
 		if _q.withAssetGroup != nil {
 			_spec.Node.AddColumnOnce(endpoint.FieldAssetGroupID)
+		}
+		if _q.withPresence != nil {
+			_spec.Node.AddColumnOnce(endpoint.FieldPresenceID)
 		}
 	}
 	if ps := _q.predicates; len(ps) > 0 {

@@ -15,6 +15,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/predicate"
+	"github.com/hookyard/hookyard/ent/gen/presence"
 	"github.com/hookyard/hookyard/ent/parts"
 )
 
@@ -82,6 +83,26 @@ func (_u *EndpointUpdate) SetNillableURL(v *string) *EndpointUpdate {
 	if v != nil {
 		_u.SetURL(*v)
 	}
+	return _u
+}
+
+// SetPresenceID sets the "presence_id" field.
+func (_u *EndpointUpdate) SetPresenceID(v string) *EndpointUpdate {
+	_u.mutation.SetPresenceID(v)
+	return _u
+}
+
+// SetNillablePresenceID sets the "presence_id" field if the given value is not nil.
+func (_u *EndpointUpdate) SetNillablePresenceID(v *string) *EndpointUpdate {
+	if v != nil {
+		_u.SetPresenceID(*v)
+	}
+	return _u
+}
+
+// ClearPresenceID clears the value of the "presence_id" field.
+func (_u *EndpointUpdate) ClearPresenceID() *EndpointUpdate {
+	_u.mutation.ClearPresenceID()
 	return _u
 }
 
@@ -230,6 +251,11 @@ func (_u *EndpointUpdate) SetAssetGroup(v *AssetGroup) *EndpointUpdate {
 	return _u.SetAssetGroupID(v.ID)
 }
 
+// SetPresence sets the "presence" edge to the Presence entity.
+func (_u *EndpointUpdate) SetPresence(v *Presence) *EndpointUpdate {
+	return _u.SetPresenceID(v.ID)
+}
+
 // AddSharedGroupIDs adds the "shared_groups" edge to the AssetGroup entity by IDs.
 func (_u *EndpointUpdate) AddSharedGroupIDs(ids ...string) *EndpointUpdate {
 	_u.mutation.AddSharedGroupIDs(ids...)
@@ -253,6 +279,12 @@ func (_u *EndpointUpdate) Mutation() *EndpointMutation {
 // ClearAssetGroup clears the "asset_group" edge to the AssetGroup entity.
 func (_u *EndpointUpdate) ClearAssetGroup() *EndpointUpdate {
 	_u.mutation.ClearAssetGroup()
+	return _u
+}
+
+// ClearPresence clears the "presence" edge to the Presence entity.
+func (_u *EndpointUpdate) ClearPresence() *EndpointUpdate {
+	_u.mutation.ClearPresence()
 	return _u
 }
 
@@ -449,6 +481,35 @@ func (_u *EndpointUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 		}
 		_spec.Edges.Add = append(_spec.Edges.Add, edge)
 	}
+	if _u.mutation.PresenceCleared() {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2O,
+			Inverse: false,
+			Table:   endpoint.PresenceTable,
+			Columns: []string{endpoint.PresenceColumn},
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(presence.FieldID, field.TypeString),
+			},
+		}
+		_spec.Edges.Clear = append(_spec.Edges.Clear, edge)
+	}
+	if nodes := _u.mutation.PresenceIDs(); len(nodes) > 0 {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2O,
+			Inverse: false,
+			Table:   endpoint.PresenceTable,
+			Columns: []string{endpoint.PresenceColumn},
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(presence.FieldID, field.TypeString),
+			},
+		}
+		for _, k := range nodes {
+			edge.Target.Nodes = append(edge.Target.Nodes, k)
+		}
+		_spec.Edges.Add = append(_spec.Edges.Add, edge)
+	}
 	if _u.mutation.SharedGroupsCleared() {
 		edge := &sqlgraph.EdgeSpec{
 			Rel:     sqlgraph.M2M,
@@ -565,6 +626,26 @@ func (_u *EndpointUpdateOne) SetNillableURL(v *string) *EndpointUpdateOne {
 	if v != nil {
 		_u.SetURL(*v)
 	}
+	return _u
+}
+
+// SetPresenceID sets the "presence_id" field.
+func (_u *EndpointUpdateOne) SetPresenceID(v string) *EndpointUpdateOne {
+	_u.mutation.SetPresenceID(v)
+	return _u
+}
+
+// SetNillablePresenceID sets the "presence_id" field if the given value is not nil.
+func (_u *EndpointUpdateOne) SetNillablePresenceID(v *string) *EndpointUpdateOne {
+	if v != nil {
+		_u.SetPresenceID(*v)
+	}
+	return _u
+}
+
+// ClearPresenceID clears the value of the "presence_id" field.
+func (_u *EndpointUpdateOne) ClearPresenceID() *EndpointUpdateOne {
+	_u.mutation.ClearPresenceID()
 	return _u
 }
 
@@ -713,6 +794,11 @@ func (_u *EndpointUpdateOne) SetAssetGroup(v *AssetGroup) *EndpointUpdateOne {
 	return _u.SetAssetGroupID(v.ID)
 }
 
+// SetPresence sets the "presence" edge to the Presence entity.
+func (_u *EndpointUpdateOne) SetPresence(v *Presence) *EndpointUpdateOne {
+	return _u.SetPresenceID(v.ID)
+}
+
 // AddSharedGroupIDs adds the "shared_groups" edge to the AssetGroup entity by IDs.
 func (_u *EndpointUpdateOne) AddSharedGroupIDs(ids ...string) *EndpointUpdateOne {
 	_u.mutation.AddSharedGroupIDs(ids...)
@@ -736,6 +822,12 @@ func (_u *EndpointUpdateOne) Mutation() *EndpointMutation {
 // ClearAssetGroup clears the "asset_group" edge to the AssetGroup entity.
 func (_u *EndpointUpdateOne) ClearAssetGroup() *EndpointUpdateOne {
 	_u.mutation.ClearAssetGroup()
+	return _u
+}
+
+// ClearPresence clears the "presence" edge to the Presence entity.
+func (_u *EndpointUpdateOne) ClearPresence() *EndpointUpdateOne {
+	_u.mutation.ClearPresence()
 	return _u
 }
 
@@ -955,6 +1047,35 @@ func (_u *EndpointUpdateOne) sqlSave(ctx context.Context) (_node *Endpoint, err 
 			Bidi:    false,
 			Target: &sqlgraph.EdgeTarget{
 				IDSpec: sqlgraph.NewFieldSpec(assetgroup.FieldID, field.TypeString),
+			},
+		}
+		for _, k := range nodes {
+			edge.Target.Nodes = append(edge.Target.Nodes, k)
+		}
+		_spec.Edges.Add = append(_spec.Edges.Add, edge)
+	}
+	if _u.mutation.PresenceCleared() {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2O,
+			Inverse: false,
+			Table:   endpoint.PresenceTable,
+			Columns: []string{endpoint.PresenceColumn},
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(presence.FieldID, field.TypeString),
+			},
+		}
+		_spec.Edges.Clear = append(_spec.Edges.Clear, edge)
+	}
+	if nodes := _u.mutation.PresenceIDs(); len(nodes) > 0 {
+		edge := &sqlgraph.EdgeSpec{
+			Rel:     sqlgraph.M2O,
+			Inverse: false,
+			Table:   endpoint.PresenceTable,
+			Columns: []string{endpoint.PresenceColumn},
+			Bidi:    false,
+			Target: &sqlgraph.EdgeTarget{
+				IDSpec: sqlgraph.NewFieldSpec(presence.FieldID, field.TypeString),
 			},
 		}
 		for _, k := range nodes {

@@ -49,6 +49,7 @@ const (
 	Project          = "prj"
 	Trigger          = "trg"
 	Run              = "run"
+	Presence         = "prs"
 )
 
 // PrefixOf is the prefix of a noun as ent names its type ("APIKey"), "" for any other.
@@ -90,6 +91,8 @@ func PrefixOf(noun string) string {
 		return Report
 	case "AuditEntry":
 		return AuditEntry
+	case "Presence":
+		return Presence
 	case "Session":
 		return Session
 	case "OneTimeLink":

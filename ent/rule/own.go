@@ -59,7 +59,7 @@ func (o Own) EvalMutation(ctx context.Context, m ent.Mutation) error {
 
 func (o Own) narrow(v *viewer.Viewer, to any) error {
 	f, ok := to.(filterable)
-	if !ok || v.Organization == "" || v.ID == "" {
+	if !ok || v.Organization == "" || v.ID == "" || v.Agent() {
 		return &Denied{o.Name, "you may not see it"}
 	}
 	f.WhereP(func(s *sql.Selector) { s.Where(sql.EQ(s.C(o.Tenant), v.Organization)) })

@@ -27,7 +27,7 @@ type Scope struct {
 // LedgerScope makes the scope of the context's viewer.
 func LedgerScope(ctx context.Context) (Scope, error) {
 	v := viewer.FromContext(ctx)
-	if v == nil || v.System() || v.Organization == "" {
+	if v == nil || v.System() || v.Agent() || v.Organization == "" {
 		return Scope{}, ErrNoViewer
 	}
 	groups := slices.Clone(v.Groups)

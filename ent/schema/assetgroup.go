@@ -32,6 +32,7 @@ func (AssetGroup) Edges() []ent.Edge {
 		inverse("api_keys", APIKey.Type, "groups"),
 		inverse("webhooks", Webhook.Type, "scope_groups"),
 		inverse("endpoints", Endpoint.Type, "shared_groups"),
+		inverse("presences", Presence.Type, "shared_groups"),
 	}
 }
 

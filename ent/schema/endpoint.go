@@ -25,6 +25,7 @@ func (Endpoint) Fields() []ent.Field {
 		levelField("The asset group that it belongs to."),
 		field.String("connector").NotEmpty().Immutable().Comment("The connector that delivers there, by name: \"webhook\", …"),
 		field.String("url").Default("").MaxLen(8192).Comment("The address, for connectors that have one."),
+		field.String("presence_id").Optional().Nillable().Annotations(filterOnly()).Comment("The Presence that makes the calls."),
 		field.Bool("enabled").Default(true).Comment("Whether anything is delivered there; when not, deliveries are held."),
 		field.JSON("headers", []parts.EndpointHeader{}).Optional().Annotations(entgql.Type("[EndpointHeader!]")).Comment("Extra request headers. Values of secret ones are not shown."),
 		field.JSON("settings", map[string]any{}).Optional().Annotations(entgql.Type("Map")).Comment("Settings of the connector, valid against its schema; secret ones are not shown."),
@@ -39,6 +40,7 @@ func (Endpoint) Fields() []ent.Field {
 func (Endpoint) Edges() []ent.Edge {
 	return []ent.Edge{
 		levelEdge("The asset group that it belongs to. Null: the organization."),
+		edge.To("presence", Presence.Type).Unique().Field("presence_id").Annotations(unfiltered(), restrict()).Comment("The Presence that makes the calls. Null: the hub itself does, or it is not yours to see: see throughPresence."),
 		edge.To("shared_groups", AssetGroup.Type).Annotations(unfiltered(), entgql.MapsTo("sharedGroups")).Comment("Other asset groups whose webhooks may use it, too."),
 	}
 }
@@ -48,7 +50,7 @@ func (Endpoint) Hooks() []ent.Hook {
 }
 
 func (Endpoint) Indexes() []ent.Index {
-	return []ent.Index{uniqueName(), index.Fields("asset_group_id")}
+	return []ent.Index{uniqueName(), index.Fields("asset_group_id"), index.Fields("presence_id")}
 }
 
 func (Endpoint) Annotations() []schema.Annotation {

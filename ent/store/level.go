@@ -33,7 +33,7 @@ func (db *DB) consistent(next ent.Mutator) ent.Mutator {
 		case *gen.Webhook:
 			err = checkWebhook(ctx, row)
 		case *gen.Endpoint:
-			if c, ok := m.(interface{ Client() *gen.Client }); ok && m.Op().Is(ent.OpUpdateOne) {
+			if c, ok := m.(interface{ Client() *gen.Client }); ok {
 				err = checkEndpoint(ctx, c.Client(), row)
 			}
 		case *gen.Project:
@@ -43,6 +43,10 @@ func (db *DB) consistent(next ent.Mutator) ent.Mutator {
 		case *gen.Run:
 			if m.Op().Is(ent.OpCreate) {
 				err = sameGroup(ctx, row.AssetGroupID, row.QueryProject().Select(project.FieldAssetGroupID).String)
+			}
+		case *gen.Presence:
+			if c, ok := m.(interface{ Client() *gen.Client }); ok && m.Op().Is(ent.OpUpdateOne) {
+				err = checkPresence(ctx, c.Client(), row)
 			}
 		case *gen.User:
 			err = checkRole(row.Role, row.CustomRoleID)
@@ -118,9 +122,12 @@ func sameGroup(ctx context.Context, group string, of func(context.Context) (stri
 }
 
 func checkEndpoint(ctx context.Context, c *gen.Client, e *gen.Endpoint) error {
-	e, err := c.Endpoint.Query().Where(endpoint.ID(e.ID)).WithSharedGroups().Only(ctx)
+	e, err := c.Endpoint.Query().Where(endpoint.ID(e.ID)).WithSharedGroups().WithPresence(withShared).Only(ctx)
 	if err != nil {
 		return fmt.Errorf("look up with whom the endpoint is shared: %w", err)
+	}
+	if e.Edges.Presence != nil && !serves(e.Edges.Presence, e) {
+		return invalid("presence", "the Presence is of another level than the endpoint, and is not shared with every asset group whose webhooks may use the endpoint")
 	}
 	var used []*gen.Webhook
 	if used, err = c.Webhook.Query().Where(webhook.EndpointID(e.ID)).Select(webhook.FieldAssetGroupID).All(ctx); err != nil {
@@ -129,6 +136,42 @@ func checkEndpoint(ctx context.Context, c *gen.Client, e *gen.Endpoint) error {
 	for _, w := range used {
 		if !fits(e, value(w.AssetGroupID)) {
 			return &rule.Conflict{Noun: "endpoint", Reason: "webhooks of another level deliver to it; change or delete those first"}
+		}
+	}
+	return nil
+}
+
+// serves says whether a Presence may make an endpoint's calls: those of its level, and of
+// every asset group that the endpoint is shared with.
+func serves(p *gen.Presence, e *gen.Endpoint) bool {
+	for _, level := range levels(e) {
+		shared := slices.ContainsFunc(p.Edges.SharedGroups, func(g *gen.AssetGroup) bool { return g.ID == level })
+		if value(p.AssetGroupID) != level && (level == "" || !shared) {
+			return false
+		}
+	}
+	return true
+}
+
+// levels are those of the webhooks that may use an endpoint.
+func levels(e *gen.Endpoint) []string {
+	list := []string{value(e.AssetGroupID)}
+	for _, g := range e.Edges.SharedGroups {
+		list = append(list, g.ID)
+	}
+	return list
+}
+
+func withShared(q *gen.PresenceQuery) { q.WithSharedGroups() }
+
+func checkPresence(ctx context.Context, c *gen.Client, p *gen.Presence) error {
+	used, err := c.Endpoint.Query().Where(endpoint.PresenceID(p.ID)).WithSharedGroups().WithPresence(withShared).All(ctx)
+	if err != nil {
+		return fmt.Errorf("look up the endpoints of the Presence: %w", err)
+	}
+	for _, e := range used {
+		if !serves(e.Edges.Presence, e) {
+			return &rule.Conflict{Noun: "Presence", Reason: "endpoints of another level use it; change those first"}
 		}
 	}
 	return nil

@@ -14,6 +14,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/finding"
 	"github.com/hookyard/hookyard/ent/gen/identityprovider"
 	"github.com/hookyard/hookyard/ent/gen/organization"
+	"github.com/hookyard/hookyard/ent/gen/presence"
 	"github.com/hookyard/hookyard/ent/gen/project"
 	"github.com/hookyard/hookyard/ent/gen/report"
 	"github.com/hookyard/hookyard/ent/gen/run"
@@ -57,6 +58,8 @@ func WithNodeType() gen.NodeOption {
 			return endpoint.Table, nil
 		case ids.Webhook:
 			return webhook.Table, nil
+		case ids.Presence:
+			return presence.Table, nil
 		case ids.Scan:
 			return scan.Table, nil
 		case ids.Finding:

@@ -45,7 +45,7 @@ func (v *Viewer) Kind() ActorKind {
 		return ActorOperator
 	case v.system:
 		return ActorHub
-	case strings.HasPrefix(v.ID, "key_"):
+	case strings.HasPrefix(v.ID, "key_"), v.Agent():
 		return ActorKey
 	case strings.HasPrefix(v.ID, "out_"):
 		return ActorOutsider

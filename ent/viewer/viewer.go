@@ -101,7 +101,7 @@ func (r Role) Permissions() []Permission {
 
 // Viewer is who is asking. It is immutable once it is in a context.
 type Viewer struct {
-	ID           string // "usr_…" or "key_…"; "" for the hub itself
+	ID           string // "usr_…", "key_…" or "prs_…"; "" for the hub itself
 	Name         string // for logs and the audit trail
 	Organization string // "org_…"
 	Role         Role
@@ -194,6 +194,10 @@ func (v *Viewer) Within(owner *Viewer) *Viewer {
 func (v *Viewer) Enrol() *Viewer {
 	return &Viewer{ID: v.ID, Name: v.Name, Organization: v.Organization, Role: Custom, Permissions: []Permission{}, Session: v.Session, Enrolling: true}
 }
+
+// Agent says that an agent of a Presence is asking, with the Presence's key. It is handed
+// work and reports what came of it; nothing else in the hub is there for it.
+func (v *Viewer) Agent() bool { return v != nil && strings.HasPrefix(v.ID, "prs_") }
 
 // System says that the hub itself is asking.
 func (v *Viewer) System() bool { return v != nil && v.system }

@@ -25,6 +25,7 @@ type AuditLogBatchResolver interface {
 type SubscriptionResolver interface {
 	AuditLog(ctx context.Context, filter *store.AuditFilter, after *string) (<-chan *store.AuditBatch, error)
 	DeliveryLog(ctx context.Context, filter *flow.EntryFilter, after *string) (<-chan *flow.EntryBatch, error)
+	PresenceWork(ctx context.Context, input PresenceWorkInput) (<-chan *flow.Work, error)
 }
 
 // endregion ************************** generated!.gotpl **************************
@@ -72,6 +73,20 @@ func (ec *executionContext) field_Subscription_deliveryLog_args(ctx context.Cont
 		return nil, err
 	}
 	args["after"] = arg1
+	return args, nil
+}
+
+func (ec *executionContext) field_Subscription_presenceWork_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (PresenceWorkInput, error) {
+			return ec.unmarshalNPresenceWorkInput2githubᚗcomᚋhookyardᚋhookyardᚋgraphᚋgenᚐPresenceWorkInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
 	return args, nil
 }
 
@@ -382,6 +397,63 @@ func (ec *executionContext) fieldContext_Subscription_deliveryLog(ctx context.Co
 	return fc, nil
 }
 
+func (ec *executionContext) _Subscription_presenceWork(ctx context.Context, field graphql.CollectedField) (ret func(ctx context.Context) graphql.Marshaler) {
+	return graphql.ResolveFieldStream(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Subscription_presenceWork(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Subscription().PresenceWork(ctx, fc.Args["input"].(PresenceWorkInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				if ec.Directives.Agent == nil {
+					var zeroVal *flow.Work
+					return zeroVal, errors.New("directive agent is not implemented")
+				}
+				return ec.Directives.Agent(ctx, nil, directive0)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *flow.Work) graphql.Marshaler {
+			return ec.marshalNPresenceWork2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋserverᚋflowᚐWork(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Subscription_presenceWork(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Subscription",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PresenceWork(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Subscription_presenceWork_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 // endregion **************************** field.gotpl *****************************
 
 // region    **************************** input.gotpl *****************************
@@ -650,6 +722,8 @@ func (ec *executionContext) _Subscription(ctx context.Context, sel ast.Selection
 		return ec._Subscription_auditLog(ctx, fields[0])
 	case "deliveryLog":
 		return ec._Subscription_deliveryLog(ctx, fields[0])
+	case "presenceWork":
+		return ec._Subscription_presenceWork(ctx, fields[0])
 	default:
 		panic("unknown field " + strconv.Quote(fields[0].Name))
 	}

@@ -3415,6 +3415,22 @@ func (ec *executionContext) marshalNAttempt2ᚖgithubᚗcomᚋhookyardᚋhookyar
 	return ec._Attempt(ctx, sel, v)
 }
 
+func (ec *executionContext) unmarshalNAttemptOutcome2githubᚗcomᚋhookyardᚋhookyardᚋconnectorsᚐOutcome(ctx context.Context, v any) (connectors.Outcome, error) {
+	res, err := scalar.UnmarshalOutcome(v)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalNAttemptOutcome2githubᚗcomᚋhookyardᚋhookyardᚋconnectorsᚐOutcome(ctx context.Context, sel ast.SelectionSet, v connectors.Outcome) graphql.Marshaler {
+	_ = sel
+	res := scalar.MarshalOutcome(v)
+	if res == graphql.Null {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+	}
+	return res
+}
+
 func (ec *executionContext) marshalNAttemptTiming2githubᚗcomᚋhookyardᚋhookyardᚋconnectorsᚐTiming(ctx context.Context, sel ast.SelectionSet, v connectors.Timing) graphql.Marshaler {
 	return ec._AttemptTiming(ctx, sel, &v)
 }
@@ -3610,6 +3626,24 @@ func (ec *executionContext) marshalOAttemptFault2githubᚗcomᚋhookyardᚋhooky
 	_ = sel
 	_ = ctx
 	res := scalar.MarshalFault(v)
+	return res
+}
+
+func (ec *executionContext) unmarshalOAttemptFault2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋconnectorsᚐFault(ctx context.Context, v any) (*connectors.Fault, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := scalar.UnmarshalFault(v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
+func (ec *executionContext) marshalOAttemptFault2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋconnectorsᚐFault(ctx context.Context, sel ast.SelectionSet, v *connectors.Fault) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	_ = sel
+	_ = ctx
+	res := scalar.MarshalFault(*v)
 	return res
 }
 

@@ -362,7 +362,7 @@ func (ec *executionContext) unmarshalInputCreateEndpointInput(ctx context.Contex
 		asMap["connector"] = "webhook"
 	}
 
-	fieldsInOrder := [...]string{"name", "assetGroupId", "connector", "url", "headers", "settings", "secrets", "ratePerSecond", "burst", "maxInFlight", "sharedGroupIds"}
+	fieldsInOrder := [...]string{"name", "assetGroupId", "connector", "url", "headers", "settings", "secrets", "ratePerSecond", "burst", "maxInFlight", "presenceId", "sharedGroupIds"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -439,6 +439,13 @@ func (ec *executionContext) unmarshalInputCreateEndpointInput(ctx context.Contex
 				return it, err
 			}
 			it.MaxInFlight = data
+		case "presenceId":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("presenceId"))
+			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.PresenceID = data
 		case "sharedGroupIds":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sharedGroupIds"))
 			data, err := ec.unmarshalOID2ᚕstringᚄ(ctx, v)
@@ -607,7 +614,7 @@ func (ec *executionContext) unmarshalInputUpdateEndpointInput(ctx context.Contex
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"id", "name", "url", "enabled", "headers", "settings", "secrets", "ratePerSecond", "burst", "maxInFlight", "assetGroupId", "sharedGroupIds"}
+	fieldsInOrder := [...]string{"id", "name", "url", "enabled", "headers", "settings", "secrets", "ratePerSecond", "burst", "maxInFlight", "assetGroupId", "presenceId", "sharedGroupIds"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -691,6 +698,13 @@ func (ec *executionContext) unmarshalInputUpdateEndpointInput(ctx context.Contex
 				return it, err
 			}
 			it.AssetGroupID = graphql.OmittableOf(data)
+		case "presenceId":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("presenceId"))
+			data, err := ec.unmarshalOID2ᚖstring(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.PresenceID = graphql.OmittableOf(data)
 		case "sharedGroupIds":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("sharedGroupIds"))
 			data, err := ec.unmarshalOID2ᚕstringᚄ(ctx, v)

@@ -44,6 +44,9 @@ const Audience = "hookyard"
 type Directory interface {
 	// KeyViewer finds an API key by the hex SHA-256 of it, and notes its use.
 	KeyViewer(ctx context.Context, hash string) (v *viewer.Viewer, expires time.Time, err error)
+	// PresenceViewer finds a Presence by the hex SHA-256 of its key, or of the one before
+	// as long as that counts.
+	PresenceViewer(ctx context.Context, hash string) (v *viewer.Viewer, expires time.Time, err error)
 	// Viewer finds a user in one of his sessions, or a key, by their IDs. A user without
 	// a session, and a session that has ended or is somebody else's, is nobody.
 	Viewer(ctx context.Context, id, session string) (*viewer.Viewer, error)
@@ -133,9 +136,12 @@ func (a *Authenticator) Authenticate(ctx context.Context, header string) (v *vie
 	if !ok || !strings.EqualFold(scheme, "Bearer") || credential == "" {
 		return nil, time.Time{}, ErrUnauthenticated
 	}
-	if strings.HasPrefix(credential, KeyPrefix) {
+	switch {
+	case strings.HasPrefix(credential, KeyPrefix):
 		v, expires, err = a.c.Directory.KeyViewer(ctx, secret.Hash(credential))
-	} else {
+	case strings.HasPrefix(credential, PresenceKeyPrefix):
+		v, expires, err = a.c.Directory.PresenceViewer(ctx, secret.Hash(credential))
+	default:
 		v, expires, err = a.token(ctx, credential)
 	}
 	if err == nil && v == nil {
@@ -196,6 +202,15 @@ const KeyPrefix = "hky_"
 func NewKey() (key, hint, hash string) {
 	key = KeyPrefix + random()
 	return key, key[:len(KeyPrefix)+6], secret.Hash(key)
+}
+
+// PresenceKeyPrefix begins the key of every Presence.
+const PresenceKeyPrefix = "hkp_"
+
+// NewPresenceKey makes the key of a Presence, as NewKey does.
+func NewPresenceKey() (key, hint, hash string) {
+	key = PresenceKeyPrefix + random()
+	return key, key[:len(PresenceKeyPrefix)+6], secret.Hash(key)
 }
 
 // IsKey says whether an Authorization header has an API key rather than a token.

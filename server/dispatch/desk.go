@@ -55,6 +55,11 @@ func (d *Dispatcher) write(ctx context.Context, batch []flow.Record, alone bool)
 		switch {
 		case err == nil:
 			d.written(batch)
+			for i := range batch {
+				if batch[i].Recorded != nil {
+					batch[i].Recorded()
+				}
+			}
 			return
 		case ctx.Err() != nil:
 			return
@@ -193,7 +198,7 @@ func (d *Dispatcher) takeClaim() (give []string, l *lane, limit int) {
 		if l.plan.verdict == send && l.end.breaker.open {
 			limit = min(limit, 1-l.total())
 		}
-		if d.stopped() || l.plan.verdict == hold || limit <= 0 {
+		if d.stopped() || d.verdict(l, d.cfg.Clock.Now()) == hold || limit <= 0 {
 			l.claiming = false
 			continue
 		}

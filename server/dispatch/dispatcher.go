@@ -61,10 +61,21 @@ type Sender interface {
 	Forget(connector, endpoint string)
 }
 
+// Presences hand deliveries to agents in private networks.
+type Presences interface {
+	// Linked says whether an agent of the Presence is linked to this node. It must not block.
+	Linked(presence string) bool
+	// Deliver returns at once and calls done exactly once, from another goroutine. A result
+	// without an Outcome says that nobody is known to have tried: the delivery goes back to
+	// the ledger. recorded, which may be nil, is to be called once the result is durable.
+	Deliver(presence, connector string, e connectors.Endpoint, d connectors.Delivery, attempt string, done func(r connectors.Result, recorded func()))
+}
+
 // Config is what a Dispatcher needs. Zero limits have defaults.
 type Config struct {
 	Ledger       Ledger
 	Sender       Sender
+	Presences    Presences                           // nil: there are none
 	Worlds       func(org string) *flow.World        // today's, nil for an unknown organization; must not block
 	Formats      func(name string) connectors.Format // nil for an unknown one
 	TakesRequest func(connector string) bool         // Spec.TakesRequest; nil: all do
@@ -198,7 +209,7 @@ func (d *Dispatcher) Reserve(w *flow.Webhook) bool {
 		e = d.endpoint(w.Endpoint)
 	}
 	if l.backlog || d.stopped() || w.State != flow.WebhookActive ||
-		l.plan != nil && l.plan.verdict != send ||
+		l.plan != nil && d.verdict(l, now) != send ||
 		l.total() >= d.capacity(l) || !e.breaker.admits(now, l.total()) {
 		l.backlog, l.refusedAt = true, now
 		return false
@@ -276,6 +287,40 @@ func (d *Dispatcher) Changed(org string) {
 	}
 	d.mu.Unlock()
 	d.toSweep.raise()
+}
+
+// Linked says that an agent of a Presence has linked to this node, or that the last one has gone.
+func (d *Dispatcher) Linked(presence string) {
+	now := d.cfg.Clock.Now()
+	d.mu.Lock()
+	for _, l := range d.lanes {
+		if l.plan != nil && l.plan.endpoint != nil && l.plan.endpoint.Presence == presence {
+			l.look = true
+			d.settle(l, now)
+		}
+	}
+	d.mu.Unlock()
+	d.toSweep.raise()
+}
+
+// Late takes what came of an attempt that was handed over under a lease of the past, and
+// that nobody waits for any more: due is held under the lease that it names, if any.
+func (d *Dispatcher) Late(due *flow.Due, attempt string, number int, r connectors.Result, recorded func()) {
+	now := d.cfg.Clock.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l := d.lane(due.Webhook)
+	l.org = due.Org
+	d.replan(l, now)
+	f := &flight{lane: l, due: due, plan: l.plan, started: r.Started, attempt: attempt, ended: true}
+	f.record(&r)
+	d.bytes += weight(due) // until it is recorded
+	rec := d.judge(f, &r, now)
+	rec.Number, rec.Recorded = number, recorded
+	if r.Request != nil {
+		rec.URL = r.Request.URL
+	}
+	d.save(rec)
 }
 
 // Hold stops everything before it is handed over, or lets it go on. What is in flight

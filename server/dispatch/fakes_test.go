@@ -246,6 +246,7 @@ type bench struct {
 	stop   func()
 	made   int
 	lease  atomic.Int64
+	gate   Presences // nil: none
 }
 
 var epoch = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
@@ -262,7 +263,7 @@ func start(t testing.TB, answer func(handed) *connectors.Result, change ...func(
 // run starts a dispatcher on the ledger as it is, as after a restart.
 func (b *bench) run() {
 	b.Dispatcher = New(Config{
-		Ledger: b.ledger, Sender: b.sender,
+		Ledger: b.ledger, Sender: b.sender, Presences: b.gate,
 		Worlds:  func(string) *flow.World { b.mu.Lock(); defer b.mu.Unlock(); return b.world },
 		Formats: func(string) connectors.Format { return signed{} },
 		Lease:   func() flow.Lease { return flow.Lease{Node: "nod", Epoch: b.lease.Load()} },

@@ -270,6 +270,9 @@ func erased(before, now *flow.World) bool {
 // verdict is the plan's, but for a webhook that is missing: it is deleted when it was
 // there before, or when it is missing for longer than a World can lag.
 func (d *Dispatcher) verdict(l *lane, now time.Time) verdict {
+	if l.plan.verdict == send && !d.reaches(l.plan.endpoint) {
+		return hold // with its Presence
+	}
 	if l.plan.verdict != missing {
 		return l.plan.verdict
 	}
@@ -280,6 +283,12 @@ func (d *Dispatcher) verdict(l *lane, now time.Time) verdict {
 		return cancel
 	}
 	return hold
+}
+
+// reaches says whether an endpoint's calls can be made from here: by this node, or by an
+// agent of the endpoint's Presence that is linked to it.
+func (d *Dispatcher) reaches(e *flow.Endpoint) bool {
+	return e.Presence == "" || d.cfg.Presences != nil && d.cfg.Presences.Linked(e.Presence)
 }
 
 // giveUp hands back the leases of what is queued.
@@ -353,13 +362,22 @@ func (d *Dispatcher) serve(l *lane) {
 		for i, f := range taken {
 			out, err := f.write()
 			if err != nil {
-				d.finish(f, connectors.Result{Outcome: connectors.Permanent, Fault: connectors.FaultSettings, Error: err.Error()})
+				d.finish(f, connectors.Result{Outcome: connectors.Permanent, Fault: connectors.FaultSettings, Error: err.Error()}, nil)
 			} else {
-				d.cfg.Sender.Deliver(f.plan.endpoint.Connector, f.plan.target, out, func(r connectors.Result) { d.finish(f, r) })
+				d.send(f, out)
 			}
 			taken[i] = nil
 		}
 	}
+}
+
+func (d *Dispatcher) send(f *flight, out connectors.Delivery) {
+	e := f.plan.endpoint
+	if e.Presence != "" {
+		d.cfg.Presences.Deliver(e.Presence, e.Connector, f.plan.target, out, f.attempt, func(r connectors.Result, recorded func()) { d.finish(f, r, recorded) })
+		return
+	}
+	d.cfg.Sender.Deliver(e.Connector, f.plan.target, out, func(r connectors.Result) { d.finish(f, r, nil) })
 }
 
 // take moves deliveries from the queue into flight. When there are none to move, the
@@ -374,6 +392,9 @@ func (d *Dispatcher) take(l *lane, to []*flight) []*flight {
 		if l.end.breaker.open {
 			l.end.breaker.probe = f
 		}
+		if l.plan.endpoint.Presence != "" {
+			f.attempt = d.cfg.IDs.New(ids.Attempt) // the agent's journal goes by it
+		}
 		l.inflight++
 		d.flights[f] = struct{}{}
 		to = append(to, f)
@@ -386,7 +407,7 @@ func (d *Dispatcher) take(l *lane, to []*flight) []*flight {
 }
 
 func (d *Dispatcher) mayHandOver(l *lane, now time.Time) bool {
-	if d.stopped() || l.plan.verdict != send || now.Before(l.resumeAt) || !l.end.breaker.passes(now) {
+	if d.stopped() || d.verdict(l, now) != send || now.Before(l.resumeAt) || !l.end.breaker.passes(now) {
 		return false
 	}
 	if !d.room(l) {
@@ -414,7 +435,7 @@ func (d *Dispatcher) room(l *lane) bool {
 }
 
 // finish takes the result of an attempt. It is the sender's callback.
-func (d *Dispatcher) finish(f *flight, r connectors.Result) {
+func (d *Dispatcher) finish(f *flight, r connectors.Result, recorded func()) {
 	f.record(&r)
 	now := d.cfg.Clock.Now()
 	d.mu.Lock()
@@ -426,6 +447,10 @@ func (d *Dispatcher) finish(f *flight, r connectors.Result) {
 	delete(d.flights, f)
 	l := f.lane
 	l.inflight--
+	if r.Outcome == "" {
+		d.handBack(f, now)
+		return
+	}
 	broken := r.Fault == connectors.FaultConnector
 	arrived := r.Outcome == connectors.Done
 	failed := !arrived && r.Fault == connectors.FaultTarget
@@ -442,7 +467,9 @@ func (d *Dispatcher) finish(f *flight, r connectors.Result) {
 		l.crashes = 0
 		l.window.answered(now.Sub(f.started), failed)
 	}
-	d.save(d.judge(f, &r, now))
+	rec := d.judge(f, &r, now)
+	rec.Recorded = recorded
+	d.save(rec)
 	switch e := d.endpoints[f.plan.endpoint.ID]; {
 	case e == nil || e.revision != f.plan.endpoint.Revision: // it was handed over as that changed
 		d.cfg.Sender.Forget(f.plan.endpoint.Connector, f.plan.endpoint.ID)
@@ -451,6 +478,20 @@ func (d *Dispatcher) finish(f *flight, r connectors.Result) {
 			d.turned(e, now)
 		}
 	}
+	d.settle(l, now)
+	d.calm()
+}
+
+// handBack gives a delivery back to the ledger that nobody is known to have tried.
+func (d *Dispatcher) handBack(f *flight, now time.Time) {
+	l := f.lane
+	d.releases = append(d.releases, f.due.ID)
+	d.bytes -= weight(f.due)
+	l.waits()
+	if e := d.endpoint(f.plan.endpoint.ID); e.breaker.probe == f {
+		e.breaker.answered(f, false, false, now)
+	}
+	d.toClaim.raise()
 	d.settle(l, now)
 	d.calm()
 }
@@ -469,8 +510,11 @@ func (d *Dispatcher) turned(e *endpoint, now time.Time) {
 // judge turns a result into the delivery's new state.
 func (d *Dispatcher) judge(f *flight, r *connectors.Result, now time.Time) flow.Record {
 	due := f.due
-	rec := flow.Record{Due: due, Attempt: d.cfg.IDs.New(ids.Attempt), Number: due.Attempts + 1, Result: r,
+	rec := flow.Record{Due: due, Attempt: f.attempt, Number: due.Attempts + 1, Result: r,
 		URL: f.request.URL, FirstFailed: due.FirstFailed, Reason: r.Error, At: now}
+	if rec.Attempt == "" {
+		rec.Attempt = d.cfg.IDs.New(ids.Attempt)
+	}
 	crashes := f.lane.forgiven[due.ID]
 	switch r.Outcome {
 	case connectors.Done:

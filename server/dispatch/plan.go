@@ -122,14 +122,14 @@ func (p *plan) signing(at time.Time) [][]byte {
 }
 
 // Target is an endpoint as its connector sees it today, for a check; ok is false when
-// the organization has no such endpoint.
-func (d *Dispatcher) Target(org, endpoint string) (connector string, t connectors.Endpoint, ok bool) {
+// the organization has no such endpoint. presence is the one that makes its calls, "" none.
+func (d *Dispatcher) Target(org, endpoint string) (connector, presence string, t connectors.Endpoint, ok bool) {
 	w := d.cfg.Worlds(org)
 	if w == nil || w.Endpoints[endpoint] == nil {
-		return "", t, false
+		return "", "", t, false
 	}
 	e := w.Endpoints[endpoint]
-	return e.Connector, d.target(w, e), true
+	return e.Connector, e.Presence, d.target(w, e), true
 }
 
 // target is the endpoint as its connector sees it. Its Ref changes with the endpoint's
@@ -184,6 +184,7 @@ type flight struct {
 	due     *flow.Due
 	plan    *plan
 	started time.Time
+	attempt string // its ID, where it was needed before the end; "" it gets one then
 	request connectors.Request
 	ended   bool
 }

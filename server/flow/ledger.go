@@ -141,6 +141,7 @@ type Record struct {
 	FirstFailed time.Time
 	Reason      string
 	At          time.Time // when it ended
+	Recorded    func()    // called once it is durable; may be nil
 }
 
 // Entry is one line of the delivery log: an attempt, or a delivery that ended

@@ -107,6 +107,7 @@ type Endpoint struct {
 	Connector   string // a Spec's name
 	Revision    int64
 	URL         string
+	Presence    string // the Presence whose agents make the calls, "" the hub itself
 	Enabled     bool
 	Headers     []connectors.Header // extra request headers; secret values by name
 	Settings    []byte              // JSON, valid against the Spec's schema

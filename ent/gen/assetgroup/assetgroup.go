@@ -37,6 +37,8 @@ const (
 	EdgeWebhooks = "webhooks"
 	// EdgeEndpoints holds the string denoting the endpoints edge name in mutations.
 	EdgeEndpoints = "endpoints"
+	// EdgePresences holds the string denoting the presences edge name in mutations.
+	EdgePresences = "presences"
 	// Table holds the table name of the assetgroup in the database.
 	Table = "asset_groups"
 	// ApplicationsTable is the table that holds the applications relation/edge.
@@ -66,6 +68,11 @@ const (
 	// EndpointsInverseTable is the table name for the Endpoint entity.
 	// It exists in this package in order to avoid circular dependency with the "endpoint" package.
 	EndpointsInverseTable = "endpoints"
+	// PresencesTable is the table that holds the presences relation/edge. The primary key declared below.
+	PresencesTable = "presence_shared_groups"
+	// PresencesInverseTable is the table name for the Presence entity.
+	// It exists in this package in order to avoid circular dependency with the "presence" package.
+	PresencesInverseTable = "presences"
 )
 
 // Columns holds all SQL columns for assetgroup fields.
@@ -92,6 +99,9 @@ var (
 	// EndpointsPrimaryKey and EndpointsColumn2 are the table columns denoting the
 	// primary key for the endpoints relation (M2M).
 	EndpointsPrimaryKey = []string{"endpoint_id", "asset_group_id"}
+	// PresencesPrimaryKey and PresencesColumn2 are the table columns denoting the
+	// primary key for the presences relation (M2M).
+	PresencesPrimaryKey = []string{"presence_id", "asset_group_id"}
 )
 
 // ValidColumn reports if the column name is valid (part of the table columns).
@@ -232,6 +242,20 @@ func ByEndpoints(term sql.OrderTerm, terms ...sql.OrderTerm) OrderOption {
 		sqlgraph.OrderByNeighborTerms(s, newEndpointsStep(), append([]sql.OrderTerm{term}, terms...)...)
 	}
 }
+
+// ByPresencesCount orders the results by presences count.
+func ByPresencesCount(opts ...sql.OrderTermOption) OrderOption {
+	return func(s *sql.Selector) {
+		sqlgraph.OrderByNeighborsCount(s, newPresencesStep(), opts...)
+	}
+}
+
+// ByPresences orders the results by presences terms.
+func ByPresences(term sql.OrderTerm, terms ...sql.OrderTerm) OrderOption {
+	return func(s *sql.Selector) {
+		sqlgraph.OrderByNeighborTerms(s, newPresencesStep(), append([]sql.OrderTerm{term}, terms...)...)
+	}
+}
 func newApplicationsStep() *sqlgraph.Step {
 	return sqlgraph.NewStep(
 		sqlgraph.From(Table, FieldID),
@@ -265,5 +289,12 @@ func newEndpointsStep() *sqlgraph.Step {
 		sqlgraph.From(Table, FieldID),
 		sqlgraph.To(EndpointsInverseTable, FieldID),
 		sqlgraph.Edge(sqlgraph.M2M, true, EndpointsTable, EndpointsPrimaryKey...),
+	)
+}
+func newPresencesStep() *sqlgraph.Step {
+	return sqlgraph.NewStep(
+		sqlgraph.From(Table, FieldID),
+		sqlgraph.To(PresencesInverseTable, FieldID),
+		sqlgraph.Edge(sqlgraph.M2M, true, PresencesTable, PresencesPrimaryKey...),
 	)
 }

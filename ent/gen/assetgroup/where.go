@@ -490,6 +490,29 @@ func HasEndpointsWith(preds ...predicate.Endpoint) predicate.AssetGroup {
 	})
 }
 
+// HasPresences applies the HasEdge predicate on the "presences" edge.
+func HasPresences() predicate.AssetGroup {
+	return predicate.AssetGroup(func(s *sql.Selector) {
+		step := sqlgraph.NewStep(
+			sqlgraph.From(Table, FieldID),
+			sqlgraph.Edge(sqlgraph.M2M, true, PresencesTable, PresencesPrimaryKey...),
+		)
+		sqlgraph.HasNeighbors(s, step)
+	})
+}
+
+// HasPresencesWith applies the HasEdge predicate on the "presences" edge with a given conditions (other predicates).
+func HasPresencesWith(preds ...predicate.Presence) predicate.AssetGroup {
+	return predicate.AssetGroup(func(s *sql.Selector) {
+		step := newPresencesStep()
+		sqlgraph.HasNeighborsWith(s, step, func(s *sql.Selector) {
+			for _, p := range preds {
+				p(s)
+			}
+		})
+	})
+}
+
 // And groups predicates with the AND operator between them.
 func And(predicates ...predicate.AssetGroup) predicate.AssetGroup {
 	return predicate.AssetGroup(sql.AndPredicates(predicates...))

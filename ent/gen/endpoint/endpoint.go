@@ -29,6 +29,8 @@ const (
 	FieldConnector = "connector"
 	// FieldURL holds the string denoting the url field in the database.
 	FieldURL = "url"
+	// FieldPresenceID holds the string denoting the presence_id field in the database.
+	FieldPresenceID = "presence_id"
 	// FieldEnabled holds the string denoting the enabled field in the database.
 	FieldEnabled = "enabled"
 	// FieldHeaders holds the string denoting the headers field in the database.
@@ -47,6 +49,8 @@ const (
 	FieldRevision = "revision"
 	// EdgeAssetGroup holds the string denoting the asset_group edge name in mutations.
 	EdgeAssetGroup = "asset_group"
+	// EdgePresence holds the string denoting the presence edge name in mutations.
+	EdgePresence = "presence"
 	// EdgeSharedGroups holds the string denoting the shared_groups edge name in mutations.
 	EdgeSharedGroups = "shared_groups"
 	// Table holds the table name of the endpoint in the database.
@@ -58,6 +62,13 @@ const (
 	AssetGroupInverseTable = "asset_groups"
 	// AssetGroupColumn is the table column denoting the asset_group relation/edge.
 	AssetGroupColumn = "asset_group_id"
+	// PresenceTable is the table that holds the presence relation/edge.
+	PresenceTable = "endpoints"
+	// PresenceInverseTable is the table name for the Presence entity.
+	// It exists in this package in order to avoid circular dependency with the "presence" package.
+	PresenceInverseTable = "presences"
+	// PresenceColumn is the table column denoting the presence relation/edge.
+	PresenceColumn = "presence_id"
 	// SharedGroupsTable is the table that holds the shared_groups relation/edge. The primary key declared below.
 	SharedGroupsTable = "endpoint_shared_groups"
 	// SharedGroupsInverseTable is the table name for the AssetGroup entity.
@@ -75,6 +86,7 @@ var Columns = []string{
 	FieldAssetGroupID,
 	FieldConnector,
 	FieldURL,
+	FieldPresenceID,
 	FieldEnabled,
 	FieldHeaders,
 	FieldSettings,
@@ -188,6 +200,11 @@ func ByURL(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldURL, opts...).ToFunc()
 }
 
+// ByPresenceID orders the results by the presence_id field.
+func ByPresenceID(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldPresenceID, opts...).ToFunc()
+}
+
 // ByEnabled orders the results by the enabled field.
 func ByEnabled(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldEnabled, opts...).ToFunc()
@@ -220,6 +237,13 @@ func ByAssetGroupField(field string, opts ...sql.OrderTermOption) OrderOption {
 	}
 }
 
+// ByPresenceField orders the results by presence field.
+func ByPresenceField(field string, opts ...sql.OrderTermOption) OrderOption {
+	return func(s *sql.Selector) {
+		sqlgraph.OrderByNeighborTerms(s, newPresenceStep(), sql.OrderByField(field, opts...))
+	}
+}
+
 // BySharedGroupsCount orders the results by shared_groups count.
 func BySharedGroupsCount(opts ...sql.OrderTermOption) OrderOption {
 	return func(s *sql.Selector) {
@@ -238,6 +262,13 @@ func newAssetGroupStep() *sqlgraph.Step {
 		sqlgraph.From(Table, FieldID),
 		sqlgraph.To(AssetGroupInverseTable, FieldID),
 		sqlgraph.Edge(sqlgraph.M2O, false, AssetGroupTable, AssetGroupColumn),
+	)
+}
+func newPresenceStep() *sqlgraph.Step {
+	return sqlgraph.NewStep(
+		sqlgraph.From(Table, FieldID),
+		sqlgraph.To(PresenceInverseTable, FieldID),
+		sqlgraph.Edge(sqlgraph.M2O, false, PresenceTable, PresenceColumn),
 	)
 }
 func newSharedGroupsStep() *sqlgraph.Step {

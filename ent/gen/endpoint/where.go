@@ -100,6 +100,11 @@ func URL(v string) predicate.Endpoint {
 	return predicate.Endpoint(sql.FieldEQ(FieldURL, v))
 }
 
+// PresenceID applies equality check predicate on the "presence_id" field. It's identical to PresenceIDEQ.
+func PresenceID(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldEQ(FieldPresenceID, v))
+}
+
 // Enabled applies equality check predicate on the "enabled" field. It's identical to EnabledEQ.
 func Enabled(v bool) predicate.Endpoint {
 	return predicate.Endpoint(sql.FieldEQ(FieldEnabled, v))
@@ -545,6 +550,81 @@ func URLContainsFold(v string) predicate.Endpoint {
 	return predicate.Endpoint(sql.FieldContainsFold(FieldURL, v))
 }
 
+// PresenceIDEQ applies the EQ predicate on the "presence_id" field.
+func PresenceIDEQ(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldEQ(FieldPresenceID, v))
+}
+
+// PresenceIDNEQ applies the NEQ predicate on the "presence_id" field.
+func PresenceIDNEQ(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldNEQ(FieldPresenceID, v))
+}
+
+// PresenceIDIn applies the In predicate on the "presence_id" field.
+func PresenceIDIn(vs ...string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldIn(FieldPresenceID, vs...))
+}
+
+// PresenceIDNotIn applies the NotIn predicate on the "presence_id" field.
+func PresenceIDNotIn(vs ...string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldNotIn(FieldPresenceID, vs...))
+}
+
+// PresenceIDGT applies the GT predicate on the "presence_id" field.
+func PresenceIDGT(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldGT(FieldPresenceID, v))
+}
+
+// PresenceIDGTE applies the GTE predicate on the "presence_id" field.
+func PresenceIDGTE(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldGTE(FieldPresenceID, v))
+}
+
+// PresenceIDLT applies the LT predicate on the "presence_id" field.
+func PresenceIDLT(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldLT(FieldPresenceID, v))
+}
+
+// PresenceIDLTE applies the LTE predicate on the "presence_id" field.
+func PresenceIDLTE(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldLTE(FieldPresenceID, v))
+}
+
+// PresenceIDContains applies the Contains predicate on the "presence_id" field.
+func PresenceIDContains(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldContains(FieldPresenceID, v))
+}
+
+// PresenceIDHasPrefix applies the HasPrefix predicate on the "presence_id" field.
+func PresenceIDHasPrefix(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldHasPrefix(FieldPresenceID, v))
+}
+
+// PresenceIDHasSuffix applies the HasSuffix predicate on the "presence_id" field.
+func PresenceIDHasSuffix(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldHasSuffix(FieldPresenceID, v))
+}
+
+// PresenceIDIsNil applies the IsNil predicate on the "presence_id" field.
+func PresenceIDIsNil() predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldIsNull(FieldPresenceID))
+}
+
+// PresenceIDNotNil applies the NotNil predicate on the "presence_id" field.
+func PresenceIDNotNil() predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldNotNull(FieldPresenceID))
+}
+
+// PresenceIDEqualFold applies the EqualFold predicate on the "presence_id" field.
+func PresenceIDEqualFold(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldEqualFold(FieldPresenceID, v))
+}
+
+// PresenceIDContainsFold applies the ContainsFold predicate on the "presence_id" field.
+func PresenceIDContainsFold(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldContainsFold(FieldPresenceID, v))
+}
+
 // EnabledEQ applies the EQ predicate on the "enabled" field.
 func EnabledEQ(v bool) predicate.Endpoint {
 	return predicate.Endpoint(sql.FieldEQ(FieldEnabled, v))
@@ -800,6 +880,29 @@ func HasAssetGroup() predicate.Endpoint {
 func HasAssetGroupWith(preds ...predicate.AssetGroup) predicate.Endpoint {
 	return predicate.Endpoint(func(s *sql.Selector) {
 		step := newAssetGroupStep()
+		sqlgraph.HasNeighborsWith(s, step, func(s *sql.Selector) {
+			for _, p := range preds {
+				p(s)
+			}
+		})
+	})
+}
+
+// HasPresence applies the HasEdge predicate on the "presence" edge.
+func HasPresence() predicate.Endpoint {
+	return predicate.Endpoint(func(s *sql.Selector) {
+		step := sqlgraph.NewStep(
+			sqlgraph.From(Table, FieldID),
+			sqlgraph.Edge(sqlgraph.M2O, false, PresenceTable, PresenceColumn),
+		)
+		sqlgraph.HasNeighbors(s, step)
+	})
+}
+
+// HasPresenceWith applies the HasEdge predicate on the "presence" edge with a given conditions (other predicates).
+func HasPresenceWith(preds ...predicate.Presence) predicate.Endpoint {
+	return predicate.Endpoint(func(s *sql.Selector) {
+		step := newPresenceStep()
 		sqlgraph.HasNeighborsWith(s, step, func(s *sql.Selector) {
 			for _, p := range preds {
 				p(s)

@@ -38,17 +38,18 @@ type cli struct {
 	LogLevel  string `help:"debug, info, warn or error." enum:"debug,info,warn,error" default:"info" env:"HOOKYARD_LOG_LEVEL"`
 	LogFormat string `help:"text or json." enum:"text,json" default:"text" env:"HOOKYARD_LOG_FORMAT"`
 
-	Serve   serveCmd   `cmd:"" help:"Run the hub."`
-	Backup  backupCmd  `cmd:"" help:"Write a consistent copy of everything to a file while the hub runs."`
-	Restore restoreCmd `cmd:"" help:"Fill an empty data folder or database from a backup. The hub then starts with deliveries held."`
-	Release releaseCmd `cmd:"" help:"Let a restored hub deliver again."`
-	Org     orgCmd     `cmd:"" help:"Create, suspend or delete organizations."`
-	User    userCmd    `cmd:"" help:"Reset a user's access."`
-	Keys    keysCmd    `cmd:"" help:"Rotate the keys that tokens are signed with."`
-	Secrets secretsCmd `cmd:"" help:"Exchange the key that seals secrets."`
-	Send    sendCmd    `cmd:"" help:"Send what a vendor sends, exactly as the vendor does, to try a source out."`
-	Version versionCmd `cmd:"" help:"Print the version."`
-	Plugin  pluginCmd  `cmd:"" hidden:"" help:"Run a connector; the hub does this."`
+	Serve    serveCmd    `cmd:"" help:"Run the hub."`
+	Presence presenceCmd `cmd:"" help:"Run an agent of a Presence inside a private network: it makes the calls that the hub cannot."`
+	Backup   backupCmd   `cmd:"" help:"Write a consistent copy of everything to a file while the hub runs."`
+	Restore  restoreCmd  `cmd:"" help:"Fill an empty data folder or database from a backup. The hub then starts with deliveries held."`
+	Release  releaseCmd  `cmd:"" help:"Let a restored hub deliver again."`
+	Org      orgCmd      `cmd:"" help:"Create, suspend or delete organizations."`
+	User     userCmd     `cmd:"" help:"Reset a user's access."`
+	Keys     keysCmd     `cmd:"" help:"Rotate the keys that tokens are signed with."`
+	Secrets  secretsCmd  `cmd:"" help:"Exchange the key that seals secrets."`
+	Send     sendCmd     `cmd:"" help:"Send what a vendor sends, exactly as the vendor does, to try a source out."`
+	Version  versionCmd  `cmd:"" help:"Print the version."`
+	Plugin   pluginCmd   `cmd:"" hidden:"" help:"Run a connector; the hub does this."`
 }
 
 // data says where the hub's data is; every command that touches it takes the same flags.

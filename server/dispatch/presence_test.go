@@ -1,0 +1,125 @@
+package dispatch
+
+import (
+	"sync"
+	"testing"
+
+	"github.com/hookyard/hookyard/connectors"
+	"github.com/hookyard/hookyard/server/flow"
+)
+
+// gate is a Presence whose link the test makes and cuts.
+type gate struct {
+	mu     sync.Mutex
+	linked bool
+	calls  chan passed
+}
+
+type passed struct {
+	attempt  string
+	delivery connectors.Delivery
+	done     func(connectors.Result, func())
+}
+
+func (g *gate) Linked(string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.linked
+}
+
+func (g *gate) Deliver(_, _ string, _ connectors.Endpoint, d connectors.Delivery, attempt string, done func(connectors.Result, func())) {
+	g.calls <- passed{attempt, d, done}
+}
+
+func (g *gate) link(b *bench, on bool) {
+	g.mu.Lock()
+	g.linked = on
+	g.mu.Unlock()
+	b.Linked("prs")
+}
+
+// through makes a dispatcher whose one endpoint is called by a Presence.
+func through(t *testing.T) (*bench, *gate) {
+	g := &gate{calls: make(chan passed, 100)}
+	b := start(t, nil, func(w *flow.World) { w.Endpoints["e0"].Presence = "prs" })
+	b.stop()
+	b.gate = g
+	b.run()
+	return b, g
+}
+
+// Without a link deliveries wait in the ledger, and no attempt is made or counted.
+func TestDeliveriesWaitForTheirPresence(t *testing.T) {
+	b, g := through(t)
+	first := b.accept("h0")
+	b.none()
+	b.until("the lease to be given up", func() bool { return b.ledger.leased() == 0 })
+	second := b.accept("h0")
+	if b.ledger.leased() != 0 {
+		t.Error("a delivery was born leased although nobody can make it")
+	}
+	g.link(b, true)
+	got := map[string]passed{}
+	for range 2 {
+		p := <-g.calls
+		got[p.delivery.ID] = p
+	}
+	var recorded sync.WaitGroup
+	for _, id := range []string{first, second} {
+		p := got[id]
+		if p.attempt == "" || p.delivery.Attempt != 1 {
+			t.Fatalf("%s was handed over as %+v", id, p)
+		}
+		recorded.Add(1)
+		p.done(arrived, recorded.Done)
+	}
+	recorded.Wait() // the agent may forget it now
+	if r := b.ledger.of(first); len(r) != 1 || r[0].State != flow.Succeeded || r[0].Attempt != got[first].attempt {
+		t.Errorf("recorded %+v", r)
+	}
+	if len(b.sender.calls) > 0 {
+		t.Error("the hub itself made a call")
+	}
+}
+
+// What nobody is known to have tried goes back to the ledger without a trace.
+func TestDeliveryIsHandedBack(t *testing.T) {
+	b, g := through(t)
+	g.link(b, true)
+	id := b.accept("h0")
+	p := <-g.calls
+	g.link(b, false)
+	p.done(connectors.Result{}, nil)
+	b.until("the lease to be given up", func() bool { return b.ledger.leased() == 0 })
+	if r := b.ledger.of(id); len(r) > 0 {
+		t.Errorf("recorded %+v", r)
+	}
+	if s := b.Stats(); s.InFlight != 0 || s.Bytes != 0 {
+		t.Errorf("%+v", s)
+	}
+	g.link(b, true)
+	if p = <-g.calls; p.delivery.ID != id || p.delivery.Attempt != 1 {
+		t.Errorf("handed over as %+v", p.delivery)
+	}
+	p.done(arrived, nil)
+	b.recorded(1)
+}
+
+// What came of an attempt that an earlier life had handed over is judged as today's.
+func TestLateResult(t *testing.T) {
+	b, _ := through(t)
+	due := b.ledger.insert(flow.Due{ID: "dlv_1", Org: "org", Event: "evt", Webhook: "h0", Endpoint: "e0", Created: b.clock.Now()}, true)
+	recorded := make(chan struct{})
+	r := refused
+	r.Started = b.clock.Now()
+	r.Request = &connectors.Request{Method: "POST", URL: "https://inside"}
+	b.Late(due, "att_1", 1, r, func() { close(recorded) })
+	<-recorded
+	got := b.ledger.of("dlv_1")
+	if len(got) != 1 || got[0].Attempt != "att_1" || got[0].Number != 1 || got[0].State != flow.Retrying || got[0].URL != "https://inside" || !got[0].NextAt.After(b.clock.Now()) {
+		t.Errorf("recorded %+v", got)
+	}
+	if s := b.Stats(); s.Bytes != 0 || s.InFlight != 0 {
+		t.Errorf("%+v", s)
+	}
+}
