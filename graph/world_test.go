@@ -317,6 +317,12 @@ func (w *world) NewKey() (key, hint, hash string) {
 	return id, id[:8], "hash of " + id
 }
 
+// NewPresenceKey implements Credentials.
+func (w *world) NewPresenceKey() (key, hint, hash string) {
+	id := w.ids.New("hkp")
+	return id, id[:8], "hash of " + id
+}
+
 // StartURL implements SignIn.
 func (w *world) StartURL(provider string) string {
 	return "https://hub.example.com/auth/oidc/" + provider + "/start"

@@ -51,6 +51,7 @@ func nouns() []noun {
 		}
 		return w.create(place, "createWebhook", `{name: <new>, assetGroupId: <level>, endpointId: <endpoint>, format: "cloudevents", handshake: false, `+scopes+`}`)
 	}
+	presence := made("createPresence", `{name: <new>, assetGroupId: <level>, sharedGroupIds: <levels>}`)
 	source := made("createSource", `{name: <new>, kind: "cloudevents", assetGroupId: <level>}`)
 	project := made("createProject", `{name: <new>, applicationId: <application>, targetKind: WEB, targetUrl: "https://app.example.com", scanner: "simulated", settings: {seconds: 0, checks: []}}`)
 	role := func(w *matrix, place string) string { // its name is no secret in the organization
@@ -63,6 +64,8 @@ func nouns() []noun {
 		{"looseApplication", "Application", grouped(), "", application},
 		{"endpoint", "Endpoint", levelled(), "", endpoint},
 		{"looseEndpoint", "Endpoint", levelled(), "", endpoint},
+		{"presence", "Presence", levelled(), "", presence},
+		{"loosePresence", "Presence", levelled(), "", presence},
 		{"source", "Source", levelled(), "", source},
 		{"looseSource", "Source", levelled(), "", source},
 		{"project", "Project", grouped(), "", project},
@@ -134,6 +137,7 @@ func operations() []operation {
 		{"Query.predefinedRoles", "", `predefinedRoles { role permissions }`, false, ""},
 		{"Query.permissions", "", `permissions { permission fields }`, false, ""},
 		{"Query.endpointChoices", "level", `endpointChoices(assetGroupId: <level>) { id name }`, false, ""},
+		{"Query.presenceChoices", "level", `presenceChoices(assetGroupId: <level>) { id name }`, false, ""},
 		{"Query.connectors", "", `connectors { name }`, false, ""},
 		{"Query.sourceKinds", "", `sourceKinds`, false, ""},
 		{"Query.sourceSettings", "", `sourceSettings(kind: "appscan")`, false, ""},
@@ -216,6 +220,15 @@ func operations() []operation {
 		{"Mutation.updateEndpoint", "endpoint", `{id: <endpoint>, url: <sink>}`, false, ""},
 		{"Mutation.testEndpoint", "endpoint", `{id: <endpoint>}`, false, ""},
 		{"Mutation.deleteEndpoint", "looseEndpoint", `{id: <looseEndpoint>}`, true, ""},
+
+		{"Mutation.updateEndpoint through a Presence", "looseEndpoint", `{id: <looseEndpoint>, presenceId: <presence>}`, true, ""},
+
+		{"Mutation.createPresence", "level", `{name: <new>, assetGroupId: <level>}`, false, "deletePresence"},
+		{"Mutation.updatePresence", "presence", `{id: <presence>, description: "x"}`, false, ""},
+		{"Mutation.rotatePresenceKey", "presence", `{id: <presence>}`, false, ""},
+		{"Mutation.deletePresence", "loosePresence", `{id: <loosePresence>}`, true, ""},
+		{"Mutation.reportPresenceWork", "", `{results: []}`, false, ""}, // for agents, who ask nothing else
+		{"Subscription.presenceWork", "", `presenceWork(input: {name: "x", version: "1", publicKey: ""}) { checks { id } }`, false, ""},
 
 		{"Mutation.createWebhook", "level", `{name: <new>, assetGroupId: <level>, endpointId: <endpoint>}`, false, "deleteWebhook"},
 		{"Mutation.updateWebhook", "webhook", `{id: <webhook>, description: "x"}`, false, ""},

@@ -656,6 +656,8 @@ func (w *matrix) perform(p *person, o operation, place string) string {
 	query := "{ r: " + text + " }"
 	if root == "Mutation" {
 		query = w.mutation(name, text)
+	} else if root == "Subscription" {
+		query = "subscription " + query
 	}
 	data, code := w.ask(p, query)
 	if code != "" {

@@ -104,6 +104,8 @@ func gauges() map[string]*prometheus.Desc {
 		"restarts":  describe("plugin_restarts_total", "Starts of a connector's process after the first.", "connector"),
 		"plugin":    describe("plugin_up", "1 while a connector's process takes deliveries.", "connector"),
 		"sandbox":   describe("sandbox", "1 for each part of third parties' connectors' sandbox that this system has.", "part"),
+		"links":     describe("presence_links", "Agents of Presences that are linked to this node."),
+		"remote":    describe("presence_deliveries", "Deliveries with this node's Presences, by state: in hand of an agent, or waiting for one with room.", "state"),
 		"waiting":   describe("ledger_waiting_calls", "Calls that wait to be committed."),
 		"watchers":  describe("watchers", "Live subscribers of the delivery log."),
 		"scanning":  describe("scans_running", "Scans that this node carries out."),
@@ -175,6 +177,10 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	for _, p := range h.plugins.Sandbox().Parts {
 		gauge("sandbox", one(p.Active), p.Name)
 	}
+	l := h.presences.Stats()
+	gauge("links", float64(l.Links))
+	gauge("remote", float64(l.InHand), "in_hand")
+	gauge("remote", float64(l.Waiting), "waiting")
 	w := h.ledger.Stats()
 	gauge("waiting", float64(w.Calls+w.Records))
 	gauge("watchers", float64(h.watch.Watchers()))

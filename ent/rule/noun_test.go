@@ -141,6 +141,15 @@ func nouns() []noun {
 				return c.Source.UpdateOneID(id).SetEnabled(false).Exec(ctx)
 			},
 			remove: func(ctx context.Context, c *gen.Client, id string) error { return c.Source.DeleteOneID(id).Exec(ctx) }},
+		{name: "Presence", write: viewer.ManagePresences,
+			list: func(ctx context.Context, c *gen.Client) ([]string, error) { return c.Presence.Query().IDs(ctx) },
+			create: func(ctx context.Context, c *gen.Client, name, level string, _ *world) error {
+				return c.Presence.Create().SetName(name).SetKeyPrefix("hkp_").SetKeyHash(name).SetNillableAssetGroupID(optional(level)).Exec(ctx)
+			},
+			update: func(ctx context.Context, c *gen.Client, id string) error {
+				return c.Presence.UpdateOneID(id).SetDescription("x").Exec(ctx)
+			},
+			remove: func(ctx context.Context, c *gen.Client, id string) error { return c.Presence.DeleteOneID(id).Exec(ctx) }},
 		{name: "endpoint", write: viewer.CreateModifyWebhooks,
 			list: func(ctx context.Context, c *gen.Client) ([]string, error) { return c.Endpoint.Query().IDs(ctx) },
 			create: func(ctx context.Context, c *gen.Client, name, level string, _ *world) error {
@@ -556,6 +565,30 @@ func TestOnlyAdministratorsOpenTargets(t *testing.T) {
 			if denied := errors.Is(err, privacy.Deny); denied != (role != viewer.Administrator) {
 				t.Errorf("%s changes the targets: %v", role, err)
 			}
+		}
+	})
+}
+
+// The key of a Presence is for its agents' work, which does not pass here: they see and
+// change no row, of whatever noun.
+func TestAgentsSeeNothing(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db)
+		ctx := viewer.NewContext(t.Context(), &viewer.Viewer{ID: w.at("Presence", ""), Organization: w.org, AllGroups: true,
+			Role: viewer.Administrator, Permissions: viewer.AllPermissions()}) // even if somebody gave it rights
+		for _, n := range nouns() {
+			if ids, err := n.list(ctx, db.Client); len(ids) > 0 || !errors.Is(err, privacy.Deny) {
+				t.Errorf("%s: an agent sees %v, %v", n.name, ids, err)
+			}
+			id := w.rows[n.name][0].id
+			for verb, do := range map[string]func(context.Context, *gen.Client, string) error{"update": n.update, "delete": n.remove} {
+				if err := w.try(ctx, func(ctx context.Context, c *gen.Client) error { return do(ctx, c, id) }); !errors.Is(err, privacy.Deny) {
+					t.Errorf("%s %s: %v, want a denial", verb, n.name, err)
+				}
+			}
+		}
+		if _, err := rule.LedgerScope(ctx); !errors.Is(err, rule.ErrNoViewer) {
+			t.Errorf("an agent has a scope: %v", err)
 		}
 	})
 }

@@ -22,6 +22,10 @@ func (d directory) KeyViewer(_ context.Context, hash string) (*viewer.Viewer, ti
 	return d[hash], time.Time{}, nil
 }
 
+func (d directory) PresenceViewer(_ context.Context, hash string) (*viewer.Viewer, time.Time, error) {
+	return d["presence "+hash], time.Time{}, nil
+}
+
 func (d directory) Viewer(_ context.Context, id, _ string) (*viewer.Viewer, error) { return d[id], nil }
 
 func signingKey(t *testing.T, id string) auth.SigningKey {

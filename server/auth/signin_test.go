@@ -58,6 +58,10 @@ func (m *memory) KeyViewer(context.Context, string) (*viewer.Viewer, time.Time, 
 	return nil, time.Time{}, nil
 }
 
+func (m *memory) PresenceViewer(context.Context, string) (*viewer.Viewer, time.Time, error) {
+	return nil, time.Time{}, nil
+}
+
 func (m *memory) Viewer(_ context.Context, id, session string) (*viewer.Viewer, error) {
 	return &viewer.Viewer{ID: id, Organization: "org_1", Session: session}, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -81,7 +82,7 @@ func (b *bench) link(key *Key) *linked {
 	}()
 	<-k.work // the first is empty
 	for !slices.Contains(b.agents()["prs_1"], AgentID(key.Public)) {
-		time.Sleep(0) // it is about to be there
+		runtime.Gosched() // it is about to be there
 	}
 	return k
 }
