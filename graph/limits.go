@@ -235,15 +235,16 @@ func deadline(limit time.Duration) graphql.OperationMiddleware {
 		if graphql.GetOperationContext(ctx).Operation.Operation == ast.Subscription {
 			return next(ctx)
 		}
-		answer := next(ctx)
+		answer, begun := next(ctx), false
 		return func(ctx context.Context) *graphql.Response {
 			late := limited("time", "It took longer than %v. Ask for less at once.", limit)
 			ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
 			defer cancel()
 			resp := answer(ctx)
-			if resp == nil && ctx.Err() != nil { // before it began
+			if resp == nil && ctx.Err() != nil && !begun { // before it began
 				resp = &graphql.Response{Errors: gqlerror.List{{Message: late.Message, Extensions: late.extensions()}}}
 			}
+			begun = true
 			return resp
 		}
 	}

@@ -201,8 +201,13 @@ func (s *socket) stop(ctx context.Context, id string) error {
 
 // ask runs an operation with one answer and reads its data.
 func (s *socket) ask(ctx context.Context, query string, variables, data any) error {
-	answers := make(chan message, 2) // the answer, and the end
-	if _, err := s.start(ctx, query, variables, func(m message) { answers <- m }); err != nil {
+	answers := make(chan message, 1)
+	if _, err := s.start(ctx, query, variables, func(m message) {
+		select {
+		case answers <- m:
+		default: // the first is the answer; another one, or the end, holds up nobody
+		}
+	}); err != nil {
 		return err
 	}
 	select {
