@@ -316,7 +316,9 @@ func TestTriggerCalls(t *testing.T) {
 				}
 			}
 			Findings struct {
-				Edges []struct{ Node struct{ Title, Severity, Status string } }
+				Edges []struct {
+					Node struct{ Title, Severity, Status string }
+				}
 			}
 		}
 		if err := w.as["testerA"].Do(t.Context(), `{ runs { edges { node { number state progress scan { status critical high info total application { name } } } } } findings { edges { node { title severity status } } } }`, nil, &got); err != nil {
@@ -468,7 +470,9 @@ func TestTriggerAddress(t *testing.T) {
 	onEach(t, func(t *testing.T, url string) {
 		w := newAcme(t, url)
 		s := newStage(t)
-		do := func(who, query string, vars program.Input, into any) error { return w.as[who].Do(t.Context(), query, vars, into) }
+		do := func(who, query string, vars program.Input, into any) error {
+			return w.as[who].Do(t.Context(), query, vars, into)
+		}
 		user := w.user("annA", program.Input{"role": "MANAGER", "groupIds": w.groups([]string{"A"})})
 		project, old := s.project(w.as["annA"], w.app["a1"], nil)
 		var got struct {
@@ -546,7 +550,9 @@ func TestTriggerAddress(t *testing.T) {
 func newest(t *testing.T, c *program.Client, project string) string {
 	t.Helper()
 	var got struct {
-		Runs struct{ Edges []struct{ Node struct{ ID string } } }
+		Runs struct {
+			Edges []struct{ Node struct{ ID string } }
+		}
 	}
 	if err := c.Do(t.Context(), `query ($p: ID!) { runs(first: 1, where: {projectId: $p}) { edges { node { id } } } }`, program.Input{"p": project}, &got); err != nil || len(got.Runs.Edges) != 1 {
 		t.Fatalf("the runs are %+v, %v", got, err)

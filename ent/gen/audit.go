@@ -17,12 +17,16 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/identityprovider"
 	"github.com/hookyard/hookyard/ent/gen/onetimelink"
 	"github.com/hookyard/hookyard/ent/gen/organization"
+	"github.com/hookyard/hookyard/ent/gen/presence"
+	"github.com/hookyard/hookyard/ent/gen/project"
 	"github.com/hookyard/hookyard/ent/gen/report"
+	"github.com/hookyard/hookyard/ent/gen/run"
 	"github.com/hookyard/hookyard/ent/gen/scan"
 	"github.com/hookyard/hookyard/ent/gen/session"
 	"github.com/hookyard/hookyard/ent/gen/signingkey"
 	"github.com/hookyard/hookyard/ent/gen/source"
 	"github.com/hookyard/hookyard/ent/gen/ticket"
+	"github.com/hookyard/hookyard/ent/gen/trigger"
 	"github.com/hookyard/hookyard/ent/gen/trustedissuer"
 	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
@@ -100,6 +104,7 @@ func (x *Application) AuditRow() parts.AuditRow {
 		{Name: application.FieldOrganizationID, Value: x.OrganizationID},
 		{Name: application.FieldName, Value: x.Name},
 		{Name: application.FieldDescription, Value: x.Description},
+		{Name: application.FieldKey, Value: x.Key},
 		{Name: application.FieldAssetGroupID, Value: x.AssetGroupID},
 	}
 	return r
@@ -198,6 +203,9 @@ func (m *AssetGroupMutation) AuditEdge(ctx context.Context, id, edge string) (id
 		return ids, true, err
 	case assetgroup.EdgeEndpoints:
 		ids, err = row.QueryEndpoints().IDs(ctx)
+		return ids, true, err
+	case assetgroup.EdgePresences:
+		ids, err = row.QueryPresences().IDs(ctx)
 		return ids, true, err
 	}
 	return nil, false, nil
@@ -344,6 +352,7 @@ func (x *Endpoint) AuditRow() parts.AuditRow {
 		{Name: endpoint.FieldAssetGroupID, Value: x.AssetGroupID},
 		{Name: endpoint.FieldConnector, Value: x.Connector},
 		{Name: endpoint.FieldURL, Value: x.URL},
+		{Name: endpoint.FieldPresenceID, Value: x.PresenceID},
 		{Name: endpoint.FieldEnabled, Value: x.Enabled},
 		{Name: endpoint.FieldHeaders, Value: x.Headers},
 		{Name: endpoint.FieldSettings, Value: x.Settings},
@@ -677,6 +686,137 @@ func (m *OrganizationMutation) AuditCascade(ctx context.Context, id string) (map
 }
 
 // AuditRow returns the row as the audit log sees it.
+func (x *Presence) AuditRow() parts.AuditRow {
+	r := parts.AuditRow{ID: x.ID, Organization: x.OrganizationID, Name: x.Name}
+	if x.AssetGroupID != nil {
+		r.Group = *x.AssetGroupID
+	}
+	r.Fields = []parts.AuditField{
+		{Name: presence.FieldCreatedAt, Value: x.CreatedAt},
+		{Name: presence.FieldUpdatedAt, Value: x.UpdatedAt},
+		{Name: presence.FieldOrganizationID, Value: x.OrganizationID},
+		{Name: presence.FieldName, Value: x.Name},
+		{Name: presence.FieldDescription, Value: x.Description},
+		{Name: presence.FieldAssetGroupID, Value: x.AssetGroupID},
+		{Name: presence.FieldEnabled, Value: x.Enabled},
+		{Name: presence.FieldKeyPrefix, Value: x.KeyPrefix},
+		{Name: presence.FieldKeyHash, Value: x.KeyHash, Secret: true},
+		{Name: presence.FieldPreviousKeyHash, Value: x.PreviousKeyHash, Secret: true},
+		{Name: presence.FieldPreviousKeyUntil, Value: x.PreviousKeyUntil},
+	}
+	return r
+}
+
+// AuditRows returns the rows that the mutation changes or deletes, as they are now,
+// whoever is asking.
+func (m *PresenceMutation) AuditRows(ctx context.Context) ([]parts.AuditRow, error) {
+	q := m.Client().Presence.Query().Where(m.predicates...)
+	if m.op.Is(OpUpdateOne | OpDeleteOne) {
+		if m.id == nil {
+			return nil, errors.New("Presence: the mutation has no ID")
+		}
+		q.Where(presence.ID(*m.id))
+	}
+	return auditRows(q.All(viewer.SystemContext(ctx)))
+}
+
+// AuditRowsOf returns rows by their IDs, whoever is asking.
+func (m *PresenceMutation) AuditRowsOf(ctx context.Context, ids []string) ([]parts.AuditRow, error) {
+	return auditRows(m.Client().Presence.Query().Where(presence.IDIn(ids...)).All(viewer.SystemContext(ctx)))
+}
+
+// AuditEdge returns the IDs at the other end of a row's edge, whoever is asking; ok is
+// false for an edge that is a field of the row.
+func (m *PresenceMutation) AuditEdge(ctx context.Context, id, edge string) (ids []string, ok bool, err error) {
+	row := m.Client().Presence.Query().Where(presence.ID(id))
+	ctx = viewer.SystemContext(ctx)
+	switch edge {
+	case presence.EdgeSharedGroups:
+		ids, err = row.QuerySharedGroups().IDs(ctx)
+		return ids, true, err
+	}
+	return nil, false, nil
+}
+
+// AuditEdges are the edges of a row that are no fields of it and that are its own.
+func (m *PresenceMutation) AuditEdges() []string {
+	return []string{presence.EdgeSharedGroups}
+}
+
+// AuditCascade returns the rows that the database deletes with a row, by noun.
+func (m *PresenceMutation) AuditCascade(ctx context.Context, id string) (map[string][]parts.AuditRow, error) {
+	return nil, nil
+}
+
+// AuditRow returns the row as the audit log sees it.
+func (x *Project) AuditRow() parts.AuditRow {
+	r := parts.AuditRow{ID: x.ID, Organization: x.OrganizationID, Name: x.Name, Group: x.AssetGroupID}
+	r.Fields = []parts.AuditField{
+		{Name: project.FieldCreatedAt, Value: x.CreatedAt},
+		{Name: project.FieldUpdatedAt, Value: x.UpdatedAt},
+		{Name: project.FieldOrganizationID, Value: x.OrganizationID},
+		{Name: project.FieldName, Value: x.Name},
+		{Name: project.FieldDescription, Value: x.Description},
+		{Name: project.FieldApplicationID, Value: x.ApplicationID},
+		{Name: project.FieldAssetGroupID, Value: x.AssetGroupID},
+		{Name: project.FieldTargetKind, Value: x.TargetKind},
+		{Name: project.FieldTargetURL, Value: x.TargetURL},
+		{Name: project.FieldOrigins, Value: x.Origins},
+		{Name: project.FieldScanner, Value: x.Scanner},
+		{Name: project.FieldSettings, Value: x.Settings},
+		{Name: project.FieldSecrets, Value: x.Secrets, Secret: true},
+		{Name: project.FieldSetup, Value: x.Setup, Secret: true},
+		{Name: project.FieldSetupAt, Value: x.SetupAt},
+		{Name: project.FieldTimeLimitMinutes, Value: x.TimeLimitMinutes},
+		{Name: project.FieldRevision, Value: x.Revision},
+	}
+	return r
+}
+
+// AuditRows returns the rows that the mutation changes or deletes, as they are now,
+// whoever is asking.
+func (m *ProjectMutation) AuditRows(ctx context.Context) ([]parts.AuditRow, error) {
+	q := m.Client().Project.Query().Where(m.predicates...)
+	if m.op.Is(OpUpdateOne | OpDeleteOne) {
+		if m.id == nil {
+			return nil, errors.New("Project: the mutation has no ID")
+		}
+		q.Where(project.ID(*m.id))
+	}
+	return auditRows(q.All(viewer.SystemContext(ctx)))
+}
+
+// AuditRowsOf returns rows by their IDs, whoever is asking.
+func (m *ProjectMutation) AuditRowsOf(ctx context.Context, ids []string) ([]parts.AuditRow, error) {
+	return auditRows(m.Client().Project.Query().Where(project.IDIn(ids...)).All(viewer.SystemContext(ctx)))
+}
+
+// AuditEdge returns the IDs at the other end of a row's edge, whoever is asking; ok is
+// false for an edge that is a field of the row.
+func (m *ProjectMutation) AuditEdge(ctx context.Context, id, edge string) (ids []string, ok bool, err error) {
+	return nil, false, nil
+}
+
+// AuditEdges are the edges of a row that are no fields of it and that are its own.
+func (m *ProjectMutation) AuditEdges() []string {
+	return []string{}
+}
+
+// AuditCascade returns the rows that the database deletes with a row, by noun.
+func (m *ProjectMutation) AuditCascade(ctx context.Context, id string) (map[string][]parts.AuditRow, error) {
+	out := map[string][]parts.AuditRow{}
+	var err error
+	ctx = viewer.SystemContext(ctx)
+	if out["Run"], err = auditRows(m.Client().Run.Query().Where(run.ProjectID(id)).All(ctx)); err != nil {
+		return nil, err
+	}
+	if out["Trigger"], err = auditRows(m.Client().Trigger.Query().Where(trigger.ProjectID(id)).All(ctx)); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// AuditRow returns the row as the audit log sees it.
 func (x *Report) AuditRow() parts.AuditRow {
 	r := parts.AuditRow{ID: x.ID, Organization: x.OrganizationID}
 	if x.AssetGroupID != nil {
@@ -729,6 +869,67 @@ func (m *ReportMutation) AuditEdges() []string {
 
 // AuditCascade returns the rows that the database deletes with a row, by noun.
 func (m *ReportMutation) AuditCascade(ctx context.Context, id string) (map[string][]parts.AuditRow, error) {
+	return nil, nil
+}
+
+// AuditRow returns the row as the audit log sees it.
+func (x *Run) AuditRow() parts.AuditRow {
+	r := parts.AuditRow{ID: x.ID, Organization: x.OrganizationID, Group: x.AssetGroupID}
+	r.Fields = []parts.AuditField{
+		{Name: run.FieldCreatedAt, Value: x.CreatedAt},
+		{Name: run.FieldUpdatedAt, Value: x.UpdatedAt},
+		{Name: run.FieldOrganizationID, Value: x.OrganizationID},
+		{Name: run.FieldProjectID, Value: x.ProjectID},
+		{Name: run.FieldTriggerID, Value: x.TriggerID},
+		{Name: run.FieldStartedBy, Value: x.StartedBy},
+		{Name: run.FieldAssetGroupID, Value: x.AssetGroupID},
+		{Name: run.FieldNumber, Value: x.Number},
+		{Name: run.FieldScanID, Value: x.ScanID},
+		{Name: run.FieldState, Value: x.State},
+		{Name: run.FieldReason, Value: x.Reason},
+		{Name: run.FieldProgress, Value: x.Progress},
+		{Name: run.FieldStartedAt, Value: x.StartedAt},
+		{Name: run.FieldFinishedAt, Value: x.FinishedAt},
+		{Name: run.FieldDeadline, Value: x.Deadline},
+		{Name: run.FieldChecks, Value: x.Checks},
+		{Name: run.FieldUntold, Value: x.Untold},
+		{Name: run.FieldLeaseNode, Value: x.LeaseNode},
+		{Name: run.FieldLeaseEpoch, Value: x.LeaseEpoch},
+	}
+	return r
+}
+
+// AuditRows returns the rows that the mutation changes or deletes, as they are now,
+// whoever is asking.
+func (m *RunMutation) AuditRows(ctx context.Context) ([]parts.AuditRow, error) {
+	q := m.Client().Run.Query().Where(m.predicates...)
+	if m.op.Is(OpUpdateOne | OpDeleteOne) {
+		if m.id == nil {
+			return nil, errors.New("Run: the mutation has no ID")
+		}
+		q.Where(run.ID(*m.id))
+	}
+	return auditRows(q.All(viewer.SystemContext(ctx)))
+}
+
+// AuditRowsOf returns rows by their IDs, whoever is asking.
+func (m *RunMutation) AuditRowsOf(ctx context.Context, ids []string) ([]parts.AuditRow, error) {
+	return auditRows(m.Client().Run.Query().Where(run.IDIn(ids...)).All(viewer.SystemContext(ctx)))
+}
+
+// AuditEdge returns the IDs at the other end of a row's edge, whoever is asking; ok is
+// false for an edge that is a field of the row.
+func (m *RunMutation) AuditEdge(ctx context.Context, id, edge string) (ids []string, ok bool, err error) {
+	return nil, false, nil
+}
+
+// AuditEdges are the edges of a row that are no fields of it and that are its own.
+func (m *RunMutation) AuditEdges() []string {
+	return []string{}
+}
+
+// AuditCascade returns the rows that the database deletes with a row, by noun.
+func (m *RunMutation) AuditCascade(ctx context.Context, id string) (map[string][]parts.AuditRow, error) {
 	return nil, nil
 }
 
@@ -930,9 +1131,12 @@ func (x *Source) AuditRow() parts.AuditRow {
 		{Name: source.FieldEnabled, Value: x.Enabled},
 		{Name: source.FieldTimeZone, Value: x.TimeZone},
 		{Name: source.FieldMapping, Value: x.Mapping},
+		{Name: source.FieldSettings, Value: x.Settings},
+		{Name: source.FieldSettingSecrets, Value: x.SettingSecrets, Secret: true},
 		{Name: source.FieldSecrets, Value: x.Secrets, Secret: true},
 		{Name: source.FieldOldSecretsUntil, Value: x.OldSecretsUntil},
 		{Name: source.FieldAuthorization, Value: x.Authorization, Secret: true},
+		{Name: source.FieldRevision, Value: x.Revision},
 	}
 	return r
 }
@@ -1036,6 +1240,58 @@ func (m *TicketMutation) AuditEdges() []string {
 
 // AuditCascade returns the rows that the database deletes with a row, by noun.
 func (m *TicketMutation) AuditCascade(ctx context.Context, id string) (map[string][]parts.AuditRow, error) {
+	return nil, nil
+}
+
+// AuditRow returns the row as the audit log sees it.
+func (x *Trigger) AuditRow() parts.AuditRow {
+	r := parts.AuditRow{ID: x.ID, Organization: x.OrganizationID, Name: x.Name, Group: x.AssetGroupID}
+	r.Fields = []parts.AuditField{
+		{Name: trigger.FieldCreatedAt, Value: x.CreatedAt},
+		{Name: trigger.FieldUpdatedAt, Value: x.UpdatedAt},
+		{Name: trigger.FieldOrganizationID, Value: x.OrganizationID},
+		{Name: trigger.FieldName, Value: x.Name},
+		{Name: trigger.FieldKind, Value: x.Kind},
+		{Name: trigger.FieldProjectID, Value: x.ProjectID},
+		{Name: trigger.FieldAssetGroupID, Value: x.AssetGroupID},
+		{Name: trigger.FieldOwnerID, Value: x.OwnerID},
+		{Name: trigger.FieldTokenHash, Value: x.TokenHash, Secret: true},
+		{Name: trigger.FieldEnabled, Value: x.Enabled},
+	}
+	return r
+}
+
+// AuditRows returns the rows that the mutation changes or deletes, as they are now,
+// whoever is asking.
+func (m *TriggerMutation) AuditRows(ctx context.Context) ([]parts.AuditRow, error) {
+	q := m.Client().Trigger.Query().Where(m.predicates...)
+	if m.op.Is(OpUpdateOne | OpDeleteOne) {
+		if m.id == nil {
+			return nil, errors.New("Trigger: the mutation has no ID")
+		}
+		q.Where(trigger.ID(*m.id))
+	}
+	return auditRows(q.All(viewer.SystemContext(ctx)))
+}
+
+// AuditRowsOf returns rows by their IDs, whoever is asking.
+func (m *TriggerMutation) AuditRowsOf(ctx context.Context, ids []string) ([]parts.AuditRow, error) {
+	return auditRows(m.Client().Trigger.Query().Where(trigger.IDIn(ids...)).All(viewer.SystemContext(ctx)))
+}
+
+// AuditEdge returns the IDs at the other end of a row's edge, whoever is asking; ok is
+// false for an edge that is a field of the row.
+func (m *TriggerMutation) AuditEdge(ctx context.Context, id, edge string) (ids []string, ok bool, err error) {
+	return nil, false, nil
+}
+
+// AuditEdges are the edges of a row that are no fields of it and that are its own.
+func (m *TriggerMutation) AuditEdges() []string {
+	return []string{}
+}
+
+// AuditCascade returns the rows that the database deletes with a row, by noun.
+func (m *TriggerMutation) AuditCascade(ctx context.Context, id string) (map[string][]parts.AuditRow, error) {
 	return nil, nil
 }
 
@@ -1195,6 +1451,8 @@ func (x *Webhook) AuditRow() parts.AuditRow {
 		{Name: webhook.FieldUnknownCounts, Value: x.UnknownCounts},
 		{Name: webhook.FieldState, Value: x.State},
 		{Name: webhook.FieldStateReason, Value: x.StateReason},
+		{Name: webhook.FieldHandshake, Value: x.Handshake},
+		{Name: webhook.FieldVerifiedAt, Value: x.VerifiedAt},
 		{Name: webhook.FieldSigningSecrets, Value: x.SigningSecrets, Secret: true},
 		{Name: webhook.FieldOldSecretUntil, Value: x.OldSecretUntil},
 		{Name: webhook.FieldRetryOffsetsSeconds, Value: x.RetryOffsetsSeconds},

@@ -26,6 +26,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/identityprovider"
 	"github.com/hookyard/hookyard/ent/gen/onetimelink"
 	"github.com/hookyard/hookyard/ent/gen/organization"
+	"github.com/hookyard/hookyard/ent/gen/presence"
 	"github.com/hookyard/hookyard/ent/gen/project"
 	"github.com/hookyard/hookyard/ent/gen/report"
 	"github.com/hookyard/hookyard/ent/gen/run"
@@ -69,6 +70,8 @@ type Client struct {
 	OneTimeLink *OneTimeLinkClient
 	// Organization is the client for interacting with the Organization builders.
 	Organization *OrganizationClient
+	// Presence is the client for interacting with the Presence builders.
+	Presence *PresenceClient
 	// Project is the client for interacting with the Project builders.
 	Project *ProjectClient
 	// Report is the client for interacting with the Report builders.
@@ -115,6 +118,7 @@ func (c *Client) init() {
 	c.IdentityProvider = NewIdentityProviderClient(c.config)
 	c.OneTimeLink = NewOneTimeLinkClient(c.config)
 	c.Organization = NewOrganizationClient(c.config)
+	c.Presence = NewPresenceClient(c.config)
 	c.Project = NewProjectClient(c.config)
 	c.Report = NewReportClient(c.config)
 	c.Run = NewRunClient(c.config)
@@ -230,6 +234,7 @@ func (c *Client) Tx(ctx context.Context) (*Tx, error) {
 		IdentityProvider: NewIdentityProviderClient(cfg),
 		OneTimeLink:      NewOneTimeLinkClient(cfg),
 		Organization:     NewOrganizationClient(cfg),
+		Presence:         NewPresenceClient(cfg),
 		Project:          NewProjectClient(cfg),
 		Report:           NewReportClient(cfg),
 		Run:              NewRunClient(cfg),
@@ -272,6 +277,7 @@ func (c *Client) BeginTx(ctx context.Context, opts *sql.TxOptions) (*Tx, error) 
 		IdentityProvider: NewIdentityProviderClient(cfg),
 		OneTimeLink:      NewOneTimeLinkClient(cfg),
 		Organization:     NewOrganizationClient(cfg),
+		Presence:         NewPresenceClient(cfg),
 		Project:          NewProjectClient(cfg),
 		Report:           NewReportClient(cfg),
 		Run:              NewRunClient(cfg),
@@ -315,8 +321,8 @@ func (c *Client) Use(hooks ...Hook) {
 	for _, n := range []interface{ Use(...Hook) }{
 		c.APIKey, c.Application, c.AssetGroup, c.AuditEntry, c.CustomRole, c.Endpoint,
 		c.Finding, c.Identity, c.IdentityProvider, c.OneTimeLink, c.Organization,
-		c.Project, c.Report, c.Run, c.Scan, c.Session, c.SigningKey, c.Source,
-		c.Ticket, c.Trigger, c.TrustedIssuer, c.User, c.Webhook,
+		c.Presence, c.Project, c.Report, c.Run, c.Scan, c.Session, c.SigningKey,
+		c.Source, c.Ticket, c.Trigger, c.TrustedIssuer, c.User, c.Webhook,
 	} {
 		n.Use(hooks...)
 	}
@@ -328,8 +334,8 @@ func (c *Client) Intercept(interceptors ...Interceptor) {
 	for _, n := range []interface{ Intercept(...Interceptor) }{
 		c.APIKey, c.Application, c.AssetGroup, c.AuditEntry, c.CustomRole, c.Endpoint,
 		c.Finding, c.Identity, c.IdentityProvider, c.OneTimeLink, c.Organization,
-		c.Project, c.Report, c.Run, c.Scan, c.Session, c.SigningKey, c.Source,
-		c.Ticket, c.Trigger, c.TrustedIssuer, c.User, c.Webhook,
+		c.Presence, c.Project, c.Report, c.Run, c.Scan, c.Session, c.SigningKey,
+		c.Source, c.Ticket, c.Trigger, c.TrustedIssuer, c.User, c.Webhook,
 	} {
 		n.Intercept(interceptors...)
 	}
@@ -360,6 +366,8 @@ func (c *Client) Mutate(ctx context.Context, m Mutation) (Value, error) {
 		return c.OneTimeLink.mutate(ctx, m)
 	case *OrganizationMutation:
 		return c.Organization.mutate(ctx, m)
+	case *PresenceMutation:
+		return c.Presence.mutate(ctx, m)
 	case *ProjectMutation:
 		return c.Project.mutate(ctx, m)
 	case *ReportMutation:
@@ -925,6 +933,22 @@ func (c *AssetGroupClient) QueryEndpoints(_m *AssetGroup) *EndpointQuery {
 	return query
 }
 
+// QueryPresences queries the presences edge of a AssetGroup.
+func (c *AssetGroupClient) QueryPresences(_m *AssetGroup) *PresenceQuery {
+	query := (&PresenceClient{config: c.config}).Query()
+	query.path = func(context.Context) (fromV *sql.Selector, _ error) {
+		id := _m.ID
+		step := sqlgraph.NewStep(
+			sqlgraph.From(assetgroup.Table, assetgroup.FieldID, id),
+			sqlgraph.To(presence.Table, presence.FieldID),
+			sqlgraph.Edge(sqlgraph.M2M, true, assetgroup.PresencesTable, assetgroup.PresencesPrimaryKey...),
+		)
+		fromV = sqlgraph.Neighbors(_m.driver.Dialect(), step)
+		return fromV, nil
+	}
+	return query
+}
+
 // Hooks returns the client hooks.
 func (c *AssetGroupClient) Hooks() []Hook {
 	hooks := c.hooks.AssetGroup
@@ -1368,6 +1392,22 @@ func (c *EndpointClient) QueryAssetGroup(_m *Endpoint) *AssetGroupQuery {
 			sqlgraph.From(endpoint.Table, endpoint.FieldID, id),
 			sqlgraph.To(assetgroup.Table, assetgroup.FieldID),
 			sqlgraph.Edge(sqlgraph.M2O, false, endpoint.AssetGroupTable, endpoint.AssetGroupColumn),
+		)
+		fromV = sqlgraph.Neighbors(_m.driver.Dialect(), step)
+		return fromV, nil
+	}
+	return query
+}
+
+// QueryPresence queries the presence edge of a Endpoint.
+func (c *EndpointClient) QueryPresence(_m *Endpoint) *PresenceQuery {
+	query := (&PresenceClient{config: c.config}).Query()
+	query.path = func(context.Context) (fromV *sql.Selector, _ error) {
+		id := _m.ID
+		step := sqlgraph.NewStep(
+			sqlgraph.From(endpoint.Table, endpoint.FieldID, id),
+			sqlgraph.To(presence.Table, presence.FieldID),
+			sqlgraph.Edge(sqlgraph.M2O, false, endpoint.PresenceTable, endpoint.PresenceColumn),
 		)
 		fromV = sqlgraph.Neighbors(_m.driver.Dialect(), step)
 		return fromV, nil
@@ -2164,6 +2204,172 @@ func (c *OrganizationClient) mutate(ctx context.Context, m *OrganizationMutation
 		return (&OrganizationDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
 	default:
 		return nil, fmt.Errorf("gen: unknown Organization mutation op: %q", m.Op())
+	}
+}
+
+// PresenceClient is a client for the Presence schema.
+type PresenceClient struct {
+	config
+}
+
+// NewPresenceClient returns a client for the Presence from the given config.
+func NewPresenceClient(c config) *PresenceClient {
+	return &PresenceClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `presence.Hooks(f(g(h())))`.
+func (c *PresenceClient) Use(hooks ...Hook) {
+	c.hooks.Presence = append(c.hooks.Presence, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `presence.Intercept(f(g(h())))`.
+func (c *PresenceClient) Intercept(interceptors ...Interceptor) {
+	c.inters.Presence = append(c.inters.Presence, interceptors...)
+}
+
+// Create returns a builder for creating a Presence entity.
+func (c *PresenceClient) Create() *PresenceCreate {
+	mutation := newPresenceMutation(c.config, OpCreate)
+	return &PresenceCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of Presence entities.
+func (c *PresenceClient) CreateBulk(builders ...*PresenceCreate) *PresenceCreateBulk {
+	return &PresenceCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *PresenceClient) MapCreateBulk(slice any, setFunc func(*PresenceCreate, int)) *PresenceCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &PresenceCreateBulk{err: fmt.Errorf("calling to PresenceClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*PresenceCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &PresenceCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for Presence.
+func (c *PresenceClient) Update() *PresenceUpdate {
+	mutation := newPresenceMutation(c.config, OpUpdate)
+	return &PresenceUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *PresenceClient) UpdateOne(_m *Presence) *PresenceUpdateOne {
+	mutation := newPresenceMutation(c.config, OpUpdateOne, withPresence(_m))
+	return &PresenceUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *PresenceClient) UpdateOneID(id string) *PresenceUpdateOne {
+	mutation := newPresenceMutation(c.config, OpUpdateOne, withPresenceID(id))
+	return &PresenceUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for Presence.
+func (c *PresenceClient) Delete() *PresenceDelete {
+	mutation := newPresenceMutation(c.config, OpDelete)
+	return &PresenceDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *PresenceClient) DeleteOne(_m *Presence) *PresenceDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *PresenceClient) DeleteOneID(id string) *PresenceDeleteOne {
+	builder := c.Delete().Where(presence.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &PresenceDeleteOne{builder}
+}
+
+// Query returns a query builder for Presence.
+func (c *PresenceClient) Query() *PresenceQuery {
+	return &PresenceQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypePresence},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a Presence entity by its id.
+func (c *PresenceClient) Get(ctx context.Context, id string) (*Presence, error) {
+	return c.Query().Where(presence.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *PresenceClient) GetX(ctx context.Context, id string) *Presence {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// QueryAssetGroup queries the asset_group edge of a Presence.
+func (c *PresenceClient) QueryAssetGroup(_m *Presence) *AssetGroupQuery {
+	query := (&AssetGroupClient{config: c.config}).Query()
+	query.path = func(context.Context) (fromV *sql.Selector, _ error) {
+		id := _m.ID
+		step := sqlgraph.NewStep(
+			sqlgraph.From(presence.Table, presence.FieldID, id),
+			sqlgraph.To(assetgroup.Table, assetgroup.FieldID),
+			sqlgraph.Edge(sqlgraph.M2O, false, presence.AssetGroupTable, presence.AssetGroupColumn),
+		)
+		fromV = sqlgraph.Neighbors(_m.driver.Dialect(), step)
+		return fromV, nil
+	}
+	return query
+}
+
+// QuerySharedGroups queries the shared_groups edge of a Presence.
+func (c *PresenceClient) QuerySharedGroups(_m *Presence) *AssetGroupQuery {
+	query := (&AssetGroupClient{config: c.config}).Query()
+	query.path = func(context.Context) (fromV *sql.Selector, _ error) {
+		id := _m.ID
+		step := sqlgraph.NewStep(
+			sqlgraph.From(presence.Table, presence.FieldID, id),
+			sqlgraph.To(assetgroup.Table, assetgroup.FieldID),
+			sqlgraph.Edge(sqlgraph.M2M, false, presence.SharedGroupsTable, presence.SharedGroupsPrimaryKey...),
+		)
+		fromV = sqlgraph.Neighbors(_m.driver.Dialect(), step)
+		return fromV, nil
+	}
+	return query
+}
+
+// Hooks returns the client hooks.
+func (c *PresenceClient) Hooks() []Hook {
+	hooks := c.hooks.Presence
+	return append(hooks[:len(hooks):len(hooks)], presence.Hooks[:]...)
+}
+
+// Interceptors returns the client interceptors.
+func (c *PresenceClient) Interceptors() []Interceptor {
+	return c.inters.Presence
+}
+
+func (c *PresenceClient) mutate(ctx context.Context, m *PresenceMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&PresenceCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&PresenceUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&PresenceUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&PresenceDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("gen: unknown Presence mutation op: %q", m.Op())
 	}
 }
 
@@ -4163,15 +4369,15 @@ func (c *WebhookClient) mutate(ctx context.Context, m *WebhookMutation) (Value, 
 type (
 	hooks struct {
 		APIKey, Application, AssetGroup, AuditEntry, CustomRole, Endpoint, Finding,
-		Identity, IdentityProvider, OneTimeLink, Organization, Project, Report, Run,
-		Scan, Session, SigningKey, Source, Ticket, Trigger, TrustedIssuer, User,
-		Webhook []ent.Hook
+		Identity, IdentityProvider, OneTimeLink, Organization, Presence, Project,
+		Report, Run, Scan, Session, SigningKey, Source, Ticket, Trigger, TrustedIssuer,
+		User, Webhook []ent.Hook
 	}
 	inters struct {
 		APIKey, Application, AssetGroup, AuditEntry, CustomRole, Endpoint, Finding,
-		Identity, IdentityProvider, OneTimeLink, Organization, Project, Report, Run,
-		Scan, Session, SigningKey, Source, Ticket, Trigger, TrustedIssuer, User,
-		Webhook []ent.Interceptor
+		Identity, IdentityProvider, OneTimeLink, Organization, Presence, Project,
+		Report, Run, Scan, Session, SigningKey, Source, Ticket, Trigger, TrustedIssuer,
+		User, Webhook []ent.Interceptor
 	}
 )
 

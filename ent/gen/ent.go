@@ -23,6 +23,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/identityprovider"
 	"github.com/hookyard/hookyard/ent/gen/onetimelink"
 	"github.com/hookyard/hookyard/ent/gen/organization"
+	"github.com/hookyard/hookyard/ent/gen/presence"
 	"github.com/hookyard/hookyard/ent/gen/project"
 	"github.com/hookyard/hookyard/ent/gen/report"
 	"github.com/hookyard/hookyard/ent/gen/run"
@@ -106,6 +107,7 @@ func checkColumn(t, c string) error {
 			identityprovider.Table: identityprovider.ValidColumn,
 			onetimelink.Table:      onetimelink.ValidColumn,
 			organization.Table:     organization.ValidColumn,
+			presence.Table:         presence.ValidColumn,
 			project.Table:          project.ValidColumn,
 			report.Table:           report.ValidColumn,
 			run.Table:              run.ValidColumn,

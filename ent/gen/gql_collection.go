@@ -16,11 +16,15 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/finding"
 	"github.com/hookyard/hookyard/ent/gen/identityprovider"
 	"github.com/hookyard/hookyard/ent/gen/organization"
+	"github.com/hookyard/hookyard/ent/gen/presence"
+	"github.com/hookyard/hookyard/ent/gen/project"
 	"github.com/hookyard/hookyard/ent/gen/report"
+	"github.com/hookyard/hookyard/ent/gen/run"
 	"github.com/hookyard/hookyard/ent/gen/scan"
 	"github.com/hookyard/hookyard/ent/gen/session"
 	"github.com/hookyard/hookyard/ent/gen/source"
 	"github.com/hookyard/hookyard/ent/gen/ticket"
+	"github.com/hookyard/hookyard/ent/gen/trigger"
 	"github.com/hookyard/hookyard/ent/gen/trustedissuer"
 	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
@@ -254,6 +258,11 @@ func (_q *ApplicationQuery) collectField(ctx context.Context, oneNode bool, opCt
 			if _, ok := fieldSeen[application.FieldDescription]; !ok {
 				selectedFields = append(selectedFields, application.FieldDescription)
 				fieldSeen[application.FieldDescription] = struct{}{}
+			}
+		case "key":
+			if _, ok := fieldSeen[application.FieldKey]; !ok {
+				selectedFields = append(selectedFields, application.FieldKey)
+				fieldSeen[application.FieldKey] = struct{}{}
 			}
 		case "id":
 		case "__typename":
@@ -713,6 +722,21 @@ func (_q *EndpointQuery) collectField(ctx context.Context, oneNode bool, opCtx *
 			if _, ok := fieldSeen[endpoint.FieldAssetGroupID]; !ok {
 				selectedFields = append(selectedFields, endpoint.FieldAssetGroupID)
 				fieldSeen[endpoint.FieldAssetGroupID] = struct{}{}
+			}
+
+		case "presence":
+			var (
+				alias = field.Alias
+				path  = append(path, alias)
+				query = (&PresenceClient{config: _q.config}).Query()
+			)
+			if err := query.collectField(ctx, oneNode, opCtx, field, path, mayAddCondition(satisfies, presenceImplementors)...); err != nil {
+				return err
+			}
+			_q.withPresence = query
+			if _, ok := fieldSeen[endpoint.FieldPresenceID]; !ok {
+				selectedFields = append(selectedFields, endpoint.FieldPresenceID)
+				fieldSeen[endpoint.FieldPresenceID] = struct{}{}
 			}
 
 		case "sharedGroups":
@@ -1366,6 +1390,339 @@ func newOrganizationPaginateArgs(rv map[string]any) *organizationPaginateArgs {
 }
 
 // CollectFields tells the query-builder to eagerly load connected nodes by resolver context.
+func (_q *PresenceQuery) CollectFields(ctx context.Context, satisfies ...string) (*PresenceQuery, error) {
+	fc := graphql.GetFieldContext(ctx)
+	if fc == nil {
+		return _q, nil
+	}
+	if err := _q.collectField(ctx, false, graphql.GetOperationContext(ctx), fc.Field, nil, satisfies...); err != nil {
+		return nil, err
+	}
+	return _q, nil
+}
+
+func (_q *PresenceQuery) collectField(ctx context.Context, oneNode bool, opCtx *graphql.OperationContext, collected graphql.CollectedField, path []string, satisfies ...string) error {
+	path = append([]string(nil), path...)
+	var (
+		unknownSeen    bool
+		fieldSeen      = make(map[string]struct{}, len(presence.Columns))
+		selectedFields = []string{presence.FieldID}
+	)
+	for _, field := range graphql.CollectFields(opCtx, collected.Selections, satisfies) {
+		switch field.Name {
+
+		case "assetGroup":
+			var (
+				alias = field.Alias
+				path  = append(path, alias)
+				query = (&AssetGroupClient{config: _q.config}).Query()
+			)
+			if err := query.collectField(ctx, oneNode, opCtx, field, path, mayAddCondition(satisfies, assetgroupImplementors)...); err != nil {
+				return err
+			}
+			_q.withAssetGroup = query
+			if _, ok := fieldSeen[presence.FieldAssetGroupID]; !ok {
+				selectedFields = append(selectedFields, presence.FieldAssetGroupID)
+				fieldSeen[presence.FieldAssetGroupID] = struct{}{}
+			}
+
+		case "sharedGroups":
+			var (
+				alias = field.Alias
+				path  = append(path, alias)
+				query = (&AssetGroupClient{config: _q.config}).Query()
+			)
+			if err := query.collectField(ctx, false, opCtx, field, path, mayAddCondition(satisfies, assetgroupImplementors)...); err != nil {
+				return err
+			}
+			_q.WithNamedSharedGroups(alias, func(wq *AssetGroupQuery) {
+				*wq = *query
+			})
+		case "createdAt":
+			if _, ok := fieldSeen[presence.FieldCreatedAt]; !ok {
+				selectedFields = append(selectedFields, presence.FieldCreatedAt)
+				fieldSeen[presence.FieldCreatedAt] = struct{}{}
+			}
+		case "updatedAt":
+			if _, ok := fieldSeen[presence.FieldUpdatedAt]; !ok {
+				selectedFields = append(selectedFields, presence.FieldUpdatedAt)
+				fieldSeen[presence.FieldUpdatedAt] = struct{}{}
+			}
+		case "name":
+			if _, ok := fieldSeen[presence.FieldName]; !ok {
+				selectedFields = append(selectedFields, presence.FieldName)
+				fieldSeen[presence.FieldName] = struct{}{}
+			}
+		case "description":
+			if _, ok := fieldSeen[presence.FieldDescription]; !ok {
+				selectedFields = append(selectedFields, presence.FieldDescription)
+				fieldSeen[presence.FieldDescription] = struct{}{}
+			}
+		case "enabled":
+			if _, ok := fieldSeen[presence.FieldEnabled]; !ok {
+				selectedFields = append(selectedFields, presence.FieldEnabled)
+				fieldSeen[presence.FieldEnabled] = struct{}{}
+			}
+		case "keyPrefix":
+			if _, ok := fieldSeen[presence.FieldKeyPrefix]; !ok {
+				selectedFields = append(selectedFields, presence.FieldKeyPrefix)
+				fieldSeen[presence.FieldKeyPrefix] = struct{}{}
+			}
+		case "previousKeyUntil":
+			if _, ok := fieldSeen[presence.FieldPreviousKeyUntil]; !ok {
+				selectedFields = append(selectedFields, presence.FieldPreviousKeyUntil)
+				fieldSeen[presence.FieldPreviousKeyUntil] = struct{}{}
+			}
+		case "id":
+		case "__typename":
+		default:
+			unknownSeen = true
+		}
+	}
+	if !unknownSeen {
+		_q.Select(selectedFields...)
+	}
+	return nil
+}
+
+type presencePaginateArgs struct {
+	first, last   *int
+	after, before *Cursor
+	opts          []PresencePaginateOption
+}
+
+func newPresencePaginateArgs(rv map[string]any) *presencePaginateArgs {
+	args := &presencePaginateArgs{}
+	if rv == nil {
+		return args
+	}
+	if v := rv[firstField]; v != nil {
+		args.first = v.(*int)
+	}
+	if v := rv[lastField]; v != nil {
+		args.last = v.(*int)
+	}
+	if v := rv[afterField]; v != nil {
+		args.after = v.(*Cursor)
+	}
+	if v := rv[beforeField]; v != nil {
+		args.before = v.(*Cursor)
+	}
+	if v, ok := rv[orderByField]; ok {
+		switch v := v.(type) {
+		case []*PresenceOrder:
+			args.opts = append(args.opts, WithPresenceOrder(v))
+		case []any:
+			var orders []*PresenceOrder
+			for i := range v {
+				mv, ok := v[i].(map[string]any)
+				if !ok {
+					continue
+				}
+				var (
+					err1, err2 error
+					order      = &PresenceOrder{Field: &PresenceOrderField{}, Direction: entgql.OrderDirectionAsc}
+				)
+				if d, ok := mv[directionField]; ok {
+					err1 = order.Direction.UnmarshalGQL(d)
+				}
+				if f, ok := mv[fieldField]; ok {
+					err2 = order.Field.UnmarshalGQL(f)
+				}
+				if err1 == nil && err2 == nil {
+					orders = append(orders, order)
+				}
+			}
+			args.opts = append(args.opts, WithPresenceOrder(orders))
+		}
+	}
+	if v, ok := rv[whereField].(*PresenceWhereInput); ok {
+		args.opts = append(args.opts, WithPresenceFilter(v.Filter))
+	}
+	return args
+}
+
+// CollectFields tells the query-builder to eagerly load connected nodes by resolver context.
+func (_q *ProjectQuery) CollectFields(ctx context.Context, satisfies ...string) (*ProjectQuery, error) {
+	fc := graphql.GetFieldContext(ctx)
+	if fc == nil {
+		return _q, nil
+	}
+	if err := _q.collectField(ctx, false, graphql.GetOperationContext(ctx), fc.Field, nil, satisfies...); err != nil {
+		return nil, err
+	}
+	return _q, nil
+}
+
+func (_q *ProjectQuery) collectField(ctx context.Context, oneNode bool, opCtx *graphql.OperationContext, collected graphql.CollectedField, path []string, satisfies ...string) error {
+	path = append([]string(nil), path...)
+	var (
+		unknownSeen    bool
+		fieldSeen      = make(map[string]struct{}, len(project.Columns))
+		selectedFields = []string{project.FieldID}
+	)
+	for _, field := range graphql.CollectFields(opCtx, collected.Selections, satisfies) {
+		switch field.Name {
+
+		case "application":
+			var (
+				alias = field.Alias
+				path  = append(path, alias)
+				query = (&ApplicationClient{config: _q.config}).Query()
+			)
+			if err := query.collectField(ctx, oneNode, opCtx, field, path, mayAddCondition(satisfies, applicationImplementors)...); err != nil {
+				return err
+			}
+			_q.withApplication = query
+			if _, ok := fieldSeen[project.FieldApplicationID]; !ok {
+				selectedFields = append(selectedFields, project.FieldApplicationID)
+				fieldSeen[project.FieldApplicationID] = struct{}{}
+			}
+
+		case "assetGroup":
+			var (
+				alias = field.Alias
+				path  = append(path, alias)
+				query = (&AssetGroupClient{config: _q.config}).Query()
+			)
+			if err := query.collectField(ctx, oneNode, opCtx, field, path, mayAddCondition(satisfies, assetgroupImplementors)...); err != nil {
+				return err
+			}
+			_q.withAssetGroup = query
+			if _, ok := fieldSeen[project.FieldAssetGroupID]; !ok {
+				selectedFields = append(selectedFields, project.FieldAssetGroupID)
+				fieldSeen[project.FieldAssetGroupID] = struct{}{}
+			}
+		case "createdAt":
+			if _, ok := fieldSeen[project.FieldCreatedAt]; !ok {
+				selectedFields = append(selectedFields, project.FieldCreatedAt)
+				fieldSeen[project.FieldCreatedAt] = struct{}{}
+			}
+		case "updatedAt":
+			if _, ok := fieldSeen[project.FieldUpdatedAt]; !ok {
+				selectedFields = append(selectedFields, project.FieldUpdatedAt)
+				fieldSeen[project.FieldUpdatedAt] = struct{}{}
+			}
+		case "name":
+			if _, ok := fieldSeen[project.FieldName]; !ok {
+				selectedFields = append(selectedFields, project.FieldName)
+				fieldSeen[project.FieldName] = struct{}{}
+			}
+		case "description":
+			if _, ok := fieldSeen[project.FieldDescription]; !ok {
+				selectedFields = append(selectedFields, project.FieldDescription)
+				fieldSeen[project.FieldDescription] = struct{}{}
+			}
+		case "targetKind":
+			if _, ok := fieldSeen[project.FieldTargetKind]; !ok {
+				selectedFields = append(selectedFields, project.FieldTargetKind)
+				fieldSeen[project.FieldTargetKind] = struct{}{}
+			}
+		case "targetURL":
+			if _, ok := fieldSeen[project.FieldTargetURL]; !ok {
+				selectedFields = append(selectedFields, project.FieldTargetURL)
+				fieldSeen[project.FieldTargetURL] = struct{}{}
+			}
+		case "origins":
+			if _, ok := fieldSeen[project.FieldOrigins]; !ok {
+				selectedFields = append(selectedFields, project.FieldOrigins)
+				fieldSeen[project.FieldOrigins] = struct{}{}
+			}
+		case "scanner":
+			if _, ok := fieldSeen[project.FieldScanner]; !ok {
+				selectedFields = append(selectedFields, project.FieldScanner)
+				fieldSeen[project.FieldScanner] = struct{}{}
+			}
+		case "settings":
+			if _, ok := fieldSeen[project.FieldSettings]; !ok {
+				selectedFields = append(selectedFields, project.FieldSettings)
+				fieldSeen[project.FieldSettings] = struct{}{}
+			}
+		case "setupAt":
+			if _, ok := fieldSeen[project.FieldSetupAt]; !ok {
+				selectedFields = append(selectedFields, project.FieldSetupAt)
+				fieldSeen[project.FieldSetupAt] = struct{}{}
+			}
+		case "timeLimitMinutes":
+			if _, ok := fieldSeen[project.FieldTimeLimitMinutes]; !ok {
+				selectedFields = append(selectedFields, project.FieldTimeLimitMinutes)
+				fieldSeen[project.FieldTimeLimitMinutes] = struct{}{}
+			}
+		case "revision":
+			if _, ok := fieldSeen[project.FieldRevision]; !ok {
+				selectedFields = append(selectedFields, project.FieldRevision)
+				fieldSeen[project.FieldRevision] = struct{}{}
+			}
+		case "id":
+		case "__typename":
+		default:
+			unknownSeen = true
+		}
+	}
+	if !unknownSeen {
+		_q.Select(selectedFields...)
+	}
+	return nil
+}
+
+type projectPaginateArgs struct {
+	first, last   *int
+	after, before *Cursor
+	opts          []ProjectPaginateOption
+}
+
+func newProjectPaginateArgs(rv map[string]any) *projectPaginateArgs {
+	args := &projectPaginateArgs{}
+	if rv == nil {
+		return args
+	}
+	if v := rv[firstField]; v != nil {
+		args.first = v.(*int)
+	}
+	if v := rv[lastField]; v != nil {
+		args.last = v.(*int)
+	}
+	if v := rv[afterField]; v != nil {
+		args.after = v.(*Cursor)
+	}
+	if v := rv[beforeField]; v != nil {
+		args.before = v.(*Cursor)
+	}
+	if v, ok := rv[orderByField]; ok {
+		switch v := v.(type) {
+		case []*ProjectOrder:
+			args.opts = append(args.opts, WithProjectOrder(v))
+		case []any:
+			var orders []*ProjectOrder
+			for i := range v {
+				mv, ok := v[i].(map[string]any)
+				if !ok {
+					continue
+				}
+				var (
+					err1, err2 error
+					order      = &ProjectOrder{Field: &ProjectOrderField{}, Direction: entgql.OrderDirectionAsc}
+				)
+				if d, ok := mv[directionField]; ok {
+					err1 = order.Direction.UnmarshalGQL(d)
+				}
+				if f, ok := mv[fieldField]; ok {
+					err2 = order.Field.UnmarshalGQL(f)
+				}
+				if err1 == nil && err2 == nil {
+					orders = append(orders, order)
+				}
+			}
+			args.opts = append(args.opts, WithProjectOrder(orders))
+		}
+	}
+	if v, ok := rv[whereField].(*ProjectWhereInput); ok {
+		args.opts = append(args.opts, WithProjectFilter(v.Filter))
+	}
+	return args
+}
+
+// CollectFields tells the query-builder to eagerly load connected nodes by resolver context.
 func (_q *ReportQuery) CollectFields(ctx context.Context, satisfies ...string) (*ReportQuery, error) {
 	fc := graphql.GetFieldContext(ctx)
 	if fc == nil {
@@ -1515,6 +1872,175 @@ func newReportPaginateArgs(rv map[string]any) *reportPaginateArgs {
 	}
 	if v, ok := rv[whereField].(*ReportWhereInput); ok {
 		args.opts = append(args.opts, WithReportFilter(v.Filter))
+	}
+	return args
+}
+
+// CollectFields tells the query-builder to eagerly load connected nodes by resolver context.
+func (_q *RunQuery) CollectFields(ctx context.Context, satisfies ...string) (*RunQuery, error) {
+	fc := graphql.GetFieldContext(ctx)
+	if fc == nil {
+		return _q, nil
+	}
+	if err := _q.collectField(ctx, false, graphql.GetOperationContext(ctx), fc.Field, nil, satisfies...); err != nil {
+		return nil, err
+	}
+	return _q, nil
+}
+
+func (_q *RunQuery) collectField(ctx context.Context, oneNode bool, opCtx *graphql.OperationContext, collected graphql.CollectedField, path []string, satisfies ...string) error {
+	path = append([]string(nil), path...)
+	var (
+		unknownSeen    bool
+		fieldSeen      = make(map[string]struct{}, len(run.Columns))
+		selectedFields = []string{run.FieldID}
+	)
+	for _, field := range graphql.CollectFields(opCtx, collected.Selections, satisfies) {
+		switch field.Name {
+
+		case "project":
+			var (
+				alias = field.Alias
+				path  = append(path, alias)
+				query = (&ProjectClient{config: _q.config}).Query()
+			)
+			if err := query.collectField(ctx, oneNode, opCtx, field, path, mayAddCondition(satisfies, projectImplementors)...); err != nil {
+				return err
+			}
+			_q.withProject = query
+			if _, ok := fieldSeen[run.FieldProjectID]; !ok {
+				selectedFields = append(selectedFields, run.FieldProjectID)
+				fieldSeen[run.FieldProjectID] = struct{}{}
+			}
+
+		case "assetGroup":
+			var (
+				alias = field.Alias
+				path  = append(path, alias)
+				query = (&AssetGroupClient{config: _q.config}).Query()
+			)
+			if err := query.collectField(ctx, oneNode, opCtx, field, path, mayAddCondition(satisfies, assetgroupImplementors)...); err != nil {
+				return err
+			}
+			_q.withAssetGroup = query
+			if _, ok := fieldSeen[run.FieldAssetGroupID]; !ok {
+				selectedFields = append(selectedFields, run.FieldAssetGroupID)
+				fieldSeen[run.FieldAssetGroupID] = struct{}{}
+			}
+		case "createdAt":
+			if _, ok := fieldSeen[run.FieldCreatedAt]; !ok {
+				selectedFields = append(selectedFields, run.FieldCreatedAt)
+				fieldSeen[run.FieldCreatedAt] = struct{}{}
+			}
+		case "updatedAt":
+			if _, ok := fieldSeen[run.FieldUpdatedAt]; !ok {
+				selectedFields = append(selectedFields, run.FieldUpdatedAt)
+				fieldSeen[run.FieldUpdatedAt] = struct{}{}
+			}
+		case "triggerID":
+			if _, ok := fieldSeen[run.FieldTriggerID]; !ok {
+				selectedFields = append(selectedFields, run.FieldTriggerID)
+				fieldSeen[run.FieldTriggerID] = struct{}{}
+			}
+		case "startedBy":
+			if _, ok := fieldSeen[run.FieldStartedBy]; !ok {
+				selectedFields = append(selectedFields, run.FieldStartedBy)
+				fieldSeen[run.FieldStartedBy] = struct{}{}
+			}
+		case "number":
+			if _, ok := fieldSeen[run.FieldNumber]; !ok {
+				selectedFields = append(selectedFields, run.FieldNumber)
+				fieldSeen[run.FieldNumber] = struct{}{}
+			}
+		case "state":
+			if _, ok := fieldSeen[run.FieldState]; !ok {
+				selectedFields = append(selectedFields, run.FieldState)
+				fieldSeen[run.FieldState] = struct{}{}
+			}
+		case "reason":
+			if _, ok := fieldSeen[run.FieldReason]; !ok {
+				selectedFields = append(selectedFields, run.FieldReason)
+				fieldSeen[run.FieldReason] = struct{}{}
+			}
+		case "progress":
+			if _, ok := fieldSeen[run.FieldProgress]; !ok {
+				selectedFields = append(selectedFields, run.FieldProgress)
+				fieldSeen[run.FieldProgress] = struct{}{}
+			}
+		case "startedAt":
+			if _, ok := fieldSeen[run.FieldStartedAt]; !ok {
+				selectedFields = append(selectedFields, run.FieldStartedAt)
+				fieldSeen[run.FieldStartedAt] = struct{}{}
+			}
+		case "finishedAt":
+			if _, ok := fieldSeen[run.FieldFinishedAt]; !ok {
+				selectedFields = append(selectedFields, run.FieldFinishedAt)
+				fieldSeen[run.FieldFinishedAt] = struct{}{}
+			}
+		case "deadline":
+			if _, ok := fieldSeen[run.FieldDeadline]; !ok {
+				selectedFields = append(selectedFields, run.FieldDeadline)
+				fieldSeen[run.FieldDeadline] = struct{}{}
+			}
+		case "id":
+		case "__typename":
+		default:
+			unknownSeen = true
+		}
+	}
+	if !unknownSeen {
+		_q.Select(selectedFields...)
+	}
+	return nil
+}
+
+type runPaginateArgs struct {
+	first, last   *int
+	after, before *Cursor
+	opts          []RunPaginateOption
+}
+
+func newRunPaginateArgs(rv map[string]any) *runPaginateArgs {
+	args := &runPaginateArgs{}
+	if rv == nil {
+		return args
+	}
+	if v := rv[firstField]; v != nil {
+		args.first = v.(*int)
+	}
+	if v := rv[lastField]; v != nil {
+		args.last = v.(*int)
+	}
+	if v := rv[afterField]; v != nil {
+		args.after = v.(*Cursor)
+	}
+	if v := rv[beforeField]; v != nil {
+		args.before = v.(*Cursor)
+	}
+	if v, ok := rv[orderByField]; ok {
+		switch v := v.(type) {
+		case map[string]any:
+			var (
+				err1, err2 error
+				order      = &RunOrder{Field: &RunOrderField{}, Direction: entgql.OrderDirectionAsc}
+			)
+			if d, ok := v[directionField]; ok {
+				err1 = order.Direction.UnmarshalGQL(d)
+			}
+			if f, ok := v[fieldField]; ok {
+				err2 = order.Field.UnmarshalGQL(f)
+			}
+			if err1 == nil && err2 == nil {
+				args.opts = append(args.opts, WithRunOrder(order))
+			}
+		case *RunOrder:
+			if v != nil {
+				args.opts = append(args.opts, WithRunOrder(v))
+			}
+		}
+	}
+	if v, ok := rv[whereField].(*RunWhereInput); ok {
+		args.opts = append(args.opts, WithRunFilter(v.Filter))
 	}
 	return args
 }
@@ -1966,10 +2492,20 @@ func (_q *SourceQuery) collectField(ctx context.Context, oneNode bool, opCtx *gr
 				selectedFields = append(selectedFields, source.FieldMapping)
 				fieldSeen[source.FieldMapping] = struct{}{}
 			}
+		case "settings":
+			if _, ok := fieldSeen[source.FieldSettings]; !ok {
+				selectedFields = append(selectedFields, source.FieldSettings)
+				fieldSeen[source.FieldSettings] = struct{}{}
+			}
 		case "oldSecretsUntil":
 			if _, ok := fieldSeen[source.FieldOldSecretsUntil]; !ok {
 				selectedFields = append(selectedFields, source.FieldOldSecretsUntil)
 				fieldSeen[source.FieldOldSecretsUntil] = struct{}{}
+			}
+		case "revision":
+			if _, ok := fieldSeen[source.FieldRevision]; !ok {
+				selectedFields = append(selectedFields, source.FieldRevision)
+				fieldSeen[source.FieldRevision] = struct{}{}
 			}
 		case "id":
 		case "__typename":
@@ -2215,6 +2751,166 @@ func newTicketPaginateArgs(rv map[string]any) *ticketPaginateArgs {
 	}
 	if v, ok := rv[whereField].(*TicketWhereInput); ok {
 		args.opts = append(args.opts, WithTicketFilter(v.Filter))
+	}
+	return args
+}
+
+// CollectFields tells the query-builder to eagerly load connected nodes by resolver context.
+func (_q *TriggerQuery) CollectFields(ctx context.Context, satisfies ...string) (*TriggerQuery, error) {
+	fc := graphql.GetFieldContext(ctx)
+	if fc == nil {
+		return _q, nil
+	}
+	if err := _q.collectField(ctx, false, graphql.GetOperationContext(ctx), fc.Field, nil, satisfies...); err != nil {
+		return nil, err
+	}
+	return _q, nil
+}
+
+func (_q *TriggerQuery) collectField(ctx context.Context, oneNode bool, opCtx *graphql.OperationContext, collected graphql.CollectedField, path []string, satisfies ...string) error {
+	path = append([]string(nil), path...)
+	var (
+		unknownSeen    bool
+		fieldSeen      = make(map[string]struct{}, len(trigger.Columns))
+		selectedFields = []string{trigger.FieldID}
+	)
+	for _, field := range graphql.CollectFields(opCtx, collected.Selections, satisfies) {
+		switch field.Name {
+
+		case "project":
+			var (
+				alias = field.Alias
+				path  = append(path, alias)
+				query = (&ProjectClient{config: _q.config}).Query()
+			)
+			if err := query.collectField(ctx, oneNode, opCtx, field, path, mayAddCondition(satisfies, projectImplementors)...); err != nil {
+				return err
+			}
+			_q.withProject = query
+			if _, ok := fieldSeen[trigger.FieldProjectID]; !ok {
+				selectedFields = append(selectedFields, trigger.FieldProjectID)
+				fieldSeen[trigger.FieldProjectID] = struct{}{}
+			}
+
+		case "assetGroup":
+			var (
+				alias = field.Alias
+				path  = append(path, alias)
+				query = (&AssetGroupClient{config: _q.config}).Query()
+			)
+			if err := query.collectField(ctx, oneNode, opCtx, field, path, mayAddCondition(satisfies, assetgroupImplementors)...); err != nil {
+				return err
+			}
+			_q.withAssetGroup = query
+			if _, ok := fieldSeen[trigger.FieldAssetGroupID]; !ok {
+				selectedFields = append(selectedFields, trigger.FieldAssetGroupID)
+				fieldSeen[trigger.FieldAssetGroupID] = struct{}{}
+			}
+
+		case "owner":
+			var (
+				alias = field.Alias
+				path  = append(path, alias)
+				query = (&UserClient{config: _q.config}).Query()
+			)
+			if err := query.collectField(ctx, oneNode, opCtx, field, path, mayAddCondition(satisfies, userImplementors)...); err != nil {
+				return err
+			}
+			_q.withOwner = query
+			if _, ok := fieldSeen[trigger.FieldOwnerID]; !ok {
+				selectedFields = append(selectedFields, trigger.FieldOwnerID)
+				fieldSeen[trigger.FieldOwnerID] = struct{}{}
+			}
+		case "createdAt":
+			if _, ok := fieldSeen[trigger.FieldCreatedAt]; !ok {
+				selectedFields = append(selectedFields, trigger.FieldCreatedAt)
+				fieldSeen[trigger.FieldCreatedAt] = struct{}{}
+			}
+		case "updatedAt":
+			if _, ok := fieldSeen[trigger.FieldUpdatedAt]; !ok {
+				selectedFields = append(selectedFields, trigger.FieldUpdatedAt)
+				fieldSeen[trigger.FieldUpdatedAt] = struct{}{}
+			}
+		case "name":
+			if _, ok := fieldSeen[trigger.FieldName]; !ok {
+				selectedFields = append(selectedFields, trigger.FieldName)
+				fieldSeen[trigger.FieldName] = struct{}{}
+			}
+		case "kind":
+			if _, ok := fieldSeen[trigger.FieldKind]; !ok {
+				selectedFields = append(selectedFields, trigger.FieldKind)
+				fieldSeen[trigger.FieldKind] = struct{}{}
+			}
+		case "enabled":
+			if _, ok := fieldSeen[trigger.FieldEnabled]; !ok {
+				selectedFields = append(selectedFields, trigger.FieldEnabled)
+				fieldSeen[trigger.FieldEnabled] = struct{}{}
+			}
+		case "id":
+		case "__typename":
+		default:
+			unknownSeen = true
+		}
+	}
+	if !unknownSeen {
+		_q.Select(selectedFields...)
+	}
+	return nil
+}
+
+type triggerPaginateArgs struct {
+	first, last   *int
+	after, before *Cursor
+	opts          []TriggerPaginateOption
+}
+
+func newTriggerPaginateArgs(rv map[string]any) *triggerPaginateArgs {
+	args := &triggerPaginateArgs{}
+	if rv == nil {
+		return args
+	}
+	if v := rv[firstField]; v != nil {
+		args.first = v.(*int)
+	}
+	if v := rv[lastField]; v != nil {
+		args.last = v.(*int)
+	}
+	if v := rv[afterField]; v != nil {
+		args.after = v.(*Cursor)
+	}
+	if v := rv[beforeField]; v != nil {
+		args.before = v.(*Cursor)
+	}
+	if v, ok := rv[orderByField]; ok {
+		switch v := v.(type) {
+		case []*TriggerOrder:
+			args.opts = append(args.opts, WithTriggerOrder(v))
+		case []any:
+			var orders []*TriggerOrder
+			for i := range v {
+				mv, ok := v[i].(map[string]any)
+				if !ok {
+					continue
+				}
+				var (
+					err1, err2 error
+					order      = &TriggerOrder{Field: &TriggerOrderField{}, Direction: entgql.OrderDirectionAsc}
+				)
+				if d, ok := mv[directionField]; ok {
+					err1 = order.Direction.UnmarshalGQL(d)
+				}
+				if f, ok := mv[fieldField]; ok {
+					err2 = order.Field.UnmarshalGQL(f)
+				}
+				if err1 == nil && err2 == nil {
+					orders = append(orders, order)
+				}
+			}
+			args.opts = append(args.opts, WithTriggerOrder(orders))
+		}
+	}
+	if v, ok := rv[whereField].(*TriggerWhereInput); ok {
+		args.opts = append(args.opts, WithTriggerFilter(v.Filter))
 	}
 	return args
 }
@@ -2691,6 +3387,16 @@ func (_q *WebhookQuery) collectField(ctx context.Context, oneNode bool, opCtx *g
 			if _, ok := fieldSeen[webhook.FieldStateReason]; !ok {
 				selectedFields = append(selectedFields, webhook.FieldStateReason)
 				fieldSeen[webhook.FieldStateReason] = struct{}{}
+			}
+		case "handshake":
+			if _, ok := fieldSeen[webhook.FieldHandshake]; !ok {
+				selectedFields = append(selectedFields, webhook.FieldHandshake)
+				fieldSeen[webhook.FieldHandshake] = struct{}{}
+			}
+		case "verifiedAt":
+			if _, ok := fieldSeen[webhook.FieldVerifiedAt]; !ok {
+				selectedFields = append(selectedFields, webhook.FieldVerifiedAt)
+				fieldSeen[webhook.FieldVerifiedAt] = struct{}{}
 			}
 		case "oldSecretUntil":
 			if _, ok := fieldSeen[webhook.FieldOldSecretUntil]; !ok {

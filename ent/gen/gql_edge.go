@@ -52,6 +52,14 @@ func (_m *Endpoint) AssetGroup(ctx context.Context) (*AssetGroup, error) {
 	return result, MaskNotFound(err)
 }
 
+func (_m *Endpoint) Presence(ctx context.Context) (*Presence, error) {
+	result, err := _m.Edges.PresenceOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryPresence().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
 func (_m *Endpoint) SharedGroups(ctx context.Context) (result []*AssetGroup, err error) {
 	if fc := graphql.GetFieldContext(ctx); fc != nil && fc.Field.Alias != "" {
 		result, err = _m.NamedSharedGroups(graphql.GetFieldContext(ctx).Field.Alias)
@@ -78,6 +86,26 @@ func (_m *Finding) AssetGroup(ctx context.Context) (*AssetGroup, error) {
 		result, err = _m.QueryAssetGroup().Only(ctx)
 	}
 	return result, MaskNotFound(err)
+}
+
+func (_m *Presence) AssetGroup(ctx context.Context) (*AssetGroup, error) {
+	result, err := _m.Edges.AssetGroupOrErr()
+	if IsNotLoaded(err) {
+		result, err = _m.QueryAssetGroup().Only(ctx)
+	}
+	return result, MaskNotFound(err)
+}
+
+func (_m *Presence) SharedGroups(ctx context.Context) (result []*AssetGroup, err error) {
+	if fc := graphql.GetFieldContext(ctx); fc != nil && fc.Field.Alias != "" {
+		result, err = _m.NamedSharedGroups(graphql.GetFieldContext(ctx).Field.Alias)
+	} else {
+		result, err = _m.Edges.SharedGroupsOrErr()
+	}
+	if IsNotLoaded(err) {
+		result, err = _m.QuerySharedGroups().All(ctx)
+	}
+	return result, err
 }
 
 func (_m *Project) Application(ctx context.Context) (*Application, error) {

@@ -16,11 +16,15 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/identityprovider"
 	"github.com/hookyard/hookyard/ent/gen/organization"
 	"github.com/hookyard/hookyard/ent/gen/predicate"
+	"github.com/hookyard/hookyard/ent/gen/presence"
+	"github.com/hookyard/hookyard/ent/gen/project"
 	"github.com/hookyard/hookyard/ent/gen/report"
+	"github.com/hookyard/hookyard/ent/gen/run"
 	"github.com/hookyard/hookyard/ent/gen/scan"
 	"github.com/hookyard/hookyard/ent/gen/session"
 	"github.com/hookyard/hookyard/ent/gen/source"
 	"github.com/hookyard/hookyard/ent/gen/ticket"
+	"github.com/hookyard/hookyard/ent/gen/trigger"
 	"github.com/hookyard/hookyard/ent/gen/trustedissuer"
 	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
@@ -625,6 +629,21 @@ type ApplicationWhereInput struct {
 	NameEqualFold    *string  `json:"nameEqualFold,omitempty"`
 	NameContainsFold *string  `json:"nameContainsFold,omitempty"`
 
+	// "key" field predicates.
+	Key             *string  `json:"key,omitempty"`
+	KeyNEQ          *string  `json:"keyNEQ,omitempty"`
+	KeyIn           []string `json:"keyIn,omitempty"`
+	KeyNotIn        []string `json:"keyNotIn,omitempty"`
+	KeyGT           *string  `json:"keyGT,omitempty"`
+	KeyGTE          *string  `json:"keyGTE,omitempty"`
+	KeyLT           *string  `json:"keyLT,omitempty"`
+	KeyLTE          *string  `json:"keyLTE,omitempty"`
+	KeyContains     *string  `json:"keyContains,omitempty"`
+	KeyHasPrefix    *string  `json:"keyHasPrefix,omitempty"`
+	KeyHasSuffix    *string  `json:"keyHasSuffix,omitempty"`
+	KeyEqualFold    *string  `json:"keyEqualFold,omitempty"`
+	KeyContainsFold *string  `json:"keyContainsFold,omitempty"`
+
 	// "asset_group_id" field predicates.
 	AssetGroupID             *string  `json:"assetGroupID,omitempty"`
 	AssetGroupIDNEQ          *string  `json:"assetGroupIDNEQ,omitempty"`
@@ -828,6 +847,45 @@ func (i *ApplicationWhereInput) P() (predicate.Application, error) {
 	}
 	if i.NameContainsFold != nil {
 		predicates = append(predicates, application.NameContainsFold(*i.NameContainsFold))
+	}
+	if i.Key != nil {
+		predicates = append(predicates, application.KeyEQ(*i.Key))
+	}
+	if i.KeyNEQ != nil {
+		predicates = append(predicates, application.KeyNEQ(*i.KeyNEQ))
+	}
+	if len(i.KeyIn) > 0 {
+		predicates = append(predicates, application.KeyIn(i.KeyIn...))
+	}
+	if len(i.KeyNotIn) > 0 {
+		predicates = append(predicates, application.KeyNotIn(i.KeyNotIn...))
+	}
+	if i.KeyGT != nil {
+		predicates = append(predicates, application.KeyGT(*i.KeyGT))
+	}
+	if i.KeyGTE != nil {
+		predicates = append(predicates, application.KeyGTE(*i.KeyGTE))
+	}
+	if i.KeyLT != nil {
+		predicates = append(predicates, application.KeyLT(*i.KeyLT))
+	}
+	if i.KeyLTE != nil {
+		predicates = append(predicates, application.KeyLTE(*i.KeyLTE))
+	}
+	if i.KeyContains != nil {
+		predicates = append(predicates, application.KeyContains(*i.KeyContains))
+	}
+	if i.KeyHasPrefix != nil {
+		predicates = append(predicates, application.KeyHasPrefix(*i.KeyHasPrefix))
+	}
+	if i.KeyHasSuffix != nil {
+		predicates = append(predicates, application.KeyHasSuffix(*i.KeyHasSuffix))
+	}
+	if i.KeyEqualFold != nil {
+		predicates = append(predicates, application.KeyEqualFold(*i.KeyEqualFold))
+	}
+	if i.KeyContainsFold != nil {
+		predicates = append(predicates, application.KeyContainsFold(*i.KeyContainsFold))
 	}
 	if i.AssetGroupID != nil {
 		predicates = append(predicates, application.AssetGroupIDEQ(*i.AssetGroupID))
@@ -1488,6 +1546,23 @@ type EndpointWhereInput struct {
 	URLEqualFold    *string  `json:"urlEqualFold,omitempty"`
 	URLContainsFold *string  `json:"urlContainsFold,omitempty"`
 
+	// "presence_id" field predicates.
+	PresenceID             *string  `json:"presenceID,omitempty"`
+	PresenceIDNEQ          *string  `json:"presenceIDNEQ,omitempty"`
+	PresenceIDIn           []string `json:"presenceIDIn,omitempty"`
+	PresenceIDNotIn        []string `json:"presenceIDNotIn,omitempty"`
+	PresenceIDGT           *string  `json:"presenceIDGT,omitempty"`
+	PresenceIDGTE          *string  `json:"presenceIDGTE,omitempty"`
+	PresenceIDLT           *string  `json:"presenceIDLT,omitempty"`
+	PresenceIDLTE          *string  `json:"presenceIDLTE,omitempty"`
+	PresenceIDContains     *string  `json:"presenceIDContains,omitempty"`
+	PresenceIDHasPrefix    *string  `json:"presenceIDHasPrefix,omitempty"`
+	PresenceIDHasSuffix    *string  `json:"presenceIDHasSuffix,omitempty"`
+	PresenceIDIsNil        bool     `json:"presenceIDIsNil,omitempty"`
+	PresenceIDNotNil       bool     `json:"presenceIDNotNil,omitempty"`
+	PresenceIDEqualFold    *string  `json:"presenceIDEqualFold,omitempty"`
+	PresenceIDContainsFold *string  `json:"presenceIDContainsFold,omitempty"`
+
 	// "enabled" field predicates.
 	Enabled    *bool `json:"enabled,omitempty"`
 	EnabledNEQ *bool `json:"enabledNEQ,omitempty"`
@@ -1843,6 +1918,51 @@ func (i *EndpointWhereInput) P() (predicate.Endpoint, error) {
 	}
 	if i.URLContainsFold != nil {
 		predicates = append(predicates, endpoint.URLContainsFold(*i.URLContainsFold))
+	}
+	if i.PresenceID != nil {
+		predicates = append(predicates, endpoint.PresenceIDEQ(*i.PresenceID))
+	}
+	if i.PresenceIDNEQ != nil {
+		predicates = append(predicates, endpoint.PresenceIDNEQ(*i.PresenceIDNEQ))
+	}
+	if len(i.PresenceIDIn) > 0 {
+		predicates = append(predicates, endpoint.PresenceIDIn(i.PresenceIDIn...))
+	}
+	if len(i.PresenceIDNotIn) > 0 {
+		predicates = append(predicates, endpoint.PresenceIDNotIn(i.PresenceIDNotIn...))
+	}
+	if i.PresenceIDGT != nil {
+		predicates = append(predicates, endpoint.PresenceIDGT(*i.PresenceIDGT))
+	}
+	if i.PresenceIDGTE != nil {
+		predicates = append(predicates, endpoint.PresenceIDGTE(*i.PresenceIDGTE))
+	}
+	if i.PresenceIDLT != nil {
+		predicates = append(predicates, endpoint.PresenceIDLT(*i.PresenceIDLT))
+	}
+	if i.PresenceIDLTE != nil {
+		predicates = append(predicates, endpoint.PresenceIDLTE(*i.PresenceIDLTE))
+	}
+	if i.PresenceIDContains != nil {
+		predicates = append(predicates, endpoint.PresenceIDContains(*i.PresenceIDContains))
+	}
+	if i.PresenceIDHasPrefix != nil {
+		predicates = append(predicates, endpoint.PresenceIDHasPrefix(*i.PresenceIDHasPrefix))
+	}
+	if i.PresenceIDHasSuffix != nil {
+		predicates = append(predicates, endpoint.PresenceIDHasSuffix(*i.PresenceIDHasSuffix))
+	}
+	if i.PresenceIDIsNil {
+		predicates = append(predicates, endpoint.PresenceIDIsNil())
+	}
+	if i.PresenceIDNotNil {
+		predicates = append(predicates, endpoint.PresenceIDNotNil())
+	}
+	if i.PresenceIDEqualFold != nil {
+		predicates = append(predicates, endpoint.PresenceIDEqualFold(*i.PresenceIDEqualFold))
+	}
+	if i.PresenceIDContainsFold != nil {
+		predicates = append(predicates, endpoint.PresenceIDContainsFold(*i.PresenceIDContainsFold))
 	}
 	if i.Enabled != nil {
 		predicates = append(predicates, endpoint.EnabledEQ(*i.Enabled))
@@ -3765,6 +3885,908 @@ func (i *OrganizationWhereInput) P() (predicate.Organization, error) {
 	}
 }
 
+// PresenceWhereInput represents a where input for filtering Presence queries.
+type PresenceWhereInput struct {
+	Predicates []predicate.Presence  `json:"-"`
+	Not        *PresenceWhereInput   `json:"not,omitempty"`
+	Or         []*PresenceWhereInput `json:"or,omitempty"`
+	And        []*PresenceWhereInput `json:"and,omitempty"`
+
+	// "id" field predicates.
+	ID             *string  `json:"id,omitempty"`
+	IDNEQ          *string  `json:"idNEQ,omitempty"`
+	IDIn           []string `json:"idIn,omitempty"`
+	IDNotIn        []string `json:"idNotIn,omitempty"`
+	IDGT           *string  `json:"idGT,omitempty"`
+	IDGTE          *string  `json:"idGTE,omitempty"`
+	IDLT           *string  `json:"idLT,omitempty"`
+	IDLTE          *string  `json:"idLTE,omitempty"`
+	IDEqualFold    *string  `json:"idEqualFold,omitempty"`
+	IDContainsFold *string  `json:"idContainsFold,omitempty"`
+
+	// "created_at" field predicates.
+	CreatedAt      *time.Time  `json:"createdAt,omitempty"`
+	CreatedAtNEQ   *time.Time  `json:"createdAtNEQ,omitempty"`
+	CreatedAtIn    []time.Time `json:"createdAtIn,omitempty"`
+	CreatedAtNotIn []time.Time `json:"createdAtNotIn,omitempty"`
+	CreatedAtGT    *time.Time  `json:"createdAtGT,omitempty"`
+	CreatedAtGTE   *time.Time  `json:"createdAtGTE,omitempty"`
+	CreatedAtLT    *time.Time  `json:"createdAtLT,omitempty"`
+	CreatedAtLTE   *time.Time  `json:"createdAtLTE,omitempty"`
+
+	// "updated_at" field predicates.
+	UpdatedAt      *time.Time  `json:"updatedAt,omitempty"`
+	UpdatedAtNEQ   *time.Time  `json:"updatedAtNEQ,omitempty"`
+	UpdatedAtIn    []time.Time `json:"updatedAtIn,omitempty"`
+	UpdatedAtNotIn []time.Time `json:"updatedAtNotIn,omitempty"`
+	UpdatedAtGT    *time.Time  `json:"updatedAtGT,omitempty"`
+	UpdatedAtGTE   *time.Time  `json:"updatedAtGTE,omitempty"`
+	UpdatedAtLT    *time.Time  `json:"updatedAtLT,omitempty"`
+	UpdatedAtLTE   *time.Time  `json:"updatedAtLTE,omitempty"`
+
+	// "name" field predicates.
+	Name             *string  `json:"name,omitempty"`
+	NameNEQ          *string  `json:"nameNEQ,omitempty"`
+	NameIn           []string `json:"nameIn,omitempty"`
+	NameNotIn        []string `json:"nameNotIn,omitempty"`
+	NameGT           *string  `json:"nameGT,omitempty"`
+	NameGTE          *string  `json:"nameGTE,omitempty"`
+	NameLT           *string  `json:"nameLT,omitempty"`
+	NameLTE          *string  `json:"nameLTE,omitempty"`
+	NameContains     *string  `json:"nameContains,omitempty"`
+	NameHasPrefix    *string  `json:"nameHasPrefix,omitempty"`
+	NameHasSuffix    *string  `json:"nameHasSuffix,omitempty"`
+	NameEqualFold    *string  `json:"nameEqualFold,omitempty"`
+	NameContainsFold *string  `json:"nameContainsFold,omitempty"`
+
+	// "asset_group_id" field predicates.
+	AssetGroupID             *string  `json:"assetGroupID,omitempty"`
+	AssetGroupIDNEQ          *string  `json:"assetGroupIDNEQ,omitempty"`
+	AssetGroupIDIn           []string `json:"assetGroupIDIn,omitempty"`
+	AssetGroupIDNotIn        []string `json:"assetGroupIDNotIn,omitempty"`
+	AssetGroupIDGT           *string  `json:"assetGroupIDGT,omitempty"`
+	AssetGroupIDGTE          *string  `json:"assetGroupIDGTE,omitempty"`
+	AssetGroupIDLT           *string  `json:"assetGroupIDLT,omitempty"`
+	AssetGroupIDLTE          *string  `json:"assetGroupIDLTE,omitempty"`
+	AssetGroupIDContains     *string  `json:"assetGroupIDContains,omitempty"`
+	AssetGroupIDHasPrefix    *string  `json:"assetGroupIDHasPrefix,omitempty"`
+	AssetGroupIDHasSuffix    *string  `json:"assetGroupIDHasSuffix,omitempty"`
+	AssetGroupIDIsNil        bool     `json:"assetGroupIDIsNil,omitempty"`
+	AssetGroupIDNotNil       bool     `json:"assetGroupIDNotNil,omitempty"`
+	AssetGroupIDEqualFold    *string  `json:"assetGroupIDEqualFold,omitempty"`
+	AssetGroupIDContainsFold *string  `json:"assetGroupIDContainsFold,omitempty"`
+
+	// "enabled" field predicates.
+	Enabled    *bool `json:"enabled,omitempty"`
+	EnabledNEQ *bool `json:"enabledNEQ,omitempty"`
+
+	// "key_prefix" field predicates.
+	KeyPrefix             *string  `json:"keyPrefix,omitempty"`
+	KeyPrefixNEQ          *string  `json:"keyPrefixNEQ,omitempty"`
+	KeyPrefixIn           []string `json:"keyPrefixIn,omitempty"`
+	KeyPrefixNotIn        []string `json:"keyPrefixNotIn,omitempty"`
+	KeyPrefixGT           *string  `json:"keyPrefixGT,omitempty"`
+	KeyPrefixGTE          *string  `json:"keyPrefixGTE,omitempty"`
+	KeyPrefixLT           *string  `json:"keyPrefixLT,omitempty"`
+	KeyPrefixLTE          *string  `json:"keyPrefixLTE,omitempty"`
+	KeyPrefixContains     *string  `json:"keyPrefixContains,omitempty"`
+	KeyPrefixHasPrefix    *string  `json:"keyPrefixHasPrefix,omitempty"`
+	KeyPrefixHasSuffix    *string  `json:"keyPrefixHasSuffix,omitempty"`
+	KeyPrefixEqualFold    *string  `json:"keyPrefixEqualFold,omitempty"`
+	KeyPrefixContainsFold *string  `json:"keyPrefixContainsFold,omitempty"`
+}
+
+// AddPredicates adds custom predicates to the where input to be used during the filtering phase.
+func (i *PresenceWhereInput) AddPredicates(predicates ...predicate.Presence) {
+	i.Predicates = append(i.Predicates, predicates...)
+}
+
+// Filter applies the PresenceWhereInput filter on the PresenceQuery builder.
+func (i *PresenceWhereInput) Filter(q *PresenceQuery) (*PresenceQuery, error) {
+	if i == nil {
+		return q, nil
+	}
+	p, err := i.P()
+	if err != nil {
+		if err == ErrEmptyPresenceWhereInput {
+			return q, nil
+		}
+		return nil, err
+	}
+	return q.Where(p), nil
+}
+
+// ErrEmptyPresenceWhereInput is returned in case the PresenceWhereInput is empty.
+var ErrEmptyPresenceWhereInput = errors.New("gen: empty predicate PresenceWhereInput")
+
+// P returns a predicate for filtering presences.
+// An error is returned if the input is empty or invalid.
+func (i *PresenceWhereInput) P() (predicate.Presence, error) {
+	var predicates []predicate.Presence
+	if i.Not != nil {
+		p, err := i.Not.P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'not'", err)
+		}
+		predicates = append(predicates, presence.Not(p))
+	}
+	switch n := len(i.Or); {
+	case n == 1:
+		p, err := i.Or[0].P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'or'", err)
+		}
+		predicates = append(predicates, p)
+	case n > 1:
+		or := make([]predicate.Presence, 0, n)
+		for _, w := range i.Or {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'or'", err)
+			}
+			or = append(or, p)
+		}
+		predicates = append(predicates, presence.Or(or...))
+	}
+	switch n := len(i.And); {
+	case n == 1:
+		p, err := i.And[0].P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'and'", err)
+		}
+		predicates = append(predicates, p)
+	case n > 1:
+		and := make([]predicate.Presence, 0, n)
+		for _, w := range i.And {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'and'", err)
+			}
+			and = append(and, p)
+		}
+		predicates = append(predicates, presence.And(and...))
+	}
+	predicates = append(predicates, i.Predicates...)
+	if i.ID != nil {
+		predicates = append(predicates, presence.IDEQ(*i.ID))
+	}
+	if i.IDNEQ != nil {
+		predicates = append(predicates, presence.IDNEQ(*i.IDNEQ))
+	}
+	if len(i.IDIn) > 0 {
+		predicates = append(predicates, presence.IDIn(i.IDIn...))
+	}
+	if len(i.IDNotIn) > 0 {
+		predicates = append(predicates, presence.IDNotIn(i.IDNotIn...))
+	}
+	if i.IDGT != nil {
+		predicates = append(predicates, presence.IDGT(*i.IDGT))
+	}
+	if i.IDGTE != nil {
+		predicates = append(predicates, presence.IDGTE(*i.IDGTE))
+	}
+	if i.IDLT != nil {
+		predicates = append(predicates, presence.IDLT(*i.IDLT))
+	}
+	if i.IDLTE != nil {
+		predicates = append(predicates, presence.IDLTE(*i.IDLTE))
+	}
+	if i.IDEqualFold != nil {
+		predicates = append(predicates, presence.IDEqualFold(*i.IDEqualFold))
+	}
+	if i.IDContainsFold != nil {
+		predicates = append(predicates, presence.IDContainsFold(*i.IDContainsFold))
+	}
+	if i.CreatedAt != nil {
+		predicates = append(predicates, presence.CreatedAtEQ(*i.CreatedAt))
+	}
+	if i.CreatedAtNEQ != nil {
+		predicates = append(predicates, presence.CreatedAtNEQ(*i.CreatedAtNEQ))
+	}
+	if len(i.CreatedAtIn) > 0 {
+		predicates = append(predicates, presence.CreatedAtIn(i.CreatedAtIn...))
+	}
+	if len(i.CreatedAtNotIn) > 0 {
+		predicates = append(predicates, presence.CreatedAtNotIn(i.CreatedAtNotIn...))
+	}
+	if i.CreatedAtGT != nil {
+		predicates = append(predicates, presence.CreatedAtGT(*i.CreatedAtGT))
+	}
+	if i.CreatedAtGTE != nil {
+		predicates = append(predicates, presence.CreatedAtGTE(*i.CreatedAtGTE))
+	}
+	if i.CreatedAtLT != nil {
+		predicates = append(predicates, presence.CreatedAtLT(*i.CreatedAtLT))
+	}
+	if i.CreatedAtLTE != nil {
+		predicates = append(predicates, presence.CreatedAtLTE(*i.CreatedAtLTE))
+	}
+	if i.UpdatedAt != nil {
+		predicates = append(predicates, presence.UpdatedAtEQ(*i.UpdatedAt))
+	}
+	if i.UpdatedAtNEQ != nil {
+		predicates = append(predicates, presence.UpdatedAtNEQ(*i.UpdatedAtNEQ))
+	}
+	if len(i.UpdatedAtIn) > 0 {
+		predicates = append(predicates, presence.UpdatedAtIn(i.UpdatedAtIn...))
+	}
+	if len(i.UpdatedAtNotIn) > 0 {
+		predicates = append(predicates, presence.UpdatedAtNotIn(i.UpdatedAtNotIn...))
+	}
+	if i.UpdatedAtGT != nil {
+		predicates = append(predicates, presence.UpdatedAtGT(*i.UpdatedAtGT))
+	}
+	if i.UpdatedAtGTE != nil {
+		predicates = append(predicates, presence.UpdatedAtGTE(*i.UpdatedAtGTE))
+	}
+	if i.UpdatedAtLT != nil {
+		predicates = append(predicates, presence.UpdatedAtLT(*i.UpdatedAtLT))
+	}
+	if i.UpdatedAtLTE != nil {
+		predicates = append(predicates, presence.UpdatedAtLTE(*i.UpdatedAtLTE))
+	}
+	if i.Name != nil {
+		predicates = append(predicates, presence.NameEQ(*i.Name))
+	}
+	if i.NameNEQ != nil {
+		predicates = append(predicates, presence.NameNEQ(*i.NameNEQ))
+	}
+	if len(i.NameIn) > 0 {
+		predicates = append(predicates, presence.NameIn(i.NameIn...))
+	}
+	if len(i.NameNotIn) > 0 {
+		predicates = append(predicates, presence.NameNotIn(i.NameNotIn...))
+	}
+	if i.NameGT != nil {
+		predicates = append(predicates, presence.NameGT(*i.NameGT))
+	}
+	if i.NameGTE != nil {
+		predicates = append(predicates, presence.NameGTE(*i.NameGTE))
+	}
+	if i.NameLT != nil {
+		predicates = append(predicates, presence.NameLT(*i.NameLT))
+	}
+	if i.NameLTE != nil {
+		predicates = append(predicates, presence.NameLTE(*i.NameLTE))
+	}
+	if i.NameContains != nil {
+		predicates = append(predicates, presence.NameContains(*i.NameContains))
+	}
+	if i.NameHasPrefix != nil {
+		predicates = append(predicates, presence.NameHasPrefix(*i.NameHasPrefix))
+	}
+	if i.NameHasSuffix != nil {
+		predicates = append(predicates, presence.NameHasSuffix(*i.NameHasSuffix))
+	}
+	if i.NameEqualFold != nil {
+		predicates = append(predicates, presence.NameEqualFold(*i.NameEqualFold))
+	}
+	if i.NameContainsFold != nil {
+		predicates = append(predicates, presence.NameContainsFold(*i.NameContainsFold))
+	}
+	if i.AssetGroupID != nil {
+		predicates = append(predicates, presence.AssetGroupIDEQ(*i.AssetGroupID))
+	}
+	if i.AssetGroupIDNEQ != nil {
+		predicates = append(predicates, presence.AssetGroupIDNEQ(*i.AssetGroupIDNEQ))
+	}
+	if len(i.AssetGroupIDIn) > 0 {
+		predicates = append(predicates, presence.AssetGroupIDIn(i.AssetGroupIDIn...))
+	}
+	if len(i.AssetGroupIDNotIn) > 0 {
+		predicates = append(predicates, presence.AssetGroupIDNotIn(i.AssetGroupIDNotIn...))
+	}
+	if i.AssetGroupIDGT != nil {
+		predicates = append(predicates, presence.AssetGroupIDGT(*i.AssetGroupIDGT))
+	}
+	if i.AssetGroupIDGTE != nil {
+		predicates = append(predicates, presence.AssetGroupIDGTE(*i.AssetGroupIDGTE))
+	}
+	if i.AssetGroupIDLT != nil {
+		predicates = append(predicates, presence.AssetGroupIDLT(*i.AssetGroupIDLT))
+	}
+	if i.AssetGroupIDLTE != nil {
+		predicates = append(predicates, presence.AssetGroupIDLTE(*i.AssetGroupIDLTE))
+	}
+	if i.AssetGroupIDContains != nil {
+		predicates = append(predicates, presence.AssetGroupIDContains(*i.AssetGroupIDContains))
+	}
+	if i.AssetGroupIDHasPrefix != nil {
+		predicates = append(predicates, presence.AssetGroupIDHasPrefix(*i.AssetGroupIDHasPrefix))
+	}
+	if i.AssetGroupIDHasSuffix != nil {
+		predicates = append(predicates, presence.AssetGroupIDHasSuffix(*i.AssetGroupIDHasSuffix))
+	}
+	if i.AssetGroupIDIsNil {
+		predicates = append(predicates, presence.AssetGroupIDIsNil())
+	}
+	if i.AssetGroupIDNotNil {
+		predicates = append(predicates, presence.AssetGroupIDNotNil())
+	}
+	if i.AssetGroupIDEqualFold != nil {
+		predicates = append(predicates, presence.AssetGroupIDEqualFold(*i.AssetGroupIDEqualFold))
+	}
+	if i.AssetGroupIDContainsFold != nil {
+		predicates = append(predicates, presence.AssetGroupIDContainsFold(*i.AssetGroupIDContainsFold))
+	}
+	if i.Enabled != nil {
+		predicates = append(predicates, presence.EnabledEQ(*i.Enabled))
+	}
+	if i.EnabledNEQ != nil {
+		predicates = append(predicates, presence.EnabledNEQ(*i.EnabledNEQ))
+	}
+	if i.KeyPrefix != nil {
+		predicates = append(predicates, presence.KeyPrefixEQ(*i.KeyPrefix))
+	}
+	if i.KeyPrefixNEQ != nil {
+		predicates = append(predicates, presence.KeyPrefixNEQ(*i.KeyPrefixNEQ))
+	}
+	if len(i.KeyPrefixIn) > 0 {
+		predicates = append(predicates, presence.KeyPrefixIn(i.KeyPrefixIn...))
+	}
+	if len(i.KeyPrefixNotIn) > 0 {
+		predicates = append(predicates, presence.KeyPrefixNotIn(i.KeyPrefixNotIn...))
+	}
+	if i.KeyPrefixGT != nil {
+		predicates = append(predicates, presence.KeyPrefixGT(*i.KeyPrefixGT))
+	}
+	if i.KeyPrefixGTE != nil {
+		predicates = append(predicates, presence.KeyPrefixGTE(*i.KeyPrefixGTE))
+	}
+	if i.KeyPrefixLT != nil {
+		predicates = append(predicates, presence.KeyPrefixLT(*i.KeyPrefixLT))
+	}
+	if i.KeyPrefixLTE != nil {
+		predicates = append(predicates, presence.KeyPrefixLTE(*i.KeyPrefixLTE))
+	}
+	if i.KeyPrefixContains != nil {
+		predicates = append(predicates, presence.KeyPrefixContains(*i.KeyPrefixContains))
+	}
+	if i.KeyPrefixHasPrefix != nil {
+		predicates = append(predicates, presence.KeyPrefixHasPrefix(*i.KeyPrefixHasPrefix))
+	}
+	if i.KeyPrefixHasSuffix != nil {
+		predicates = append(predicates, presence.KeyPrefixHasSuffix(*i.KeyPrefixHasSuffix))
+	}
+	if i.KeyPrefixEqualFold != nil {
+		predicates = append(predicates, presence.KeyPrefixEqualFold(*i.KeyPrefixEqualFold))
+	}
+	if i.KeyPrefixContainsFold != nil {
+		predicates = append(predicates, presence.KeyPrefixContainsFold(*i.KeyPrefixContainsFold))
+	}
+
+	switch len(predicates) {
+	case 0:
+		return nil, ErrEmptyPresenceWhereInput
+	case 1:
+		return predicates[0], nil
+	default:
+		return presence.And(predicates...), nil
+	}
+}
+
+// ProjectWhereInput represents a where input for filtering Project queries.
+type ProjectWhereInput struct {
+	Predicates []predicate.Project  `json:"-"`
+	Not        *ProjectWhereInput   `json:"not,omitempty"`
+	Or         []*ProjectWhereInput `json:"or,omitempty"`
+	And        []*ProjectWhereInput `json:"and,omitempty"`
+
+	// "id" field predicates.
+	ID             *string  `json:"id,omitempty"`
+	IDNEQ          *string  `json:"idNEQ,omitempty"`
+	IDIn           []string `json:"idIn,omitempty"`
+	IDNotIn        []string `json:"idNotIn,omitempty"`
+	IDGT           *string  `json:"idGT,omitempty"`
+	IDGTE          *string  `json:"idGTE,omitempty"`
+	IDLT           *string  `json:"idLT,omitempty"`
+	IDLTE          *string  `json:"idLTE,omitempty"`
+	IDEqualFold    *string  `json:"idEqualFold,omitempty"`
+	IDContainsFold *string  `json:"idContainsFold,omitempty"`
+
+	// "created_at" field predicates.
+	CreatedAt      *time.Time  `json:"createdAt,omitempty"`
+	CreatedAtNEQ   *time.Time  `json:"createdAtNEQ,omitempty"`
+	CreatedAtIn    []time.Time `json:"createdAtIn,omitempty"`
+	CreatedAtNotIn []time.Time `json:"createdAtNotIn,omitempty"`
+	CreatedAtGT    *time.Time  `json:"createdAtGT,omitempty"`
+	CreatedAtGTE   *time.Time  `json:"createdAtGTE,omitempty"`
+	CreatedAtLT    *time.Time  `json:"createdAtLT,omitempty"`
+	CreatedAtLTE   *time.Time  `json:"createdAtLTE,omitempty"`
+
+	// "updated_at" field predicates.
+	UpdatedAt      *time.Time  `json:"updatedAt,omitempty"`
+	UpdatedAtNEQ   *time.Time  `json:"updatedAtNEQ,omitempty"`
+	UpdatedAtIn    []time.Time `json:"updatedAtIn,omitempty"`
+	UpdatedAtNotIn []time.Time `json:"updatedAtNotIn,omitempty"`
+	UpdatedAtGT    *time.Time  `json:"updatedAtGT,omitempty"`
+	UpdatedAtGTE   *time.Time  `json:"updatedAtGTE,omitempty"`
+	UpdatedAtLT    *time.Time  `json:"updatedAtLT,omitempty"`
+	UpdatedAtLTE   *time.Time  `json:"updatedAtLTE,omitempty"`
+
+	// "name" field predicates.
+	Name             *string  `json:"name,omitempty"`
+	NameNEQ          *string  `json:"nameNEQ,omitempty"`
+	NameIn           []string `json:"nameIn,omitempty"`
+	NameNotIn        []string `json:"nameNotIn,omitempty"`
+	NameGT           *string  `json:"nameGT,omitempty"`
+	NameGTE          *string  `json:"nameGTE,omitempty"`
+	NameLT           *string  `json:"nameLT,omitempty"`
+	NameLTE          *string  `json:"nameLTE,omitempty"`
+	NameContains     *string  `json:"nameContains,omitempty"`
+	NameHasPrefix    *string  `json:"nameHasPrefix,omitempty"`
+	NameHasSuffix    *string  `json:"nameHasSuffix,omitempty"`
+	NameEqualFold    *string  `json:"nameEqualFold,omitempty"`
+	NameContainsFold *string  `json:"nameContainsFold,omitempty"`
+
+	// "application_id" field predicates.
+	ApplicationID             *string  `json:"applicationID,omitempty"`
+	ApplicationIDNEQ          *string  `json:"applicationIDNEQ,omitempty"`
+	ApplicationIDIn           []string `json:"applicationIDIn,omitempty"`
+	ApplicationIDNotIn        []string `json:"applicationIDNotIn,omitempty"`
+	ApplicationIDGT           *string  `json:"applicationIDGT,omitempty"`
+	ApplicationIDGTE          *string  `json:"applicationIDGTE,omitempty"`
+	ApplicationIDLT           *string  `json:"applicationIDLT,omitempty"`
+	ApplicationIDLTE          *string  `json:"applicationIDLTE,omitempty"`
+	ApplicationIDContains     *string  `json:"applicationIDContains,omitempty"`
+	ApplicationIDHasPrefix    *string  `json:"applicationIDHasPrefix,omitempty"`
+	ApplicationIDHasSuffix    *string  `json:"applicationIDHasSuffix,omitempty"`
+	ApplicationIDEqualFold    *string  `json:"applicationIDEqualFold,omitempty"`
+	ApplicationIDContainsFold *string  `json:"applicationIDContainsFold,omitempty"`
+
+	// "asset_group_id" field predicates.
+	AssetGroupID             *string  `json:"assetGroupID,omitempty"`
+	AssetGroupIDNEQ          *string  `json:"assetGroupIDNEQ,omitempty"`
+	AssetGroupIDIn           []string `json:"assetGroupIDIn,omitempty"`
+	AssetGroupIDNotIn        []string `json:"assetGroupIDNotIn,omitempty"`
+	AssetGroupIDGT           *string  `json:"assetGroupIDGT,omitempty"`
+	AssetGroupIDGTE          *string  `json:"assetGroupIDGTE,omitempty"`
+	AssetGroupIDLT           *string  `json:"assetGroupIDLT,omitempty"`
+	AssetGroupIDLTE          *string  `json:"assetGroupIDLTE,omitempty"`
+	AssetGroupIDContains     *string  `json:"assetGroupIDContains,omitempty"`
+	AssetGroupIDHasPrefix    *string  `json:"assetGroupIDHasPrefix,omitempty"`
+	AssetGroupIDHasSuffix    *string  `json:"assetGroupIDHasSuffix,omitempty"`
+	AssetGroupIDEqualFold    *string  `json:"assetGroupIDEqualFold,omitempty"`
+	AssetGroupIDContainsFold *string  `json:"assetGroupIDContainsFold,omitempty"`
+
+	// "target_kind" field predicates.
+	TargetKind      *project.TargetKind  `json:"targetKind,omitempty"`
+	TargetKindNEQ   *project.TargetKind  `json:"targetKindNEQ,omitempty"`
+	TargetKindIn    []project.TargetKind `json:"targetKindIn,omitempty"`
+	TargetKindNotIn []project.TargetKind `json:"targetKindNotIn,omitempty"`
+
+	// "target_url" field predicates.
+	TargetURL             *string  `json:"targetURL,omitempty"`
+	TargetURLNEQ          *string  `json:"targetURLNEQ,omitempty"`
+	TargetURLIn           []string `json:"targetURLIn,omitempty"`
+	TargetURLNotIn        []string `json:"targetURLNotIn,omitempty"`
+	TargetURLGT           *string  `json:"targetURLGT,omitempty"`
+	TargetURLGTE          *string  `json:"targetURLGTE,omitempty"`
+	TargetURLLT           *string  `json:"targetURLLT,omitempty"`
+	TargetURLLTE          *string  `json:"targetURLLTE,omitempty"`
+	TargetURLContains     *string  `json:"targetURLContains,omitempty"`
+	TargetURLHasPrefix    *string  `json:"targetURLHasPrefix,omitempty"`
+	TargetURLHasSuffix    *string  `json:"targetURLHasSuffix,omitempty"`
+	TargetURLEqualFold    *string  `json:"targetURLEqualFold,omitempty"`
+	TargetURLContainsFold *string  `json:"targetURLContainsFold,omitempty"`
+
+	// "scanner" field predicates.
+	Scanner             *string  `json:"scanner,omitempty"`
+	ScannerNEQ          *string  `json:"scannerNEQ,omitempty"`
+	ScannerIn           []string `json:"scannerIn,omitempty"`
+	ScannerNotIn        []string `json:"scannerNotIn,omitempty"`
+	ScannerGT           *string  `json:"scannerGT,omitempty"`
+	ScannerGTE          *string  `json:"scannerGTE,omitempty"`
+	ScannerLT           *string  `json:"scannerLT,omitempty"`
+	ScannerLTE          *string  `json:"scannerLTE,omitempty"`
+	ScannerContains     *string  `json:"scannerContains,omitempty"`
+	ScannerHasPrefix    *string  `json:"scannerHasPrefix,omitempty"`
+	ScannerHasSuffix    *string  `json:"scannerHasSuffix,omitempty"`
+	ScannerEqualFold    *string  `json:"scannerEqualFold,omitempty"`
+	ScannerContainsFold *string  `json:"scannerContainsFold,omitempty"`
+
+	// "time_limit_minutes" field predicates.
+	TimeLimitMinutes      *int  `json:"timeLimitMinutes,omitempty"`
+	TimeLimitMinutesNEQ   *int  `json:"timeLimitMinutesNEQ,omitempty"`
+	TimeLimitMinutesIn    []int `json:"timeLimitMinutesIn,omitempty"`
+	TimeLimitMinutesNotIn []int `json:"timeLimitMinutesNotIn,omitempty"`
+	TimeLimitMinutesGT    *int  `json:"timeLimitMinutesGT,omitempty"`
+	TimeLimitMinutesGTE   *int  `json:"timeLimitMinutesGTE,omitempty"`
+	TimeLimitMinutesLT    *int  `json:"timeLimitMinutesLT,omitempty"`
+	TimeLimitMinutesLTE   *int  `json:"timeLimitMinutesLTE,omitempty"`
+}
+
+// AddPredicates adds custom predicates to the where input to be used during the filtering phase.
+func (i *ProjectWhereInput) AddPredicates(predicates ...predicate.Project) {
+	i.Predicates = append(i.Predicates, predicates...)
+}
+
+// Filter applies the ProjectWhereInput filter on the ProjectQuery builder.
+func (i *ProjectWhereInput) Filter(q *ProjectQuery) (*ProjectQuery, error) {
+	if i == nil {
+		return q, nil
+	}
+	p, err := i.P()
+	if err != nil {
+		if err == ErrEmptyProjectWhereInput {
+			return q, nil
+		}
+		return nil, err
+	}
+	return q.Where(p), nil
+}
+
+// ErrEmptyProjectWhereInput is returned in case the ProjectWhereInput is empty.
+var ErrEmptyProjectWhereInput = errors.New("gen: empty predicate ProjectWhereInput")
+
+// P returns a predicate for filtering projects.
+// An error is returned if the input is empty or invalid.
+func (i *ProjectWhereInput) P() (predicate.Project, error) {
+	var predicates []predicate.Project
+	if i.Not != nil {
+		p, err := i.Not.P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'not'", err)
+		}
+		predicates = append(predicates, project.Not(p))
+	}
+	switch n := len(i.Or); {
+	case n == 1:
+		p, err := i.Or[0].P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'or'", err)
+		}
+		predicates = append(predicates, p)
+	case n > 1:
+		or := make([]predicate.Project, 0, n)
+		for _, w := range i.Or {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'or'", err)
+			}
+			or = append(or, p)
+		}
+		predicates = append(predicates, project.Or(or...))
+	}
+	switch n := len(i.And); {
+	case n == 1:
+		p, err := i.And[0].P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'and'", err)
+		}
+		predicates = append(predicates, p)
+	case n > 1:
+		and := make([]predicate.Project, 0, n)
+		for _, w := range i.And {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'and'", err)
+			}
+			and = append(and, p)
+		}
+		predicates = append(predicates, project.And(and...))
+	}
+	predicates = append(predicates, i.Predicates...)
+	if i.ID != nil {
+		predicates = append(predicates, project.IDEQ(*i.ID))
+	}
+	if i.IDNEQ != nil {
+		predicates = append(predicates, project.IDNEQ(*i.IDNEQ))
+	}
+	if len(i.IDIn) > 0 {
+		predicates = append(predicates, project.IDIn(i.IDIn...))
+	}
+	if len(i.IDNotIn) > 0 {
+		predicates = append(predicates, project.IDNotIn(i.IDNotIn...))
+	}
+	if i.IDGT != nil {
+		predicates = append(predicates, project.IDGT(*i.IDGT))
+	}
+	if i.IDGTE != nil {
+		predicates = append(predicates, project.IDGTE(*i.IDGTE))
+	}
+	if i.IDLT != nil {
+		predicates = append(predicates, project.IDLT(*i.IDLT))
+	}
+	if i.IDLTE != nil {
+		predicates = append(predicates, project.IDLTE(*i.IDLTE))
+	}
+	if i.IDEqualFold != nil {
+		predicates = append(predicates, project.IDEqualFold(*i.IDEqualFold))
+	}
+	if i.IDContainsFold != nil {
+		predicates = append(predicates, project.IDContainsFold(*i.IDContainsFold))
+	}
+	if i.CreatedAt != nil {
+		predicates = append(predicates, project.CreatedAtEQ(*i.CreatedAt))
+	}
+	if i.CreatedAtNEQ != nil {
+		predicates = append(predicates, project.CreatedAtNEQ(*i.CreatedAtNEQ))
+	}
+	if len(i.CreatedAtIn) > 0 {
+		predicates = append(predicates, project.CreatedAtIn(i.CreatedAtIn...))
+	}
+	if len(i.CreatedAtNotIn) > 0 {
+		predicates = append(predicates, project.CreatedAtNotIn(i.CreatedAtNotIn...))
+	}
+	if i.CreatedAtGT != nil {
+		predicates = append(predicates, project.CreatedAtGT(*i.CreatedAtGT))
+	}
+	if i.CreatedAtGTE != nil {
+		predicates = append(predicates, project.CreatedAtGTE(*i.CreatedAtGTE))
+	}
+	if i.CreatedAtLT != nil {
+		predicates = append(predicates, project.CreatedAtLT(*i.CreatedAtLT))
+	}
+	if i.CreatedAtLTE != nil {
+		predicates = append(predicates, project.CreatedAtLTE(*i.CreatedAtLTE))
+	}
+	if i.UpdatedAt != nil {
+		predicates = append(predicates, project.UpdatedAtEQ(*i.UpdatedAt))
+	}
+	if i.UpdatedAtNEQ != nil {
+		predicates = append(predicates, project.UpdatedAtNEQ(*i.UpdatedAtNEQ))
+	}
+	if len(i.UpdatedAtIn) > 0 {
+		predicates = append(predicates, project.UpdatedAtIn(i.UpdatedAtIn...))
+	}
+	if len(i.UpdatedAtNotIn) > 0 {
+		predicates = append(predicates, project.UpdatedAtNotIn(i.UpdatedAtNotIn...))
+	}
+	if i.UpdatedAtGT != nil {
+		predicates = append(predicates, project.UpdatedAtGT(*i.UpdatedAtGT))
+	}
+	if i.UpdatedAtGTE != nil {
+		predicates = append(predicates, project.UpdatedAtGTE(*i.UpdatedAtGTE))
+	}
+	if i.UpdatedAtLT != nil {
+		predicates = append(predicates, project.UpdatedAtLT(*i.UpdatedAtLT))
+	}
+	if i.UpdatedAtLTE != nil {
+		predicates = append(predicates, project.UpdatedAtLTE(*i.UpdatedAtLTE))
+	}
+	if i.Name != nil {
+		predicates = append(predicates, project.NameEQ(*i.Name))
+	}
+	if i.NameNEQ != nil {
+		predicates = append(predicates, project.NameNEQ(*i.NameNEQ))
+	}
+	if len(i.NameIn) > 0 {
+		predicates = append(predicates, project.NameIn(i.NameIn...))
+	}
+	if len(i.NameNotIn) > 0 {
+		predicates = append(predicates, project.NameNotIn(i.NameNotIn...))
+	}
+	if i.NameGT != nil {
+		predicates = append(predicates, project.NameGT(*i.NameGT))
+	}
+	if i.NameGTE != nil {
+		predicates = append(predicates, project.NameGTE(*i.NameGTE))
+	}
+	if i.NameLT != nil {
+		predicates = append(predicates, project.NameLT(*i.NameLT))
+	}
+	if i.NameLTE != nil {
+		predicates = append(predicates, project.NameLTE(*i.NameLTE))
+	}
+	if i.NameContains != nil {
+		predicates = append(predicates, project.NameContains(*i.NameContains))
+	}
+	if i.NameHasPrefix != nil {
+		predicates = append(predicates, project.NameHasPrefix(*i.NameHasPrefix))
+	}
+	if i.NameHasSuffix != nil {
+		predicates = append(predicates, project.NameHasSuffix(*i.NameHasSuffix))
+	}
+	if i.NameEqualFold != nil {
+		predicates = append(predicates, project.NameEqualFold(*i.NameEqualFold))
+	}
+	if i.NameContainsFold != nil {
+		predicates = append(predicates, project.NameContainsFold(*i.NameContainsFold))
+	}
+	if i.ApplicationID != nil {
+		predicates = append(predicates, project.ApplicationIDEQ(*i.ApplicationID))
+	}
+	if i.ApplicationIDNEQ != nil {
+		predicates = append(predicates, project.ApplicationIDNEQ(*i.ApplicationIDNEQ))
+	}
+	if len(i.ApplicationIDIn) > 0 {
+		predicates = append(predicates, project.ApplicationIDIn(i.ApplicationIDIn...))
+	}
+	if len(i.ApplicationIDNotIn) > 0 {
+		predicates = append(predicates, project.ApplicationIDNotIn(i.ApplicationIDNotIn...))
+	}
+	if i.ApplicationIDGT != nil {
+		predicates = append(predicates, project.ApplicationIDGT(*i.ApplicationIDGT))
+	}
+	if i.ApplicationIDGTE != nil {
+		predicates = append(predicates, project.ApplicationIDGTE(*i.ApplicationIDGTE))
+	}
+	if i.ApplicationIDLT != nil {
+		predicates = append(predicates, project.ApplicationIDLT(*i.ApplicationIDLT))
+	}
+	if i.ApplicationIDLTE != nil {
+		predicates = append(predicates, project.ApplicationIDLTE(*i.ApplicationIDLTE))
+	}
+	if i.ApplicationIDContains != nil {
+		predicates = append(predicates, project.ApplicationIDContains(*i.ApplicationIDContains))
+	}
+	if i.ApplicationIDHasPrefix != nil {
+		predicates = append(predicates, project.ApplicationIDHasPrefix(*i.ApplicationIDHasPrefix))
+	}
+	if i.ApplicationIDHasSuffix != nil {
+		predicates = append(predicates, project.ApplicationIDHasSuffix(*i.ApplicationIDHasSuffix))
+	}
+	if i.ApplicationIDEqualFold != nil {
+		predicates = append(predicates, project.ApplicationIDEqualFold(*i.ApplicationIDEqualFold))
+	}
+	if i.ApplicationIDContainsFold != nil {
+		predicates = append(predicates, project.ApplicationIDContainsFold(*i.ApplicationIDContainsFold))
+	}
+	if i.AssetGroupID != nil {
+		predicates = append(predicates, project.AssetGroupIDEQ(*i.AssetGroupID))
+	}
+	if i.AssetGroupIDNEQ != nil {
+		predicates = append(predicates, project.AssetGroupIDNEQ(*i.AssetGroupIDNEQ))
+	}
+	if len(i.AssetGroupIDIn) > 0 {
+		predicates = append(predicates, project.AssetGroupIDIn(i.AssetGroupIDIn...))
+	}
+	if len(i.AssetGroupIDNotIn) > 0 {
+		predicates = append(predicates, project.AssetGroupIDNotIn(i.AssetGroupIDNotIn...))
+	}
+	if i.AssetGroupIDGT != nil {
+		predicates = append(predicates, project.AssetGroupIDGT(*i.AssetGroupIDGT))
+	}
+	if i.AssetGroupIDGTE != nil {
+		predicates = append(predicates, project.AssetGroupIDGTE(*i.AssetGroupIDGTE))
+	}
+	if i.AssetGroupIDLT != nil {
+		predicates = append(predicates, project.AssetGroupIDLT(*i.AssetGroupIDLT))
+	}
+	if i.AssetGroupIDLTE != nil {
+		predicates = append(predicates, project.AssetGroupIDLTE(*i.AssetGroupIDLTE))
+	}
+	if i.AssetGroupIDContains != nil {
+		predicates = append(predicates, project.AssetGroupIDContains(*i.AssetGroupIDContains))
+	}
+	if i.AssetGroupIDHasPrefix != nil {
+		predicates = append(predicates, project.AssetGroupIDHasPrefix(*i.AssetGroupIDHasPrefix))
+	}
+	if i.AssetGroupIDHasSuffix != nil {
+		predicates = append(predicates, project.AssetGroupIDHasSuffix(*i.AssetGroupIDHasSuffix))
+	}
+	if i.AssetGroupIDEqualFold != nil {
+		predicates = append(predicates, project.AssetGroupIDEqualFold(*i.AssetGroupIDEqualFold))
+	}
+	if i.AssetGroupIDContainsFold != nil {
+		predicates = append(predicates, project.AssetGroupIDContainsFold(*i.AssetGroupIDContainsFold))
+	}
+	if i.TargetKind != nil {
+		predicates = append(predicates, project.TargetKindEQ(*i.TargetKind))
+	}
+	if i.TargetKindNEQ != nil {
+		predicates = append(predicates, project.TargetKindNEQ(*i.TargetKindNEQ))
+	}
+	if len(i.TargetKindIn) > 0 {
+		predicates = append(predicates, project.TargetKindIn(i.TargetKindIn...))
+	}
+	if len(i.TargetKindNotIn) > 0 {
+		predicates = append(predicates, project.TargetKindNotIn(i.TargetKindNotIn...))
+	}
+	if i.TargetURL != nil {
+		predicates = append(predicates, project.TargetURLEQ(*i.TargetURL))
+	}
+	if i.TargetURLNEQ != nil {
+		predicates = append(predicates, project.TargetURLNEQ(*i.TargetURLNEQ))
+	}
+	if len(i.TargetURLIn) > 0 {
+		predicates = append(predicates, project.TargetURLIn(i.TargetURLIn...))
+	}
+	if len(i.TargetURLNotIn) > 0 {
+		predicates = append(predicates, project.TargetURLNotIn(i.TargetURLNotIn...))
+	}
+	if i.TargetURLGT != nil {
+		predicates = append(predicates, project.TargetURLGT(*i.TargetURLGT))
+	}
+	if i.TargetURLGTE != nil {
+		predicates = append(predicates, project.TargetURLGTE(*i.TargetURLGTE))
+	}
+	if i.TargetURLLT != nil {
+		predicates = append(predicates, project.TargetURLLT(*i.TargetURLLT))
+	}
+	if i.TargetURLLTE != nil {
+		predicates = append(predicates, project.TargetURLLTE(*i.TargetURLLTE))
+	}
+	if i.TargetURLContains != nil {
+		predicates = append(predicates, project.TargetURLContains(*i.TargetURLContains))
+	}
+	if i.TargetURLHasPrefix != nil {
+		predicates = append(predicates, project.TargetURLHasPrefix(*i.TargetURLHasPrefix))
+	}
+	if i.TargetURLHasSuffix != nil {
+		predicates = append(predicates, project.TargetURLHasSuffix(*i.TargetURLHasSuffix))
+	}
+	if i.TargetURLEqualFold != nil {
+		predicates = append(predicates, project.TargetURLEqualFold(*i.TargetURLEqualFold))
+	}
+	if i.TargetURLContainsFold != nil {
+		predicates = append(predicates, project.TargetURLContainsFold(*i.TargetURLContainsFold))
+	}
+	if i.Scanner != nil {
+		predicates = append(predicates, project.ScannerEQ(*i.Scanner))
+	}
+	if i.ScannerNEQ != nil {
+		predicates = append(predicates, project.ScannerNEQ(*i.ScannerNEQ))
+	}
+	if len(i.ScannerIn) > 0 {
+		predicates = append(predicates, project.ScannerIn(i.ScannerIn...))
+	}
+	if len(i.ScannerNotIn) > 0 {
+		predicates = append(predicates, project.ScannerNotIn(i.ScannerNotIn...))
+	}
+	if i.ScannerGT != nil {
+		predicates = append(predicates, project.ScannerGT(*i.ScannerGT))
+	}
+	if i.ScannerGTE != nil {
+		predicates = append(predicates, project.ScannerGTE(*i.ScannerGTE))
+	}
+	if i.ScannerLT != nil {
+		predicates = append(predicates, project.ScannerLT(*i.ScannerLT))
+	}
+	if i.ScannerLTE != nil {
+		predicates = append(predicates, project.ScannerLTE(*i.ScannerLTE))
+	}
+	if i.ScannerContains != nil {
+		predicates = append(predicates, project.ScannerContains(*i.ScannerContains))
+	}
+	if i.ScannerHasPrefix != nil {
+		predicates = append(predicates, project.ScannerHasPrefix(*i.ScannerHasPrefix))
+	}
+	if i.ScannerHasSuffix != nil {
+		predicates = append(predicates, project.ScannerHasSuffix(*i.ScannerHasSuffix))
+	}
+	if i.ScannerEqualFold != nil {
+		predicates = append(predicates, project.ScannerEqualFold(*i.ScannerEqualFold))
+	}
+	if i.ScannerContainsFold != nil {
+		predicates = append(predicates, project.ScannerContainsFold(*i.ScannerContainsFold))
+	}
+	if i.TimeLimitMinutes != nil {
+		predicates = append(predicates, project.TimeLimitMinutesEQ(*i.TimeLimitMinutes))
+	}
+	if i.TimeLimitMinutesNEQ != nil {
+		predicates = append(predicates, project.TimeLimitMinutesNEQ(*i.TimeLimitMinutesNEQ))
+	}
+	if len(i.TimeLimitMinutesIn) > 0 {
+		predicates = append(predicates, project.TimeLimitMinutesIn(i.TimeLimitMinutesIn...))
+	}
+	if len(i.TimeLimitMinutesNotIn) > 0 {
+		predicates = append(predicates, project.TimeLimitMinutesNotIn(i.TimeLimitMinutesNotIn...))
+	}
+	if i.TimeLimitMinutesGT != nil {
+		predicates = append(predicates, project.TimeLimitMinutesGT(*i.TimeLimitMinutesGT))
+	}
+	if i.TimeLimitMinutesGTE != nil {
+		predicates = append(predicates, project.TimeLimitMinutesGTE(*i.TimeLimitMinutesGTE))
+	}
+	if i.TimeLimitMinutesLT != nil {
+		predicates = append(predicates, project.TimeLimitMinutesLT(*i.TimeLimitMinutesLT))
+	}
+	if i.TimeLimitMinutesLTE != nil {
+		predicates = append(predicates, project.TimeLimitMinutesLTE(*i.TimeLimitMinutesLTE))
+	}
+
+	switch len(predicates) {
+	case 0:
+		return nil, ErrEmptyProjectWhereInput
+	case 1:
+		return predicates[0], nil
+	default:
+		return project.And(predicates...), nil
+	}
+}
+
 // ReportWhereInput represents a where input for filtering Report queries.
 type ReportWhereInput struct {
 	Predicates []predicate.Report  `json:"-"`
@@ -4248,6 +5270,512 @@ func (i *ReportWhereInput) P() (predicate.Report, error) {
 		return predicates[0], nil
 	default:
 		return report.And(predicates...), nil
+	}
+}
+
+// RunWhereInput represents a where input for filtering Run queries.
+type RunWhereInput struct {
+	Predicates []predicate.Run  `json:"-"`
+	Not        *RunWhereInput   `json:"not,omitempty"`
+	Or         []*RunWhereInput `json:"or,omitempty"`
+	And        []*RunWhereInput `json:"and,omitempty"`
+
+	// "id" field predicates.
+	ID             *string  `json:"id,omitempty"`
+	IDNEQ          *string  `json:"idNEQ,omitempty"`
+	IDIn           []string `json:"idIn,omitempty"`
+	IDNotIn        []string `json:"idNotIn,omitempty"`
+	IDGT           *string  `json:"idGT,omitempty"`
+	IDGTE          *string  `json:"idGTE,omitempty"`
+	IDLT           *string  `json:"idLT,omitempty"`
+	IDLTE          *string  `json:"idLTE,omitempty"`
+	IDEqualFold    *string  `json:"idEqualFold,omitempty"`
+	IDContainsFold *string  `json:"idContainsFold,omitempty"`
+
+	// "created_at" field predicates.
+	CreatedAt      *time.Time  `json:"createdAt,omitempty"`
+	CreatedAtNEQ   *time.Time  `json:"createdAtNEQ,omitempty"`
+	CreatedAtIn    []time.Time `json:"createdAtIn,omitempty"`
+	CreatedAtNotIn []time.Time `json:"createdAtNotIn,omitempty"`
+	CreatedAtGT    *time.Time  `json:"createdAtGT,omitempty"`
+	CreatedAtGTE   *time.Time  `json:"createdAtGTE,omitempty"`
+	CreatedAtLT    *time.Time  `json:"createdAtLT,omitempty"`
+	CreatedAtLTE   *time.Time  `json:"createdAtLTE,omitempty"`
+
+	// "updated_at" field predicates.
+	UpdatedAt      *time.Time  `json:"updatedAt,omitempty"`
+	UpdatedAtNEQ   *time.Time  `json:"updatedAtNEQ,omitempty"`
+	UpdatedAtIn    []time.Time `json:"updatedAtIn,omitempty"`
+	UpdatedAtNotIn []time.Time `json:"updatedAtNotIn,omitempty"`
+	UpdatedAtGT    *time.Time  `json:"updatedAtGT,omitempty"`
+	UpdatedAtGTE   *time.Time  `json:"updatedAtGTE,omitempty"`
+	UpdatedAtLT    *time.Time  `json:"updatedAtLT,omitempty"`
+	UpdatedAtLTE   *time.Time  `json:"updatedAtLTE,omitempty"`
+
+	// "project_id" field predicates.
+	ProjectID             *string  `json:"projectID,omitempty"`
+	ProjectIDNEQ          *string  `json:"projectIDNEQ,omitempty"`
+	ProjectIDIn           []string `json:"projectIDIn,omitempty"`
+	ProjectIDNotIn        []string `json:"projectIDNotIn,omitempty"`
+	ProjectIDGT           *string  `json:"projectIDGT,omitempty"`
+	ProjectIDGTE          *string  `json:"projectIDGTE,omitempty"`
+	ProjectIDLT           *string  `json:"projectIDLT,omitempty"`
+	ProjectIDLTE          *string  `json:"projectIDLTE,omitempty"`
+	ProjectIDContains     *string  `json:"projectIDContains,omitempty"`
+	ProjectIDHasPrefix    *string  `json:"projectIDHasPrefix,omitempty"`
+	ProjectIDHasSuffix    *string  `json:"projectIDHasSuffix,omitempty"`
+	ProjectIDEqualFold    *string  `json:"projectIDEqualFold,omitempty"`
+	ProjectIDContainsFold *string  `json:"projectIDContainsFold,omitempty"`
+
+	// "trigger_id" field predicates.
+	TriggerID             *string  `json:"triggerID,omitempty"`
+	TriggerIDNEQ          *string  `json:"triggerIDNEQ,omitempty"`
+	TriggerIDIn           []string `json:"triggerIDIn,omitempty"`
+	TriggerIDNotIn        []string `json:"triggerIDNotIn,omitempty"`
+	TriggerIDGT           *string  `json:"triggerIDGT,omitempty"`
+	TriggerIDGTE          *string  `json:"triggerIDGTE,omitempty"`
+	TriggerIDLT           *string  `json:"triggerIDLT,omitempty"`
+	TriggerIDLTE          *string  `json:"triggerIDLTE,omitempty"`
+	TriggerIDContains     *string  `json:"triggerIDContains,omitempty"`
+	TriggerIDHasPrefix    *string  `json:"triggerIDHasPrefix,omitempty"`
+	TriggerIDHasSuffix    *string  `json:"triggerIDHasSuffix,omitempty"`
+	TriggerIDIsNil        bool     `json:"triggerIDIsNil,omitempty"`
+	TriggerIDNotNil       bool     `json:"triggerIDNotNil,omitempty"`
+	TriggerIDEqualFold    *string  `json:"triggerIDEqualFold,omitempty"`
+	TriggerIDContainsFold *string  `json:"triggerIDContainsFold,omitempty"`
+
+	// "asset_group_id" field predicates.
+	AssetGroupID             *string  `json:"assetGroupID,omitempty"`
+	AssetGroupIDNEQ          *string  `json:"assetGroupIDNEQ,omitempty"`
+	AssetGroupIDIn           []string `json:"assetGroupIDIn,omitempty"`
+	AssetGroupIDNotIn        []string `json:"assetGroupIDNotIn,omitempty"`
+	AssetGroupIDGT           *string  `json:"assetGroupIDGT,omitempty"`
+	AssetGroupIDGTE          *string  `json:"assetGroupIDGTE,omitempty"`
+	AssetGroupIDLT           *string  `json:"assetGroupIDLT,omitempty"`
+	AssetGroupIDLTE          *string  `json:"assetGroupIDLTE,omitempty"`
+	AssetGroupIDContains     *string  `json:"assetGroupIDContains,omitempty"`
+	AssetGroupIDHasPrefix    *string  `json:"assetGroupIDHasPrefix,omitempty"`
+	AssetGroupIDHasSuffix    *string  `json:"assetGroupIDHasSuffix,omitempty"`
+	AssetGroupIDEqualFold    *string  `json:"assetGroupIDEqualFold,omitempty"`
+	AssetGroupIDContainsFold *string  `json:"assetGroupIDContainsFold,omitempty"`
+
+	// "number" field predicates.
+	Number      *int  `json:"number,omitempty"`
+	NumberNEQ   *int  `json:"numberNEQ,omitempty"`
+	NumberIn    []int `json:"numberIn,omitempty"`
+	NumberNotIn []int `json:"numberNotIn,omitempty"`
+	NumberGT    *int  `json:"numberGT,omitempty"`
+	NumberGTE   *int  `json:"numberGTE,omitempty"`
+	NumberLT    *int  `json:"numberLT,omitempty"`
+	NumberLTE   *int  `json:"numberLTE,omitempty"`
+
+	// "state" field predicates.
+	State      *run.State  `json:"state,omitempty"`
+	StateNEQ   *run.State  `json:"stateNEQ,omitempty"`
+	StateIn    []run.State `json:"stateIn,omitempty"`
+	StateNotIn []run.State `json:"stateNotIn,omitempty"`
+
+	// "started_at" field predicates.
+	StartedAt       *time.Time  `json:"startedAt,omitempty"`
+	StartedAtNEQ    *time.Time  `json:"startedAtNEQ,omitempty"`
+	StartedAtIn     []time.Time `json:"startedAtIn,omitempty"`
+	StartedAtNotIn  []time.Time `json:"startedAtNotIn,omitempty"`
+	StartedAtGT     *time.Time  `json:"startedAtGT,omitempty"`
+	StartedAtGTE    *time.Time  `json:"startedAtGTE,omitempty"`
+	StartedAtLT     *time.Time  `json:"startedAtLT,omitempty"`
+	StartedAtLTE    *time.Time  `json:"startedAtLTE,omitempty"`
+	StartedAtIsNil  bool        `json:"startedAtIsNil,omitempty"`
+	StartedAtNotNil bool        `json:"startedAtNotNil,omitempty"`
+
+	// "finished_at" field predicates.
+	FinishedAt       *time.Time  `json:"finishedAt,omitempty"`
+	FinishedAtNEQ    *time.Time  `json:"finishedAtNEQ,omitempty"`
+	FinishedAtIn     []time.Time `json:"finishedAtIn,omitempty"`
+	FinishedAtNotIn  []time.Time `json:"finishedAtNotIn,omitempty"`
+	FinishedAtGT     *time.Time  `json:"finishedAtGT,omitempty"`
+	FinishedAtGTE    *time.Time  `json:"finishedAtGTE,omitempty"`
+	FinishedAtLT     *time.Time  `json:"finishedAtLT,omitempty"`
+	FinishedAtLTE    *time.Time  `json:"finishedAtLTE,omitempty"`
+	FinishedAtIsNil  bool        `json:"finishedAtIsNil,omitempty"`
+	FinishedAtNotNil bool        `json:"finishedAtNotNil,omitempty"`
+}
+
+// AddPredicates adds custom predicates to the where input to be used during the filtering phase.
+func (i *RunWhereInput) AddPredicates(predicates ...predicate.Run) {
+	i.Predicates = append(i.Predicates, predicates...)
+}
+
+// Filter applies the RunWhereInput filter on the RunQuery builder.
+func (i *RunWhereInput) Filter(q *RunQuery) (*RunQuery, error) {
+	if i == nil {
+		return q, nil
+	}
+	p, err := i.P()
+	if err != nil {
+		if err == ErrEmptyRunWhereInput {
+			return q, nil
+		}
+		return nil, err
+	}
+	return q.Where(p), nil
+}
+
+// ErrEmptyRunWhereInput is returned in case the RunWhereInput is empty.
+var ErrEmptyRunWhereInput = errors.New("gen: empty predicate RunWhereInput")
+
+// P returns a predicate for filtering runs.
+// An error is returned if the input is empty or invalid.
+func (i *RunWhereInput) P() (predicate.Run, error) {
+	var predicates []predicate.Run
+	if i.Not != nil {
+		p, err := i.Not.P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'not'", err)
+		}
+		predicates = append(predicates, run.Not(p))
+	}
+	switch n := len(i.Or); {
+	case n == 1:
+		p, err := i.Or[0].P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'or'", err)
+		}
+		predicates = append(predicates, p)
+	case n > 1:
+		or := make([]predicate.Run, 0, n)
+		for _, w := range i.Or {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'or'", err)
+			}
+			or = append(or, p)
+		}
+		predicates = append(predicates, run.Or(or...))
+	}
+	switch n := len(i.And); {
+	case n == 1:
+		p, err := i.And[0].P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'and'", err)
+		}
+		predicates = append(predicates, p)
+	case n > 1:
+		and := make([]predicate.Run, 0, n)
+		for _, w := range i.And {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'and'", err)
+			}
+			and = append(and, p)
+		}
+		predicates = append(predicates, run.And(and...))
+	}
+	predicates = append(predicates, i.Predicates...)
+	if i.ID != nil {
+		predicates = append(predicates, run.IDEQ(*i.ID))
+	}
+	if i.IDNEQ != nil {
+		predicates = append(predicates, run.IDNEQ(*i.IDNEQ))
+	}
+	if len(i.IDIn) > 0 {
+		predicates = append(predicates, run.IDIn(i.IDIn...))
+	}
+	if len(i.IDNotIn) > 0 {
+		predicates = append(predicates, run.IDNotIn(i.IDNotIn...))
+	}
+	if i.IDGT != nil {
+		predicates = append(predicates, run.IDGT(*i.IDGT))
+	}
+	if i.IDGTE != nil {
+		predicates = append(predicates, run.IDGTE(*i.IDGTE))
+	}
+	if i.IDLT != nil {
+		predicates = append(predicates, run.IDLT(*i.IDLT))
+	}
+	if i.IDLTE != nil {
+		predicates = append(predicates, run.IDLTE(*i.IDLTE))
+	}
+	if i.IDEqualFold != nil {
+		predicates = append(predicates, run.IDEqualFold(*i.IDEqualFold))
+	}
+	if i.IDContainsFold != nil {
+		predicates = append(predicates, run.IDContainsFold(*i.IDContainsFold))
+	}
+	if i.CreatedAt != nil {
+		predicates = append(predicates, run.CreatedAtEQ(*i.CreatedAt))
+	}
+	if i.CreatedAtNEQ != nil {
+		predicates = append(predicates, run.CreatedAtNEQ(*i.CreatedAtNEQ))
+	}
+	if len(i.CreatedAtIn) > 0 {
+		predicates = append(predicates, run.CreatedAtIn(i.CreatedAtIn...))
+	}
+	if len(i.CreatedAtNotIn) > 0 {
+		predicates = append(predicates, run.CreatedAtNotIn(i.CreatedAtNotIn...))
+	}
+	if i.CreatedAtGT != nil {
+		predicates = append(predicates, run.CreatedAtGT(*i.CreatedAtGT))
+	}
+	if i.CreatedAtGTE != nil {
+		predicates = append(predicates, run.CreatedAtGTE(*i.CreatedAtGTE))
+	}
+	if i.CreatedAtLT != nil {
+		predicates = append(predicates, run.CreatedAtLT(*i.CreatedAtLT))
+	}
+	if i.CreatedAtLTE != nil {
+		predicates = append(predicates, run.CreatedAtLTE(*i.CreatedAtLTE))
+	}
+	if i.UpdatedAt != nil {
+		predicates = append(predicates, run.UpdatedAtEQ(*i.UpdatedAt))
+	}
+	if i.UpdatedAtNEQ != nil {
+		predicates = append(predicates, run.UpdatedAtNEQ(*i.UpdatedAtNEQ))
+	}
+	if len(i.UpdatedAtIn) > 0 {
+		predicates = append(predicates, run.UpdatedAtIn(i.UpdatedAtIn...))
+	}
+	if len(i.UpdatedAtNotIn) > 0 {
+		predicates = append(predicates, run.UpdatedAtNotIn(i.UpdatedAtNotIn...))
+	}
+	if i.UpdatedAtGT != nil {
+		predicates = append(predicates, run.UpdatedAtGT(*i.UpdatedAtGT))
+	}
+	if i.UpdatedAtGTE != nil {
+		predicates = append(predicates, run.UpdatedAtGTE(*i.UpdatedAtGTE))
+	}
+	if i.UpdatedAtLT != nil {
+		predicates = append(predicates, run.UpdatedAtLT(*i.UpdatedAtLT))
+	}
+	if i.UpdatedAtLTE != nil {
+		predicates = append(predicates, run.UpdatedAtLTE(*i.UpdatedAtLTE))
+	}
+	if i.ProjectID != nil {
+		predicates = append(predicates, run.ProjectIDEQ(*i.ProjectID))
+	}
+	if i.ProjectIDNEQ != nil {
+		predicates = append(predicates, run.ProjectIDNEQ(*i.ProjectIDNEQ))
+	}
+	if len(i.ProjectIDIn) > 0 {
+		predicates = append(predicates, run.ProjectIDIn(i.ProjectIDIn...))
+	}
+	if len(i.ProjectIDNotIn) > 0 {
+		predicates = append(predicates, run.ProjectIDNotIn(i.ProjectIDNotIn...))
+	}
+	if i.ProjectIDGT != nil {
+		predicates = append(predicates, run.ProjectIDGT(*i.ProjectIDGT))
+	}
+	if i.ProjectIDGTE != nil {
+		predicates = append(predicates, run.ProjectIDGTE(*i.ProjectIDGTE))
+	}
+	if i.ProjectIDLT != nil {
+		predicates = append(predicates, run.ProjectIDLT(*i.ProjectIDLT))
+	}
+	if i.ProjectIDLTE != nil {
+		predicates = append(predicates, run.ProjectIDLTE(*i.ProjectIDLTE))
+	}
+	if i.ProjectIDContains != nil {
+		predicates = append(predicates, run.ProjectIDContains(*i.ProjectIDContains))
+	}
+	if i.ProjectIDHasPrefix != nil {
+		predicates = append(predicates, run.ProjectIDHasPrefix(*i.ProjectIDHasPrefix))
+	}
+	if i.ProjectIDHasSuffix != nil {
+		predicates = append(predicates, run.ProjectIDHasSuffix(*i.ProjectIDHasSuffix))
+	}
+	if i.ProjectIDEqualFold != nil {
+		predicates = append(predicates, run.ProjectIDEqualFold(*i.ProjectIDEqualFold))
+	}
+	if i.ProjectIDContainsFold != nil {
+		predicates = append(predicates, run.ProjectIDContainsFold(*i.ProjectIDContainsFold))
+	}
+	if i.TriggerID != nil {
+		predicates = append(predicates, run.TriggerIDEQ(*i.TriggerID))
+	}
+	if i.TriggerIDNEQ != nil {
+		predicates = append(predicates, run.TriggerIDNEQ(*i.TriggerIDNEQ))
+	}
+	if len(i.TriggerIDIn) > 0 {
+		predicates = append(predicates, run.TriggerIDIn(i.TriggerIDIn...))
+	}
+	if len(i.TriggerIDNotIn) > 0 {
+		predicates = append(predicates, run.TriggerIDNotIn(i.TriggerIDNotIn...))
+	}
+	if i.TriggerIDGT != nil {
+		predicates = append(predicates, run.TriggerIDGT(*i.TriggerIDGT))
+	}
+	if i.TriggerIDGTE != nil {
+		predicates = append(predicates, run.TriggerIDGTE(*i.TriggerIDGTE))
+	}
+	if i.TriggerIDLT != nil {
+		predicates = append(predicates, run.TriggerIDLT(*i.TriggerIDLT))
+	}
+	if i.TriggerIDLTE != nil {
+		predicates = append(predicates, run.TriggerIDLTE(*i.TriggerIDLTE))
+	}
+	if i.TriggerIDContains != nil {
+		predicates = append(predicates, run.TriggerIDContains(*i.TriggerIDContains))
+	}
+	if i.TriggerIDHasPrefix != nil {
+		predicates = append(predicates, run.TriggerIDHasPrefix(*i.TriggerIDHasPrefix))
+	}
+	if i.TriggerIDHasSuffix != nil {
+		predicates = append(predicates, run.TriggerIDHasSuffix(*i.TriggerIDHasSuffix))
+	}
+	if i.TriggerIDIsNil {
+		predicates = append(predicates, run.TriggerIDIsNil())
+	}
+	if i.TriggerIDNotNil {
+		predicates = append(predicates, run.TriggerIDNotNil())
+	}
+	if i.TriggerIDEqualFold != nil {
+		predicates = append(predicates, run.TriggerIDEqualFold(*i.TriggerIDEqualFold))
+	}
+	if i.TriggerIDContainsFold != nil {
+		predicates = append(predicates, run.TriggerIDContainsFold(*i.TriggerIDContainsFold))
+	}
+	if i.AssetGroupID != nil {
+		predicates = append(predicates, run.AssetGroupIDEQ(*i.AssetGroupID))
+	}
+	if i.AssetGroupIDNEQ != nil {
+		predicates = append(predicates, run.AssetGroupIDNEQ(*i.AssetGroupIDNEQ))
+	}
+	if len(i.AssetGroupIDIn) > 0 {
+		predicates = append(predicates, run.AssetGroupIDIn(i.AssetGroupIDIn...))
+	}
+	if len(i.AssetGroupIDNotIn) > 0 {
+		predicates = append(predicates, run.AssetGroupIDNotIn(i.AssetGroupIDNotIn...))
+	}
+	if i.AssetGroupIDGT != nil {
+		predicates = append(predicates, run.AssetGroupIDGT(*i.AssetGroupIDGT))
+	}
+	if i.AssetGroupIDGTE != nil {
+		predicates = append(predicates, run.AssetGroupIDGTE(*i.AssetGroupIDGTE))
+	}
+	if i.AssetGroupIDLT != nil {
+		predicates = append(predicates, run.AssetGroupIDLT(*i.AssetGroupIDLT))
+	}
+	if i.AssetGroupIDLTE != nil {
+		predicates = append(predicates, run.AssetGroupIDLTE(*i.AssetGroupIDLTE))
+	}
+	if i.AssetGroupIDContains != nil {
+		predicates = append(predicates, run.AssetGroupIDContains(*i.AssetGroupIDContains))
+	}
+	if i.AssetGroupIDHasPrefix != nil {
+		predicates = append(predicates, run.AssetGroupIDHasPrefix(*i.AssetGroupIDHasPrefix))
+	}
+	if i.AssetGroupIDHasSuffix != nil {
+		predicates = append(predicates, run.AssetGroupIDHasSuffix(*i.AssetGroupIDHasSuffix))
+	}
+	if i.AssetGroupIDEqualFold != nil {
+		predicates = append(predicates, run.AssetGroupIDEqualFold(*i.AssetGroupIDEqualFold))
+	}
+	if i.AssetGroupIDContainsFold != nil {
+		predicates = append(predicates, run.AssetGroupIDContainsFold(*i.AssetGroupIDContainsFold))
+	}
+	if i.Number != nil {
+		predicates = append(predicates, run.NumberEQ(*i.Number))
+	}
+	if i.NumberNEQ != nil {
+		predicates = append(predicates, run.NumberNEQ(*i.NumberNEQ))
+	}
+	if len(i.NumberIn) > 0 {
+		predicates = append(predicates, run.NumberIn(i.NumberIn...))
+	}
+	if len(i.NumberNotIn) > 0 {
+		predicates = append(predicates, run.NumberNotIn(i.NumberNotIn...))
+	}
+	if i.NumberGT != nil {
+		predicates = append(predicates, run.NumberGT(*i.NumberGT))
+	}
+	if i.NumberGTE != nil {
+		predicates = append(predicates, run.NumberGTE(*i.NumberGTE))
+	}
+	if i.NumberLT != nil {
+		predicates = append(predicates, run.NumberLT(*i.NumberLT))
+	}
+	if i.NumberLTE != nil {
+		predicates = append(predicates, run.NumberLTE(*i.NumberLTE))
+	}
+	if i.State != nil {
+		predicates = append(predicates, run.StateEQ(*i.State))
+	}
+	if i.StateNEQ != nil {
+		predicates = append(predicates, run.StateNEQ(*i.StateNEQ))
+	}
+	if len(i.StateIn) > 0 {
+		predicates = append(predicates, run.StateIn(i.StateIn...))
+	}
+	if len(i.StateNotIn) > 0 {
+		predicates = append(predicates, run.StateNotIn(i.StateNotIn...))
+	}
+	if i.StartedAt != nil {
+		predicates = append(predicates, run.StartedAtEQ(*i.StartedAt))
+	}
+	if i.StartedAtNEQ != nil {
+		predicates = append(predicates, run.StartedAtNEQ(*i.StartedAtNEQ))
+	}
+	if len(i.StartedAtIn) > 0 {
+		predicates = append(predicates, run.StartedAtIn(i.StartedAtIn...))
+	}
+	if len(i.StartedAtNotIn) > 0 {
+		predicates = append(predicates, run.StartedAtNotIn(i.StartedAtNotIn...))
+	}
+	if i.StartedAtGT != nil {
+		predicates = append(predicates, run.StartedAtGT(*i.StartedAtGT))
+	}
+	if i.StartedAtGTE != nil {
+		predicates = append(predicates, run.StartedAtGTE(*i.StartedAtGTE))
+	}
+	if i.StartedAtLT != nil {
+		predicates = append(predicates, run.StartedAtLT(*i.StartedAtLT))
+	}
+	if i.StartedAtLTE != nil {
+		predicates = append(predicates, run.StartedAtLTE(*i.StartedAtLTE))
+	}
+	if i.StartedAtIsNil {
+		predicates = append(predicates, run.StartedAtIsNil())
+	}
+	if i.StartedAtNotNil {
+		predicates = append(predicates, run.StartedAtNotNil())
+	}
+	if i.FinishedAt != nil {
+		predicates = append(predicates, run.FinishedAtEQ(*i.FinishedAt))
+	}
+	if i.FinishedAtNEQ != nil {
+		predicates = append(predicates, run.FinishedAtNEQ(*i.FinishedAtNEQ))
+	}
+	if len(i.FinishedAtIn) > 0 {
+		predicates = append(predicates, run.FinishedAtIn(i.FinishedAtIn...))
+	}
+	if len(i.FinishedAtNotIn) > 0 {
+		predicates = append(predicates, run.FinishedAtNotIn(i.FinishedAtNotIn...))
+	}
+	if i.FinishedAtGT != nil {
+		predicates = append(predicates, run.FinishedAtGT(*i.FinishedAtGT))
+	}
+	if i.FinishedAtGTE != nil {
+		predicates = append(predicates, run.FinishedAtGTE(*i.FinishedAtGTE))
+	}
+	if i.FinishedAtLT != nil {
+		predicates = append(predicates, run.FinishedAtLT(*i.FinishedAtLT))
+	}
+	if i.FinishedAtLTE != nil {
+		predicates = append(predicates, run.FinishedAtLTE(*i.FinishedAtLTE))
+	}
+	if i.FinishedAtIsNil {
+		predicates = append(predicates, run.FinishedAtIsNil())
+	}
+	if i.FinishedAtNotNil {
+		predicates = append(predicates, run.FinishedAtNotNil())
+	}
+
+	switch len(predicates) {
+	case 0:
+		return nil, ErrEmptyRunWhereInput
+	case 1:
+		return predicates[0], nil
+	default:
+		return run.And(predicates...), nil
 	}
 }
 
@@ -6067,6 +7595,16 @@ type SourceWhereInput struct {
 	TimeZoneHasSuffix    *string  `json:"timeZoneHasSuffix,omitempty"`
 	TimeZoneEqualFold    *string  `json:"timeZoneEqualFold,omitempty"`
 	TimeZoneContainsFold *string  `json:"timeZoneContainsFold,omitempty"`
+
+	// "revision" field predicates.
+	Revision      *int64  `json:"revision,omitempty"`
+	RevisionNEQ   *int64  `json:"revisionNEQ,omitempty"`
+	RevisionIn    []int64 `json:"revisionIn,omitempty"`
+	RevisionNotIn []int64 `json:"revisionNotIn,omitempty"`
+	RevisionGT    *int64  `json:"revisionGT,omitempty"`
+	RevisionGTE   *int64  `json:"revisionGTE,omitempty"`
+	RevisionLT    *int64  `json:"revisionLT,omitempty"`
+	RevisionLTE   *int64  `json:"revisionLTE,omitempty"`
 }
 
 // AddPredicates adds custom predicates to the where input to be used during the filtering phase.
@@ -6385,6 +7923,30 @@ func (i *SourceWhereInput) P() (predicate.Source, error) {
 	}
 	if i.TimeZoneContainsFold != nil {
 		predicates = append(predicates, source.TimeZoneContainsFold(*i.TimeZoneContainsFold))
+	}
+	if i.Revision != nil {
+		predicates = append(predicates, source.RevisionEQ(*i.Revision))
+	}
+	if i.RevisionNEQ != nil {
+		predicates = append(predicates, source.RevisionNEQ(*i.RevisionNEQ))
+	}
+	if len(i.RevisionIn) > 0 {
+		predicates = append(predicates, source.RevisionIn(i.RevisionIn...))
+	}
+	if len(i.RevisionNotIn) > 0 {
+		predicates = append(predicates, source.RevisionNotIn(i.RevisionNotIn...))
+	}
+	if i.RevisionGT != nil {
+		predicates = append(predicates, source.RevisionGT(*i.RevisionGT))
+	}
+	if i.RevisionGTE != nil {
+		predicates = append(predicates, source.RevisionGTE(*i.RevisionGTE))
+	}
+	if i.RevisionLT != nil {
+		predicates = append(predicates, source.RevisionLT(*i.RevisionLT))
+	}
+	if i.RevisionLTE != nil {
+		predicates = append(predicates, source.RevisionLTE(*i.RevisionLTE))
 	}
 
 	switch len(predicates) {
@@ -7084,6 +8646,494 @@ func (i *TicketWhereInput) P() (predicate.Ticket, error) {
 		return predicates[0], nil
 	default:
 		return ticket.And(predicates...), nil
+	}
+}
+
+// TriggerWhereInput represents a where input for filtering Trigger queries.
+type TriggerWhereInput struct {
+	Predicates []predicate.Trigger  `json:"-"`
+	Not        *TriggerWhereInput   `json:"not,omitempty"`
+	Or         []*TriggerWhereInput `json:"or,omitempty"`
+	And        []*TriggerWhereInput `json:"and,omitempty"`
+
+	// "id" field predicates.
+	ID             *string  `json:"id,omitempty"`
+	IDNEQ          *string  `json:"idNEQ,omitempty"`
+	IDIn           []string `json:"idIn,omitempty"`
+	IDNotIn        []string `json:"idNotIn,omitempty"`
+	IDGT           *string  `json:"idGT,omitempty"`
+	IDGTE          *string  `json:"idGTE,omitempty"`
+	IDLT           *string  `json:"idLT,omitempty"`
+	IDLTE          *string  `json:"idLTE,omitempty"`
+	IDEqualFold    *string  `json:"idEqualFold,omitempty"`
+	IDContainsFold *string  `json:"idContainsFold,omitempty"`
+
+	// "created_at" field predicates.
+	CreatedAt      *time.Time  `json:"createdAt,omitempty"`
+	CreatedAtNEQ   *time.Time  `json:"createdAtNEQ,omitempty"`
+	CreatedAtIn    []time.Time `json:"createdAtIn,omitempty"`
+	CreatedAtNotIn []time.Time `json:"createdAtNotIn,omitempty"`
+	CreatedAtGT    *time.Time  `json:"createdAtGT,omitempty"`
+	CreatedAtGTE   *time.Time  `json:"createdAtGTE,omitempty"`
+	CreatedAtLT    *time.Time  `json:"createdAtLT,omitempty"`
+	CreatedAtLTE   *time.Time  `json:"createdAtLTE,omitempty"`
+
+	// "updated_at" field predicates.
+	UpdatedAt      *time.Time  `json:"updatedAt,omitempty"`
+	UpdatedAtNEQ   *time.Time  `json:"updatedAtNEQ,omitempty"`
+	UpdatedAtIn    []time.Time `json:"updatedAtIn,omitempty"`
+	UpdatedAtNotIn []time.Time `json:"updatedAtNotIn,omitempty"`
+	UpdatedAtGT    *time.Time  `json:"updatedAtGT,omitempty"`
+	UpdatedAtGTE   *time.Time  `json:"updatedAtGTE,omitempty"`
+	UpdatedAtLT    *time.Time  `json:"updatedAtLT,omitempty"`
+	UpdatedAtLTE   *time.Time  `json:"updatedAtLTE,omitempty"`
+
+	// "name" field predicates.
+	Name             *string  `json:"name,omitempty"`
+	NameNEQ          *string  `json:"nameNEQ,omitempty"`
+	NameIn           []string `json:"nameIn,omitempty"`
+	NameNotIn        []string `json:"nameNotIn,omitempty"`
+	NameGT           *string  `json:"nameGT,omitempty"`
+	NameGTE          *string  `json:"nameGTE,omitempty"`
+	NameLT           *string  `json:"nameLT,omitempty"`
+	NameLTE          *string  `json:"nameLTE,omitempty"`
+	NameContains     *string  `json:"nameContains,omitempty"`
+	NameHasPrefix    *string  `json:"nameHasPrefix,omitempty"`
+	NameHasSuffix    *string  `json:"nameHasSuffix,omitempty"`
+	NameEqualFold    *string  `json:"nameEqualFold,omitempty"`
+	NameContainsFold *string  `json:"nameContainsFold,omitempty"`
+
+	// "kind" field predicates.
+	Kind             *string  `json:"kind,omitempty"`
+	KindNEQ          *string  `json:"kindNEQ,omitempty"`
+	KindIn           []string `json:"kindIn,omitempty"`
+	KindNotIn        []string `json:"kindNotIn,omitempty"`
+	KindGT           *string  `json:"kindGT,omitempty"`
+	KindGTE          *string  `json:"kindGTE,omitempty"`
+	KindLT           *string  `json:"kindLT,omitempty"`
+	KindLTE          *string  `json:"kindLTE,omitempty"`
+	KindContains     *string  `json:"kindContains,omitempty"`
+	KindHasPrefix    *string  `json:"kindHasPrefix,omitempty"`
+	KindHasSuffix    *string  `json:"kindHasSuffix,omitempty"`
+	KindEqualFold    *string  `json:"kindEqualFold,omitempty"`
+	KindContainsFold *string  `json:"kindContainsFold,omitempty"`
+
+	// "project_id" field predicates.
+	ProjectID             *string  `json:"projectID,omitempty"`
+	ProjectIDNEQ          *string  `json:"projectIDNEQ,omitempty"`
+	ProjectIDIn           []string `json:"projectIDIn,omitempty"`
+	ProjectIDNotIn        []string `json:"projectIDNotIn,omitempty"`
+	ProjectIDGT           *string  `json:"projectIDGT,omitempty"`
+	ProjectIDGTE          *string  `json:"projectIDGTE,omitempty"`
+	ProjectIDLT           *string  `json:"projectIDLT,omitempty"`
+	ProjectIDLTE          *string  `json:"projectIDLTE,omitempty"`
+	ProjectIDContains     *string  `json:"projectIDContains,omitempty"`
+	ProjectIDHasPrefix    *string  `json:"projectIDHasPrefix,omitempty"`
+	ProjectIDHasSuffix    *string  `json:"projectIDHasSuffix,omitempty"`
+	ProjectIDEqualFold    *string  `json:"projectIDEqualFold,omitempty"`
+	ProjectIDContainsFold *string  `json:"projectIDContainsFold,omitempty"`
+
+	// "asset_group_id" field predicates.
+	AssetGroupID             *string  `json:"assetGroupID,omitempty"`
+	AssetGroupIDNEQ          *string  `json:"assetGroupIDNEQ,omitempty"`
+	AssetGroupIDIn           []string `json:"assetGroupIDIn,omitempty"`
+	AssetGroupIDNotIn        []string `json:"assetGroupIDNotIn,omitempty"`
+	AssetGroupIDGT           *string  `json:"assetGroupIDGT,omitempty"`
+	AssetGroupIDGTE          *string  `json:"assetGroupIDGTE,omitempty"`
+	AssetGroupIDLT           *string  `json:"assetGroupIDLT,omitempty"`
+	AssetGroupIDLTE          *string  `json:"assetGroupIDLTE,omitempty"`
+	AssetGroupIDContains     *string  `json:"assetGroupIDContains,omitempty"`
+	AssetGroupIDHasPrefix    *string  `json:"assetGroupIDHasPrefix,omitempty"`
+	AssetGroupIDHasSuffix    *string  `json:"assetGroupIDHasSuffix,omitempty"`
+	AssetGroupIDEqualFold    *string  `json:"assetGroupIDEqualFold,omitempty"`
+	AssetGroupIDContainsFold *string  `json:"assetGroupIDContainsFold,omitempty"`
+
+	// "owner_id" field predicates.
+	OwnerID             *string  `json:"ownerID,omitempty"`
+	OwnerIDNEQ          *string  `json:"ownerIDNEQ,omitempty"`
+	OwnerIDIn           []string `json:"ownerIDIn,omitempty"`
+	OwnerIDNotIn        []string `json:"ownerIDNotIn,omitempty"`
+	OwnerIDGT           *string  `json:"ownerIDGT,omitempty"`
+	OwnerIDGTE          *string  `json:"ownerIDGTE,omitempty"`
+	OwnerIDLT           *string  `json:"ownerIDLT,omitempty"`
+	OwnerIDLTE          *string  `json:"ownerIDLTE,omitempty"`
+	OwnerIDContains     *string  `json:"ownerIDContains,omitempty"`
+	OwnerIDHasPrefix    *string  `json:"ownerIDHasPrefix,omitempty"`
+	OwnerIDHasSuffix    *string  `json:"ownerIDHasSuffix,omitempty"`
+	OwnerIDIsNil        bool     `json:"ownerIDIsNil,omitempty"`
+	OwnerIDNotNil       bool     `json:"ownerIDNotNil,omitempty"`
+	OwnerIDEqualFold    *string  `json:"ownerIDEqualFold,omitempty"`
+	OwnerIDContainsFold *string  `json:"ownerIDContainsFold,omitempty"`
+
+	// "enabled" field predicates.
+	Enabled    *bool `json:"enabled,omitempty"`
+	EnabledNEQ *bool `json:"enabledNEQ,omitempty"`
+}
+
+// AddPredicates adds custom predicates to the where input to be used during the filtering phase.
+func (i *TriggerWhereInput) AddPredicates(predicates ...predicate.Trigger) {
+	i.Predicates = append(i.Predicates, predicates...)
+}
+
+// Filter applies the TriggerWhereInput filter on the TriggerQuery builder.
+func (i *TriggerWhereInput) Filter(q *TriggerQuery) (*TriggerQuery, error) {
+	if i == nil {
+		return q, nil
+	}
+	p, err := i.P()
+	if err != nil {
+		if err == ErrEmptyTriggerWhereInput {
+			return q, nil
+		}
+		return nil, err
+	}
+	return q.Where(p), nil
+}
+
+// ErrEmptyTriggerWhereInput is returned in case the TriggerWhereInput is empty.
+var ErrEmptyTriggerWhereInput = errors.New("gen: empty predicate TriggerWhereInput")
+
+// P returns a predicate for filtering triggers.
+// An error is returned if the input is empty or invalid.
+func (i *TriggerWhereInput) P() (predicate.Trigger, error) {
+	var predicates []predicate.Trigger
+	if i.Not != nil {
+		p, err := i.Not.P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'not'", err)
+		}
+		predicates = append(predicates, trigger.Not(p))
+	}
+	switch n := len(i.Or); {
+	case n == 1:
+		p, err := i.Or[0].P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'or'", err)
+		}
+		predicates = append(predicates, p)
+	case n > 1:
+		or := make([]predicate.Trigger, 0, n)
+		for _, w := range i.Or {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'or'", err)
+			}
+			or = append(or, p)
+		}
+		predicates = append(predicates, trigger.Or(or...))
+	}
+	switch n := len(i.And); {
+	case n == 1:
+		p, err := i.And[0].P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'and'", err)
+		}
+		predicates = append(predicates, p)
+	case n > 1:
+		and := make([]predicate.Trigger, 0, n)
+		for _, w := range i.And {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'and'", err)
+			}
+			and = append(and, p)
+		}
+		predicates = append(predicates, trigger.And(and...))
+	}
+	predicates = append(predicates, i.Predicates...)
+	if i.ID != nil {
+		predicates = append(predicates, trigger.IDEQ(*i.ID))
+	}
+	if i.IDNEQ != nil {
+		predicates = append(predicates, trigger.IDNEQ(*i.IDNEQ))
+	}
+	if len(i.IDIn) > 0 {
+		predicates = append(predicates, trigger.IDIn(i.IDIn...))
+	}
+	if len(i.IDNotIn) > 0 {
+		predicates = append(predicates, trigger.IDNotIn(i.IDNotIn...))
+	}
+	if i.IDGT != nil {
+		predicates = append(predicates, trigger.IDGT(*i.IDGT))
+	}
+	if i.IDGTE != nil {
+		predicates = append(predicates, trigger.IDGTE(*i.IDGTE))
+	}
+	if i.IDLT != nil {
+		predicates = append(predicates, trigger.IDLT(*i.IDLT))
+	}
+	if i.IDLTE != nil {
+		predicates = append(predicates, trigger.IDLTE(*i.IDLTE))
+	}
+	if i.IDEqualFold != nil {
+		predicates = append(predicates, trigger.IDEqualFold(*i.IDEqualFold))
+	}
+	if i.IDContainsFold != nil {
+		predicates = append(predicates, trigger.IDContainsFold(*i.IDContainsFold))
+	}
+	if i.CreatedAt != nil {
+		predicates = append(predicates, trigger.CreatedAtEQ(*i.CreatedAt))
+	}
+	if i.CreatedAtNEQ != nil {
+		predicates = append(predicates, trigger.CreatedAtNEQ(*i.CreatedAtNEQ))
+	}
+	if len(i.CreatedAtIn) > 0 {
+		predicates = append(predicates, trigger.CreatedAtIn(i.CreatedAtIn...))
+	}
+	if len(i.CreatedAtNotIn) > 0 {
+		predicates = append(predicates, trigger.CreatedAtNotIn(i.CreatedAtNotIn...))
+	}
+	if i.CreatedAtGT != nil {
+		predicates = append(predicates, trigger.CreatedAtGT(*i.CreatedAtGT))
+	}
+	if i.CreatedAtGTE != nil {
+		predicates = append(predicates, trigger.CreatedAtGTE(*i.CreatedAtGTE))
+	}
+	if i.CreatedAtLT != nil {
+		predicates = append(predicates, trigger.CreatedAtLT(*i.CreatedAtLT))
+	}
+	if i.CreatedAtLTE != nil {
+		predicates = append(predicates, trigger.CreatedAtLTE(*i.CreatedAtLTE))
+	}
+	if i.UpdatedAt != nil {
+		predicates = append(predicates, trigger.UpdatedAtEQ(*i.UpdatedAt))
+	}
+	if i.UpdatedAtNEQ != nil {
+		predicates = append(predicates, trigger.UpdatedAtNEQ(*i.UpdatedAtNEQ))
+	}
+	if len(i.UpdatedAtIn) > 0 {
+		predicates = append(predicates, trigger.UpdatedAtIn(i.UpdatedAtIn...))
+	}
+	if len(i.UpdatedAtNotIn) > 0 {
+		predicates = append(predicates, trigger.UpdatedAtNotIn(i.UpdatedAtNotIn...))
+	}
+	if i.UpdatedAtGT != nil {
+		predicates = append(predicates, trigger.UpdatedAtGT(*i.UpdatedAtGT))
+	}
+	if i.UpdatedAtGTE != nil {
+		predicates = append(predicates, trigger.UpdatedAtGTE(*i.UpdatedAtGTE))
+	}
+	if i.UpdatedAtLT != nil {
+		predicates = append(predicates, trigger.UpdatedAtLT(*i.UpdatedAtLT))
+	}
+	if i.UpdatedAtLTE != nil {
+		predicates = append(predicates, trigger.UpdatedAtLTE(*i.UpdatedAtLTE))
+	}
+	if i.Name != nil {
+		predicates = append(predicates, trigger.NameEQ(*i.Name))
+	}
+	if i.NameNEQ != nil {
+		predicates = append(predicates, trigger.NameNEQ(*i.NameNEQ))
+	}
+	if len(i.NameIn) > 0 {
+		predicates = append(predicates, trigger.NameIn(i.NameIn...))
+	}
+	if len(i.NameNotIn) > 0 {
+		predicates = append(predicates, trigger.NameNotIn(i.NameNotIn...))
+	}
+	if i.NameGT != nil {
+		predicates = append(predicates, trigger.NameGT(*i.NameGT))
+	}
+	if i.NameGTE != nil {
+		predicates = append(predicates, trigger.NameGTE(*i.NameGTE))
+	}
+	if i.NameLT != nil {
+		predicates = append(predicates, trigger.NameLT(*i.NameLT))
+	}
+	if i.NameLTE != nil {
+		predicates = append(predicates, trigger.NameLTE(*i.NameLTE))
+	}
+	if i.NameContains != nil {
+		predicates = append(predicates, trigger.NameContains(*i.NameContains))
+	}
+	if i.NameHasPrefix != nil {
+		predicates = append(predicates, trigger.NameHasPrefix(*i.NameHasPrefix))
+	}
+	if i.NameHasSuffix != nil {
+		predicates = append(predicates, trigger.NameHasSuffix(*i.NameHasSuffix))
+	}
+	if i.NameEqualFold != nil {
+		predicates = append(predicates, trigger.NameEqualFold(*i.NameEqualFold))
+	}
+	if i.NameContainsFold != nil {
+		predicates = append(predicates, trigger.NameContainsFold(*i.NameContainsFold))
+	}
+	if i.Kind != nil {
+		predicates = append(predicates, trigger.KindEQ(*i.Kind))
+	}
+	if i.KindNEQ != nil {
+		predicates = append(predicates, trigger.KindNEQ(*i.KindNEQ))
+	}
+	if len(i.KindIn) > 0 {
+		predicates = append(predicates, trigger.KindIn(i.KindIn...))
+	}
+	if len(i.KindNotIn) > 0 {
+		predicates = append(predicates, trigger.KindNotIn(i.KindNotIn...))
+	}
+	if i.KindGT != nil {
+		predicates = append(predicates, trigger.KindGT(*i.KindGT))
+	}
+	if i.KindGTE != nil {
+		predicates = append(predicates, trigger.KindGTE(*i.KindGTE))
+	}
+	if i.KindLT != nil {
+		predicates = append(predicates, trigger.KindLT(*i.KindLT))
+	}
+	if i.KindLTE != nil {
+		predicates = append(predicates, trigger.KindLTE(*i.KindLTE))
+	}
+	if i.KindContains != nil {
+		predicates = append(predicates, trigger.KindContains(*i.KindContains))
+	}
+	if i.KindHasPrefix != nil {
+		predicates = append(predicates, trigger.KindHasPrefix(*i.KindHasPrefix))
+	}
+	if i.KindHasSuffix != nil {
+		predicates = append(predicates, trigger.KindHasSuffix(*i.KindHasSuffix))
+	}
+	if i.KindEqualFold != nil {
+		predicates = append(predicates, trigger.KindEqualFold(*i.KindEqualFold))
+	}
+	if i.KindContainsFold != nil {
+		predicates = append(predicates, trigger.KindContainsFold(*i.KindContainsFold))
+	}
+	if i.ProjectID != nil {
+		predicates = append(predicates, trigger.ProjectIDEQ(*i.ProjectID))
+	}
+	if i.ProjectIDNEQ != nil {
+		predicates = append(predicates, trigger.ProjectIDNEQ(*i.ProjectIDNEQ))
+	}
+	if len(i.ProjectIDIn) > 0 {
+		predicates = append(predicates, trigger.ProjectIDIn(i.ProjectIDIn...))
+	}
+	if len(i.ProjectIDNotIn) > 0 {
+		predicates = append(predicates, trigger.ProjectIDNotIn(i.ProjectIDNotIn...))
+	}
+	if i.ProjectIDGT != nil {
+		predicates = append(predicates, trigger.ProjectIDGT(*i.ProjectIDGT))
+	}
+	if i.ProjectIDGTE != nil {
+		predicates = append(predicates, trigger.ProjectIDGTE(*i.ProjectIDGTE))
+	}
+	if i.ProjectIDLT != nil {
+		predicates = append(predicates, trigger.ProjectIDLT(*i.ProjectIDLT))
+	}
+	if i.ProjectIDLTE != nil {
+		predicates = append(predicates, trigger.ProjectIDLTE(*i.ProjectIDLTE))
+	}
+	if i.ProjectIDContains != nil {
+		predicates = append(predicates, trigger.ProjectIDContains(*i.ProjectIDContains))
+	}
+	if i.ProjectIDHasPrefix != nil {
+		predicates = append(predicates, trigger.ProjectIDHasPrefix(*i.ProjectIDHasPrefix))
+	}
+	if i.ProjectIDHasSuffix != nil {
+		predicates = append(predicates, trigger.ProjectIDHasSuffix(*i.ProjectIDHasSuffix))
+	}
+	if i.ProjectIDEqualFold != nil {
+		predicates = append(predicates, trigger.ProjectIDEqualFold(*i.ProjectIDEqualFold))
+	}
+	if i.ProjectIDContainsFold != nil {
+		predicates = append(predicates, trigger.ProjectIDContainsFold(*i.ProjectIDContainsFold))
+	}
+	if i.AssetGroupID != nil {
+		predicates = append(predicates, trigger.AssetGroupIDEQ(*i.AssetGroupID))
+	}
+	if i.AssetGroupIDNEQ != nil {
+		predicates = append(predicates, trigger.AssetGroupIDNEQ(*i.AssetGroupIDNEQ))
+	}
+	if len(i.AssetGroupIDIn) > 0 {
+		predicates = append(predicates, trigger.AssetGroupIDIn(i.AssetGroupIDIn...))
+	}
+	if len(i.AssetGroupIDNotIn) > 0 {
+		predicates = append(predicates, trigger.AssetGroupIDNotIn(i.AssetGroupIDNotIn...))
+	}
+	if i.AssetGroupIDGT != nil {
+		predicates = append(predicates, trigger.AssetGroupIDGT(*i.AssetGroupIDGT))
+	}
+	if i.AssetGroupIDGTE != nil {
+		predicates = append(predicates, trigger.AssetGroupIDGTE(*i.AssetGroupIDGTE))
+	}
+	if i.AssetGroupIDLT != nil {
+		predicates = append(predicates, trigger.AssetGroupIDLT(*i.AssetGroupIDLT))
+	}
+	if i.AssetGroupIDLTE != nil {
+		predicates = append(predicates, trigger.AssetGroupIDLTE(*i.AssetGroupIDLTE))
+	}
+	if i.AssetGroupIDContains != nil {
+		predicates = append(predicates, trigger.AssetGroupIDContains(*i.AssetGroupIDContains))
+	}
+	if i.AssetGroupIDHasPrefix != nil {
+		predicates = append(predicates, trigger.AssetGroupIDHasPrefix(*i.AssetGroupIDHasPrefix))
+	}
+	if i.AssetGroupIDHasSuffix != nil {
+		predicates = append(predicates, trigger.AssetGroupIDHasSuffix(*i.AssetGroupIDHasSuffix))
+	}
+	if i.AssetGroupIDEqualFold != nil {
+		predicates = append(predicates, trigger.AssetGroupIDEqualFold(*i.AssetGroupIDEqualFold))
+	}
+	if i.AssetGroupIDContainsFold != nil {
+		predicates = append(predicates, trigger.AssetGroupIDContainsFold(*i.AssetGroupIDContainsFold))
+	}
+	if i.OwnerID != nil {
+		predicates = append(predicates, trigger.OwnerIDEQ(*i.OwnerID))
+	}
+	if i.OwnerIDNEQ != nil {
+		predicates = append(predicates, trigger.OwnerIDNEQ(*i.OwnerIDNEQ))
+	}
+	if len(i.OwnerIDIn) > 0 {
+		predicates = append(predicates, trigger.OwnerIDIn(i.OwnerIDIn...))
+	}
+	if len(i.OwnerIDNotIn) > 0 {
+		predicates = append(predicates, trigger.OwnerIDNotIn(i.OwnerIDNotIn...))
+	}
+	if i.OwnerIDGT != nil {
+		predicates = append(predicates, trigger.OwnerIDGT(*i.OwnerIDGT))
+	}
+	if i.OwnerIDGTE != nil {
+		predicates = append(predicates, trigger.OwnerIDGTE(*i.OwnerIDGTE))
+	}
+	if i.OwnerIDLT != nil {
+		predicates = append(predicates, trigger.OwnerIDLT(*i.OwnerIDLT))
+	}
+	if i.OwnerIDLTE != nil {
+		predicates = append(predicates, trigger.OwnerIDLTE(*i.OwnerIDLTE))
+	}
+	if i.OwnerIDContains != nil {
+		predicates = append(predicates, trigger.OwnerIDContains(*i.OwnerIDContains))
+	}
+	if i.OwnerIDHasPrefix != nil {
+		predicates = append(predicates, trigger.OwnerIDHasPrefix(*i.OwnerIDHasPrefix))
+	}
+	if i.OwnerIDHasSuffix != nil {
+		predicates = append(predicates, trigger.OwnerIDHasSuffix(*i.OwnerIDHasSuffix))
+	}
+	if i.OwnerIDIsNil {
+		predicates = append(predicates, trigger.OwnerIDIsNil())
+	}
+	if i.OwnerIDNotNil {
+		predicates = append(predicates, trigger.OwnerIDNotNil())
+	}
+	if i.OwnerIDEqualFold != nil {
+		predicates = append(predicates, trigger.OwnerIDEqualFold(*i.OwnerIDEqualFold))
+	}
+	if i.OwnerIDContainsFold != nil {
+		predicates = append(predicates, trigger.OwnerIDContainsFold(*i.OwnerIDContainsFold))
+	}
+	if i.Enabled != nil {
+		predicates = append(predicates, trigger.EnabledEQ(*i.Enabled))
+	}
+	if i.EnabledNEQ != nil {
+		predicates = append(predicates, trigger.EnabledNEQ(*i.EnabledNEQ))
+	}
+
+	switch len(predicates) {
+	case 0:
+		return nil, ErrEmptyTriggerWhereInput
+	case 1:
+		return predicates[0], nil
+	default:
+		return trigger.And(predicates...), nil
 	}
 }
 
@@ -8277,6 +10327,10 @@ type WebhookWhereInput struct {
 	StateReasonEqualFold    *string  `json:"stateReasonEqualFold,omitempty"`
 	StateReasonContainsFold *string  `json:"stateReasonContainsFold,omitempty"`
 
+	// "handshake" field predicates.
+	Handshake    *bool `json:"handshake,omitempty"`
+	HandshakeNEQ *bool `json:"handshakeNEQ,omitempty"`
+
 	// "timeout_seconds" field predicates.
 	TimeoutSeconds      *int  `json:"timeoutSeconds,omitempty"`
 	TimeoutSecondsNEQ   *int  `json:"timeoutSecondsNEQ,omitempty"`
@@ -8757,6 +10811,12 @@ func (i *WebhookWhereInput) P() (predicate.Webhook, error) {
 	}
 	if i.StateReasonContainsFold != nil {
 		predicates = append(predicates, webhook.StateReasonContainsFold(*i.StateReasonContainsFold))
+	}
+	if i.Handshake != nil {
+		predicates = append(predicates, webhook.HandshakeEQ(*i.Handshake))
+	}
+	if i.HandshakeNEQ != nil {
+		predicates = append(predicates, webhook.HandshakeNEQ(*i.HandshakeNEQ))
 	}
 	if i.TimeoutSeconds != nil {
 		predicates = append(predicates, webhook.TimeoutSecondsEQ(*i.TimeoutSeconds))

@@ -24,12 +24,16 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/onetimelink"
 	"github.com/hookyard/hookyard/ent/gen/organization"
 	"github.com/hookyard/hookyard/ent/gen/predicate"
+	"github.com/hookyard/hookyard/ent/gen/presence"
+	"github.com/hookyard/hookyard/ent/gen/project"
 	"github.com/hookyard/hookyard/ent/gen/report"
+	"github.com/hookyard/hookyard/ent/gen/run"
 	"github.com/hookyard/hookyard/ent/gen/scan"
 	"github.com/hookyard/hookyard/ent/gen/session"
 	"github.com/hookyard/hookyard/ent/gen/signingkey"
 	"github.com/hookyard/hookyard/ent/gen/source"
 	"github.com/hookyard/hookyard/ent/gen/ticket"
+	"github.com/hookyard/hookyard/ent/gen/trigger"
 	"github.com/hookyard/hookyard/ent/gen/trustedissuer"
 	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
@@ -57,12 +61,16 @@ const (
 	TypeIdentityProvider = "IdentityProvider"
 	TypeOneTimeLink      = "OneTimeLink"
 	TypeOrganization     = "Organization"
+	TypePresence         = "Presence"
+	TypeProject          = "Project"
 	TypeReport           = "Report"
+	TypeRun              = "Run"
 	TypeScan             = "Scan"
 	TypeSession          = "Session"
 	TypeSigningKey       = "SigningKey"
 	TypeSource           = "Source"
 	TypeTicket           = "Ticket"
+	TypeTrigger          = "Trigger"
 	TypeTrustedIssuer    = "TrustedIssuer"
 	TypeUser             = "User"
 	TypeWebhook          = "Webhook"
@@ -1269,6 +1277,7 @@ type ApplicationMutation struct {
 	organization_id    *string
 	name               *string
 	description        *string
+	key                *string
 	clearedFields      map[string]struct{}
 	asset_group        *string
 	clearedasset_group bool
@@ -1564,6 +1573,42 @@ func (m *ApplicationMutation) ResetDescription() {
 	m.description = nil
 }
 
+// SetKey sets the "key" field.
+func (m *ApplicationMutation) SetKey(s string) {
+	m.key = &s
+}
+
+// Key returns the value of the "key" field in the mutation.
+func (m *ApplicationMutation) Key() (r string, exists bool) {
+	v := m.key
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldKey returns the old "key" field's value of the Application entity.
+// If the Application object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApplicationMutation) OldKey(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldKey is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldKey requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldKey: %w", err)
+	}
+	return oldValue.Key, nil
+}
+
+// ResetKey resets all changes to the "key" field.
+func (m *ApplicationMutation) ResetKey() {
+	m.key = nil
+}
+
 // SetAssetGroupID sets the "asset_group_id" field.
 func (m *ApplicationMutation) SetAssetGroupID(s string) {
 	m.asset_group = &s
@@ -1715,7 +1760,7 @@ func (m *ApplicationMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *ApplicationMutation) Fields() []string {
-	fields := make([]string, 0, 6)
+	fields := make([]string, 0, 7)
 	if m.created_at != nil {
 		fields = append(fields, application.FieldCreatedAt)
 	}
@@ -1730,6 +1775,9 @@ func (m *ApplicationMutation) Fields() []string {
 	}
 	if m.description != nil {
 		fields = append(fields, application.FieldDescription)
+	}
+	if m.key != nil {
+		fields = append(fields, application.FieldKey)
 	}
 	if m.asset_group != nil {
 		fields = append(fields, application.FieldAssetGroupID)
@@ -1752,6 +1800,8 @@ func (m *ApplicationMutation) Field(name string) (ent.Value, bool) {
 		return m.Name()
 	case application.FieldDescription:
 		return m.Description()
+	case application.FieldKey:
+		return m.Key()
 	case application.FieldAssetGroupID:
 		return m.AssetGroupID()
 	}
@@ -1773,6 +1823,8 @@ func (m *ApplicationMutation) OldField(ctx context.Context, name string) (ent.Va
 		return m.OldName(ctx)
 	case application.FieldDescription:
 		return m.OldDescription(ctx)
+	case application.FieldKey:
+		return m.OldKey(ctx)
 	case application.FieldAssetGroupID:
 		return m.OldAssetGroupID(ctx)
 	}
@@ -1818,6 +1870,13 @@ func (m *ApplicationMutation) SetField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.SetDescription(v)
+		return nil
+	case application.FieldKey:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetKey(v)
 		return nil
 	case application.FieldAssetGroupID:
 		v, ok := value.(string)
@@ -1889,6 +1948,9 @@ func (m *ApplicationMutation) ResetField(name string) error {
 		return nil
 	case application.FieldDescription:
 		m.ResetDescription()
+		return nil
+	case application.FieldKey:
+		m.ResetKey()
 		return nil
 	case application.FieldAssetGroupID:
 		m.ResetAssetGroupID()
@@ -2028,6 +2090,9 @@ type AssetGroupMutation struct {
 	endpoints           map[string]struct{}
 	removedendpoints    map[string]struct{}
 	clearedendpoints    bool
+	presences           map[string]struct{}
+	removedpresences    map[string]struct{}
+	clearedpresences    bool
 	done                bool
 	oldValue            func(context.Context) (*AssetGroup, error)
 	predicates          []predicate.AssetGroup
@@ -2652,6 +2717,60 @@ func (m *AssetGroupMutation) ResetEndpoints() {
 	m.removedendpoints = nil
 }
 
+// AddPresenceIDs adds the "presences" edge to the Presence entity by ids.
+func (m *AssetGroupMutation) AddPresenceIDs(ids ...string) {
+	if m.presences == nil {
+		m.presences = make(map[string]struct{})
+	}
+	for i := range ids {
+		m.presences[ids[i]] = struct{}{}
+	}
+}
+
+// ClearPresences clears the "presences" edge to the Presence entity.
+func (m *AssetGroupMutation) ClearPresences() {
+	m.clearedpresences = true
+}
+
+// PresencesCleared reports if the "presences" edge to the Presence entity was cleared.
+func (m *AssetGroupMutation) PresencesCleared() bool {
+	return m.clearedpresences
+}
+
+// RemovePresenceIDs removes the "presences" edge to the Presence entity by IDs.
+func (m *AssetGroupMutation) RemovePresenceIDs(ids ...string) {
+	if m.removedpresences == nil {
+		m.removedpresences = make(map[string]struct{})
+	}
+	for i := range ids {
+		delete(m.presences, ids[i])
+		m.removedpresences[ids[i]] = struct{}{}
+	}
+}
+
+// RemovedPresences returns the removed IDs of the "presences" edge to the Presence entity.
+func (m *AssetGroupMutation) RemovedPresencesIDs() (ids []string) {
+	for id := range m.removedpresences {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// PresencesIDs returns the "presences" edge IDs in the mutation.
+func (m *AssetGroupMutation) PresencesIDs() (ids []string) {
+	for id := range m.presences {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// ResetPresences resets all changes to the "presences" edge.
+func (m *AssetGroupMutation) ResetPresences() {
+	m.presences = nil
+	m.clearedpresences = false
+	m.removedpresences = nil
+}
+
 // Where appends a list predicates to the AssetGroupMutation builder.
 func (m *AssetGroupMutation) Where(ps ...predicate.AssetGroup) {
 	m.predicates = append(m.predicates, ps...)
@@ -2879,7 +2998,7 @@ func (m *AssetGroupMutation) ResetField(name string) error {
 
 // AddedEdges returns all edge names that were set/added in this mutation.
 func (m *AssetGroupMutation) AddedEdges() []string {
-	edges := make([]string, 0, 5)
+	edges := make([]string, 0, 6)
 	if m.applications != nil {
 		edges = append(edges, assetgroup.EdgeApplications)
 	}
@@ -2894,6 +3013,9 @@ func (m *AssetGroupMutation) AddedEdges() []string {
 	}
 	if m.endpoints != nil {
 		edges = append(edges, assetgroup.EdgeEndpoints)
+	}
+	if m.presences != nil {
+		edges = append(edges, assetgroup.EdgePresences)
 	}
 	return edges
 }
@@ -2932,13 +3054,19 @@ func (m *AssetGroupMutation) AddedIDs(name string) []ent.Value {
 			ids = append(ids, id)
 		}
 		return ids
+	case assetgroup.EdgePresences:
+		ids := make([]ent.Value, 0, len(m.presences))
+		for id := range m.presences {
+			ids = append(ids, id)
+		}
+		return ids
 	}
 	return nil
 }
 
 // RemovedEdges returns all edge names that were removed in this mutation.
 func (m *AssetGroupMutation) RemovedEdges() []string {
-	edges := make([]string, 0, 5)
+	edges := make([]string, 0, 6)
 	if m.removedapplications != nil {
 		edges = append(edges, assetgroup.EdgeApplications)
 	}
@@ -2953,6 +3081,9 @@ func (m *AssetGroupMutation) RemovedEdges() []string {
 	}
 	if m.removedendpoints != nil {
 		edges = append(edges, assetgroup.EdgeEndpoints)
+	}
+	if m.removedpresences != nil {
+		edges = append(edges, assetgroup.EdgePresences)
 	}
 	return edges
 }
@@ -2991,13 +3122,19 @@ func (m *AssetGroupMutation) RemovedIDs(name string) []ent.Value {
 			ids = append(ids, id)
 		}
 		return ids
+	case assetgroup.EdgePresences:
+		ids := make([]ent.Value, 0, len(m.removedpresences))
+		for id := range m.removedpresences {
+			ids = append(ids, id)
+		}
+		return ids
 	}
 	return nil
 }
 
 // ClearedEdges returns all edge names that were cleared in this mutation.
 func (m *AssetGroupMutation) ClearedEdges() []string {
-	edges := make([]string, 0, 5)
+	edges := make([]string, 0, 6)
 	if m.clearedapplications {
 		edges = append(edges, assetgroup.EdgeApplications)
 	}
@@ -3012,6 +3149,9 @@ func (m *AssetGroupMutation) ClearedEdges() []string {
 	}
 	if m.clearedendpoints {
 		edges = append(edges, assetgroup.EdgeEndpoints)
+	}
+	if m.clearedpresences {
+		edges = append(edges, assetgroup.EdgePresences)
 	}
 	return edges
 }
@@ -3030,6 +3170,8 @@ func (m *AssetGroupMutation) EdgeCleared(name string) bool {
 		return m.clearedwebhooks
 	case assetgroup.EdgeEndpoints:
 		return m.clearedendpoints
+	case assetgroup.EdgePresences:
+		return m.clearedpresences
 	}
 	return false
 }
@@ -3060,6 +3202,9 @@ func (m *AssetGroupMutation) ResetEdge(name string) error {
 		return nil
 	case assetgroup.EdgeEndpoints:
 		m.ResetEndpoints()
+		return nil
+	case assetgroup.EdgePresences:
+		m.ResetPresences()
 		return nil
 	}
 	return fmt.Errorf("unknown AssetGroup edge %s", name)
@@ -5034,6 +5179,8 @@ type EndpointMutation struct {
 	clearedFields        map[string]struct{}
 	asset_group          *string
 	clearedasset_group   bool
+	presence             *string
+	clearedpresence      bool
 	shared_groups        map[string]struct{}
 	removedshared_groups map[string]struct{}
 	clearedshared_groups bool
@@ -5409,6 +5556,55 @@ func (m *EndpointMutation) OldURL(ctx context.Context) (v string, err error) {
 // ResetURL resets all changes to the "url" field.
 func (m *EndpointMutation) ResetURL() {
 	m.url = nil
+}
+
+// SetPresenceID sets the "presence_id" field.
+func (m *EndpointMutation) SetPresenceID(s string) {
+	m.presence = &s
+}
+
+// PresenceID returns the value of the "presence_id" field in the mutation.
+func (m *EndpointMutation) PresenceID() (r string, exists bool) {
+	v := m.presence
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPresenceID returns the old "presence_id" field's value of the Endpoint entity.
+// If the Endpoint object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *EndpointMutation) OldPresenceID(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPresenceID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPresenceID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPresenceID: %w", err)
+	}
+	return oldValue.PresenceID, nil
+}
+
+// ClearPresenceID clears the value of the "presence_id" field.
+func (m *EndpointMutation) ClearPresenceID() {
+	m.presence = nil
+	m.clearedFields[endpoint.FieldPresenceID] = struct{}{}
+}
+
+// PresenceIDCleared returns if the "presence_id" field was cleared in this mutation.
+func (m *EndpointMutation) PresenceIDCleared() bool {
+	_, ok := m.clearedFields[endpoint.FieldPresenceID]
+	return ok
+}
+
+// ResetPresenceID resets all changes to the "presence_id" field.
+func (m *EndpointMutation) ResetPresenceID() {
+	m.presence = nil
+	delete(m.clearedFields, endpoint.FieldPresenceID)
 }
 
 // SetEnabled sets the "enabled" field.
@@ -5861,6 +6057,33 @@ func (m *EndpointMutation) ResetAssetGroup() {
 	m.clearedasset_group = false
 }
 
+// ClearPresence clears the "presence" edge to the Presence entity.
+func (m *EndpointMutation) ClearPresence() {
+	m.clearedpresence = true
+	m.clearedFields[endpoint.FieldPresenceID] = struct{}{}
+}
+
+// PresenceCleared reports if the "presence" edge to the Presence entity was cleared.
+func (m *EndpointMutation) PresenceCleared() bool {
+	return m.PresenceIDCleared() || m.clearedpresence
+}
+
+// PresenceIDs returns the "presence" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// PresenceID instead. It exists only for internal usage by the builders.
+func (m *EndpointMutation) PresenceIDs() (ids []string) {
+	if id := m.presence; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetPresence resets all changes to the "presence" edge.
+func (m *EndpointMutation) ResetPresence() {
+	m.presence = nil
+	m.clearedpresence = false
+}
+
 // AddSharedGroupIDs adds the "shared_groups" edge to the AssetGroup entity by ids.
 func (m *EndpointMutation) AddSharedGroupIDs(ids ...string) {
 	if m.shared_groups == nil {
@@ -5949,7 +6172,7 @@ func (m *EndpointMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *EndpointMutation) Fields() []string {
-	fields := make([]string, 0, 15)
+	fields := make([]string, 0, 16)
 	if m.created_at != nil {
 		fields = append(fields, endpoint.FieldCreatedAt)
 	}
@@ -5970,6 +6193,9 @@ func (m *EndpointMutation) Fields() []string {
 	}
 	if m.url != nil {
 		fields = append(fields, endpoint.FieldURL)
+	}
+	if m.presence != nil {
+		fields = append(fields, endpoint.FieldPresenceID)
 	}
 	if m.enabled != nil {
 		fields = append(fields, endpoint.FieldEnabled)
@@ -6017,6 +6243,8 @@ func (m *EndpointMutation) Field(name string) (ent.Value, bool) {
 		return m.Connector()
 	case endpoint.FieldURL:
 		return m.URL()
+	case endpoint.FieldPresenceID:
+		return m.PresenceID()
 	case endpoint.FieldEnabled:
 		return m.Enabled()
 	case endpoint.FieldHeaders:
@@ -6056,6 +6284,8 @@ func (m *EndpointMutation) OldField(ctx context.Context, name string) (ent.Value
 		return m.OldConnector(ctx)
 	case endpoint.FieldURL:
 		return m.OldURL(ctx)
+	case endpoint.FieldPresenceID:
+		return m.OldPresenceID(ctx)
 	case endpoint.FieldEnabled:
 		return m.OldEnabled(ctx)
 	case endpoint.FieldHeaders:
@@ -6129,6 +6359,13 @@ func (m *EndpointMutation) SetField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.SetURL(v)
+		return nil
+	case endpoint.FieldPresenceID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPresenceID(v)
 		return nil
 	case endpoint.FieldEnabled:
 		v, ok := value.(bool)
@@ -6270,6 +6507,9 @@ func (m *EndpointMutation) ClearedFields() []string {
 	if m.FieldCleared(endpoint.FieldAssetGroupID) {
 		fields = append(fields, endpoint.FieldAssetGroupID)
 	}
+	if m.FieldCleared(endpoint.FieldPresenceID) {
+		fields = append(fields, endpoint.FieldPresenceID)
+	}
 	if m.FieldCleared(endpoint.FieldHeaders) {
 		fields = append(fields, endpoint.FieldHeaders)
 	}
@@ -6295,6 +6535,9 @@ func (m *EndpointMutation) ClearField(name string) error {
 	switch name {
 	case endpoint.FieldAssetGroupID:
 		m.ClearAssetGroupID()
+		return nil
+	case endpoint.FieldPresenceID:
+		m.ClearPresenceID()
 		return nil
 	case endpoint.FieldHeaders:
 		m.ClearHeaders()
@@ -6334,6 +6577,9 @@ func (m *EndpointMutation) ResetField(name string) error {
 	case endpoint.FieldURL:
 		m.ResetURL()
 		return nil
+	case endpoint.FieldPresenceID:
+		m.ResetPresenceID()
+		return nil
 	case endpoint.FieldEnabled:
 		m.ResetEnabled()
 		return nil
@@ -6364,9 +6610,12 @@ func (m *EndpointMutation) ResetField(name string) error {
 
 // AddedEdges returns all edge names that were set/added in this mutation.
 func (m *EndpointMutation) AddedEdges() []string {
-	edges := make([]string, 0, 2)
+	edges := make([]string, 0, 3)
 	if m.asset_group != nil {
 		edges = append(edges, endpoint.EdgeAssetGroup)
+	}
+	if m.presence != nil {
+		edges = append(edges, endpoint.EdgePresence)
 	}
 	if m.shared_groups != nil {
 		edges = append(edges, endpoint.EdgeSharedGroups)
@@ -6382,6 +6631,10 @@ func (m *EndpointMutation) AddedIDs(name string) []ent.Value {
 		if id := m.asset_group; id != nil {
 			return []ent.Value{*id}
 		}
+	case endpoint.EdgePresence:
+		if id := m.presence; id != nil {
+			return []ent.Value{*id}
+		}
 	case endpoint.EdgeSharedGroups:
 		ids := make([]ent.Value, 0, len(m.shared_groups))
 		for id := range m.shared_groups {
@@ -6394,7 +6647,7 @@ func (m *EndpointMutation) AddedIDs(name string) []ent.Value {
 
 // RemovedEdges returns all edge names that were removed in this mutation.
 func (m *EndpointMutation) RemovedEdges() []string {
-	edges := make([]string, 0, 2)
+	edges := make([]string, 0, 3)
 	if m.removedshared_groups != nil {
 		edges = append(edges, endpoint.EdgeSharedGroups)
 	}
@@ -6417,9 +6670,12 @@ func (m *EndpointMutation) RemovedIDs(name string) []ent.Value {
 
 // ClearedEdges returns all edge names that were cleared in this mutation.
 func (m *EndpointMutation) ClearedEdges() []string {
-	edges := make([]string, 0, 2)
+	edges := make([]string, 0, 3)
 	if m.clearedasset_group {
 		edges = append(edges, endpoint.EdgeAssetGroup)
+	}
+	if m.clearedpresence {
+		edges = append(edges, endpoint.EdgePresence)
 	}
 	if m.clearedshared_groups {
 		edges = append(edges, endpoint.EdgeSharedGroups)
@@ -6433,6 +6689,8 @@ func (m *EndpointMutation) EdgeCleared(name string) bool {
 	switch name {
 	case endpoint.EdgeAssetGroup:
 		return m.clearedasset_group
+	case endpoint.EdgePresence:
+		return m.clearedpresence
 	case endpoint.EdgeSharedGroups:
 		return m.clearedshared_groups
 	}
@@ -6446,6 +6704,9 @@ func (m *EndpointMutation) ClearEdge(name string) error {
 	case endpoint.EdgeAssetGroup:
 		m.ClearAssetGroup()
 		return nil
+	case endpoint.EdgePresence:
+		m.ClearPresence()
+		return nil
 	}
 	return fmt.Errorf("unknown Endpoint unique edge %s", name)
 }
@@ -6456,6 +6717,9 @@ func (m *EndpointMutation) ResetEdge(name string) error {
 	switch name {
 	case endpoint.EdgeAssetGroup:
 		m.ResetAssetGroup()
+		return nil
+	case endpoint.EdgePresence:
+		m.ResetPresence()
 		return nil
 	case endpoint.EdgeSharedGroups:
 		m.ResetSharedGroups()
@@ -11855,6 +12119,2537 @@ func (m *OrganizationMutation) ResetEdge(name string) error {
 	return fmt.Errorf("unknown Organization edge %s", name)
 }
 
+// PresenceMutation represents an operation that mutates the Presence nodes in the graph.
+type PresenceMutation struct {
+	config
+	op                   Op
+	typ                  string
+	id                   *string
+	created_at           *time.Time
+	updated_at           *time.Time
+	organization_id      *string
+	name                 *string
+	description          *string
+	enabled              *bool
+	key_prefix           *string
+	key_hash             *string
+	previous_key_hash    *string
+	previous_key_until   *time.Time
+	clearedFields        map[string]struct{}
+	asset_group          *string
+	clearedasset_group   bool
+	shared_groups        map[string]struct{}
+	removedshared_groups map[string]struct{}
+	clearedshared_groups bool
+	done                 bool
+	oldValue             func(context.Context) (*Presence, error)
+	predicates           []predicate.Presence
+}
+
+var _ ent.Mutation = (*PresenceMutation)(nil)
+
+// presenceOption allows management of the mutation configuration using functional options.
+type presenceOption func(*PresenceMutation)
+
+// newPresenceMutation creates new mutation for the Presence entity.
+func newPresenceMutation(c config, op Op, opts ...presenceOption) *PresenceMutation {
+	m := &PresenceMutation{
+		config:        c,
+		op:            op,
+		typ:           TypePresence,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withPresenceID sets the ID field of the mutation.
+func withPresenceID(id string) presenceOption {
+	return func(m *PresenceMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *Presence
+		)
+		m.oldValue = func(ctx context.Context) (*Presence, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().Presence.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withPresence sets the old Presence of the mutation.
+func withPresence(node *Presence) presenceOption {
+	return func(m *PresenceMutation) {
+		m.oldValue = func(context.Context) (*Presence, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m PresenceMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m PresenceMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("gen: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of Presence entities.
+func (m *PresenceMutation) SetID(id string) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *PresenceMutation) ID() (id string, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *PresenceMutation) IDs(ctx context.Context) ([]string, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []string{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().Presence.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetCreatedAt sets the "created_at" field.
+func (m *PresenceMutation) SetCreatedAt(t time.Time) {
+	m.created_at = &t
+}
+
+// CreatedAt returns the value of the "created_at" field in the mutation.
+func (m *PresenceMutation) CreatedAt() (r time.Time, exists bool) {
+	v := m.created_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCreatedAt returns the old "created_at" field's value of the Presence entity.
+// If the Presence object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PresenceMutation) OldCreatedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCreatedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCreatedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCreatedAt: %w", err)
+	}
+	return oldValue.CreatedAt, nil
+}
+
+// ResetCreatedAt resets all changes to the "created_at" field.
+func (m *PresenceMutation) ResetCreatedAt() {
+	m.created_at = nil
+}
+
+// SetUpdatedAt sets the "updated_at" field.
+func (m *PresenceMutation) SetUpdatedAt(t time.Time) {
+	m.updated_at = &t
+}
+
+// UpdatedAt returns the value of the "updated_at" field in the mutation.
+func (m *PresenceMutation) UpdatedAt() (r time.Time, exists bool) {
+	v := m.updated_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldUpdatedAt returns the old "updated_at" field's value of the Presence entity.
+// If the Presence object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PresenceMutation) OldUpdatedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldUpdatedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldUpdatedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldUpdatedAt: %w", err)
+	}
+	return oldValue.UpdatedAt, nil
+}
+
+// ResetUpdatedAt resets all changes to the "updated_at" field.
+func (m *PresenceMutation) ResetUpdatedAt() {
+	m.updated_at = nil
+}
+
+// SetOrganizationID sets the "organization_id" field.
+func (m *PresenceMutation) SetOrganizationID(s string) {
+	m.organization_id = &s
+}
+
+// OrganizationID returns the value of the "organization_id" field in the mutation.
+func (m *PresenceMutation) OrganizationID() (r string, exists bool) {
+	v := m.organization_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOrganizationID returns the old "organization_id" field's value of the Presence entity.
+// If the Presence object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PresenceMutation) OldOrganizationID(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOrganizationID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOrganizationID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOrganizationID: %w", err)
+	}
+	return oldValue.OrganizationID, nil
+}
+
+// ResetOrganizationID resets all changes to the "organization_id" field.
+func (m *PresenceMutation) ResetOrganizationID() {
+	m.organization_id = nil
+}
+
+// SetName sets the "name" field.
+func (m *PresenceMutation) SetName(s string) {
+	m.name = &s
+}
+
+// Name returns the value of the "name" field in the mutation.
+func (m *PresenceMutation) Name() (r string, exists bool) {
+	v := m.name
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldName returns the old "name" field's value of the Presence entity.
+// If the Presence object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PresenceMutation) OldName(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldName is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldName requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldName: %w", err)
+	}
+	return oldValue.Name, nil
+}
+
+// ResetName resets all changes to the "name" field.
+func (m *PresenceMutation) ResetName() {
+	m.name = nil
+}
+
+// SetDescription sets the "description" field.
+func (m *PresenceMutation) SetDescription(s string) {
+	m.description = &s
+}
+
+// Description returns the value of the "description" field in the mutation.
+func (m *PresenceMutation) Description() (r string, exists bool) {
+	v := m.description
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldDescription returns the old "description" field's value of the Presence entity.
+// If the Presence object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PresenceMutation) OldDescription(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldDescription is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldDescription requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldDescription: %w", err)
+	}
+	return oldValue.Description, nil
+}
+
+// ResetDescription resets all changes to the "description" field.
+func (m *PresenceMutation) ResetDescription() {
+	m.description = nil
+}
+
+// SetAssetGroupID sets the "asset_group_id" field.
+func (m *PresenceMutation) SetAssetGroupID(s string) {
+	m.asset_group = &s
+}
+
+// AssetGroupID returns the value of the "asset_group_id" field in the mutation.
+func (m *PresenceMutation) AssetGroupID() (r string, exists bool) {
+	v := m.asset_group
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAssetGroupID returns the old "asset_group_id" field's value of the Presence entity.
+// If the Presence object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PresenceMutation) OldAssetGroupID(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAssetGroupID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAssetGroupID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAssetGroupID: %w", err)
+	}
+	return oldValue.AssetGroupID, nil
+}
+
+// ClearAssetGroupID clears the value of the "asset_group_id" field.
+func (m *PresenceMutation) ClearAssetGroupID() {
+	m.asset_group = nil
+	m.clearedFields[presence.FieldAssetGroupID] = struct{}{}
+}
+
+// AssetGroupIDCleared returns if the "asset_group_id" field was cleared in this mutation.
+func (m *PresenceMutation) AssetGroupIDCleared() bool {
+	_, ok := m.clearedFields[presence.FieldAssetGroupID]
+	return ok
+}
+
+// ResetAssetGroupID resets all changes to the "asset_group_id" field.
+func (m *PresenceMutation) ResetAssetGroupID() {
+	m.asset_group = nil
+	delete(m.clearedFields, presence.FieldAssetGroupID)
+}
+
+// SetEnabled sets the "enabled" field.
+func (m *PresenceMutation) SetEnabled(b bool) {
+	m.enabled = &b
+}
+
+// Enabled returns the value of the "enabled" field in the mutation.
+func (m *PresenceMutation) Enabled() (r bool, exists bool) {
+	v := m.enabled
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldEnabled returns the old "enabled" field's value of the Presence entity.
+// If the Presence object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PresenceMutation) OldEnabled(ctx context.Context) (v bool, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldEnabled is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldEnabled requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldEnabled: %w", err)
+	}
+	return oldValue.Enabled, nil
+}
+
+// ResetEnabled resets all changes to the "enabled" field.
+func (m *PresenceMutation) ResetEnabled() {
+	m.enabled = nil
+}
+
+// SetKeyPrefix sets the "key_prefix" field.
+func (m *PresenceMutation) SetKeyPrefix(s string) {
+	m.key_prefix = &s
+}
+
+// KeyPrefix returns the value of the "key_prefix" field in the mutation.
+func (m *PresenceMutation) KeyPrefix() (r string, exists bool) {
+	v := m.key_prefix
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldKeyPrefix returns the old "key_prefix" field's value of the Presence entity.
+// If the Presence object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PresenceMutation) OldKeyPrefix(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldKeyPrefix is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldKeyPrefix requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldKeyPrefix: %w", err)
+	}
+	return oldValue.KeyPrefix, nil
+}
+
+// ResetKeyPrefix resets all changes to the "key_prefix" field.
+func (m *PresenceMutation) ResetKeyPrefix() {
+	m.key_prefix = nil
+}
+
+// SetKeyHash sets the "key_hash" field.
+func (m *PresenceMutation) SetKeyHash(s string) {
+	m.key_hash = &s
+}
+
+// KeyHash returns the value of the "key_hash" field in the mutation.
+func (m *PresenceMutation) KeyHash() (r string, exists bool) {
+	v := m.key_hash
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldKeyHash returns the old "key_hash" field's value of the Presence entity.
+// If the Presence object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PresenceMutation) OldKeyHash(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldKeyHash is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldKeyHash requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldKeyHash: %w", err)
+	}
+	return oldValue.KeyHash, nil
+}
+
+// ResetKeyHash resets all changes to the "key_hash" field.
+func (m *PresenceMutation) ResetKeyHash() {
+	m.key_hash = nil
+}
+
+// SetPreviousKeyHash sets the "previous_key_hash" field.
+func (m *PresenceMutation) SetPreviousKeyHash(s string) {
+	m.previous_key_hash = &s
+}
+
+// PreviousKeyHash returns the value of the "previous_key_hash" field in the mutation.
+func (m *PresenceMutation) PreviousKeyHash() (r string, exists bool) {
+	v := m.previous_key_hash
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPreviousKeyHash returns the old "previous_key_hash" field's value of the Presence entity.
+// If the Presence object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PresenceMutation) OldPreviousKeyHash(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPreviousKeyHash is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPreviousKeyHash requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPreviousKeyHash: %w", err)
+	}
+	return oldValue.PreviousKeyHash, nil
+}
+
+// ClearPreviousKeyHash clears the value of the "previous_key_hash" field.
+func (m *PresenceMutation) ClearPreviousKeyHash() {
+	m.previous_key_hash = nil
+	m.clearedFields[presence.FieldPreviousKeyHash] = struct{}{}
+}
+
+// PreviousKeyHashCleared returns if the "previous_key_hash" field was cleared in this mutation.
+func (m *PresenceMutation) PreviousKeyHashCleared() bool {
+	_, ok := m.clearedFields[presence.FieldPreviousKeyHash]
+	return ok
+}
+
+// ResetPreviousKeyHash resets all changes to the "previous_key_hash" field.
+func (m *PresenceMutation) ResetPreviousKeyHash() {
+	m.previous_key_hash = nil
+	delete(m.clearedFields, presence.FieldPreviousKeyHash)
+}
+
+// SetPreviousKeyUntil sets the "previous_key_until" field.
+func (m *PresenceMutation) SetPreviousKeyUntil(t time.Time) {
+	m.previous_key_until = &t
+}
+
+// PreviousKeyUntil returns the value of the "previous_key_until" field in the mutation.
+func (m *PresenceMutation) PreviousKeyUntil() (r time.Time, exists bool) {
+	v := m.previous_key_until
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPreviousKeyUntil returns the old "previous_key_until" field's value of the Presence entity.
+// If the Presence object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PresenceMutation) OldPreviousKeyUntil(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPreviousKeyUntil is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPreviousKeyUntil requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPreviousKeyUntil: %w", err)
+	}
+	return oldValue.PreviousKeyUntil, nil
+}
+
+// ClearPreviousKeyUntil clears the value of the "previous_key_until" field.
+func (m *PresenceMutation) ClearPreviousKeyUntil() {
+	m.previous_key_until = nil
+	m.clearedFields[presence.FieldPreviousKeyUntil] = struct{}{}
+}
+
+// PreviousKeyUntilCleared returns if the "previous_key_until" field was cleared in this mutation.
+func (m *PresenceMutation) PreviousKeyUntilCleared() bool {
+	_, ok := m.clearedFields[presence.FieldPreviousKeyUntil]
+	return ok
+}
+
+// ResetPreviousKeyUntil resets all changes to the "previous_key_until" field.
+func (m *PresenceMutation) ResetPreviousKeyUntil() {
+	m.previous_key_until = nil
+	delete(m.clearedFields, presence.FieldPreviousKeyUntil)
+}
+
+// ClearAssetGroup clears the "asset_group" edge to the AssetGroup entity.
+func (m *PresenceMutation) ClearAssetGroup() {
+	m.clearedasset_group = true
+	m.clearedFields[presence.FieldAssetGroupID] = struct{}{}
+}
+
+// AssetGroupCleared reports if the "asset_group" edge to the AssetGroup entity was cleared.
+func (m *PresenceMutation) AssetGroupCleared() bool {
+	return m.AssetGroupIDCleared() || m.clearedasset_group
+}
+
+// AssetGroupIDs returns the "asset_group" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// AssetGroupID instead. It exists only for internal usage by the builders.
+func (m *PresenceMutation) AssetGroupIDs() (ids []string) {
+	if id := m.asset_group; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetAssetGroup resets all changes to the "asset_group" edge.
+func (m *PresenceMutation) ResetAssetGroup() {
+	m.asset_group = nil
+	m.clearedasset_group = false
+}
+
+// AddSharedGroupIDs adds the "shared_groups" edge to the AssetGroup entity by ids.
+func (m *PresenceMutation) AddSharedGroupIDs(ids ...string) {
+	if m.shared_groups == nil {
+		m.shared_groups = make(map[string]struct{})
+	}
+	for i := range ids {
+		m.shared_groups[ids[i]] = struct{}{}
+	}
+}
+
+// ClearSharedGroups clears the "shared_groups" edge to the AssetGroup entity.
+func (m *PresenceMutation) ClearSharedGroups() {
+	m.clearedshared_groups = true
+}
+
+// SharedGroupsCleared reports if the "shared_groups" edge to the AssetGroup entity was cleared.
+func (m *PresenceMutation) SharedGroupsCleared() bool {
+	return m.clearedshared_groups
+}
+
+// RemoveSharedGroupIDs removes the "shared_groups" edge to the AssetGroup entity by IDs.
+func (m *PresenceMutation) RemoveSharedGroupIDs(ids ...string) {
+	if m.removedshared_groups == nil {
+		m.removedshared_groups = make(map[string]struct{})
+	}
+	for i := range ids {
+		delete(m.shared_groups, ids[i])
+		m.removedshared_groups[ids[i]] = struct{}{}
+	}
+}
+
+// RemovedSharedGroups returns the removed IDs of the "shared_groups" edge to the AssetGroup entity.
+func (m *PresenceMutation) RemovedSharedGroupsIDs() (ids []string) {
+	for id := range m.removedshared_groups {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// SharedGroupsIDs returns the "shared_groups" edge IDs in the mutation.
+func (m *PresenceMutation) SharedGroupsIDs() (ids []string) {
+	for id := range m.shared_groups {
+		ids = append(ids, id)
+	}
+	return
+}
+
+// ResetSharedGroups resets all changes to the "shared_groups" edge.
+func (m *PresenceMutation) ResetSharedGroups() {
+	m.shared_groups = nil
+	m.clearedshared_groups = false
+	m.removedshared_groups = nil
+}
+
+// Where appends a list predicates to the PresenceMutation builder.
+func (m *PresenceMutation) Where(ps ...predicate.Presence) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the PresenceMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *PresenceMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.Presence, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *PresenceMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *PresenceMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (Presence).
+func (m *PresenceMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *PresenceMutation) Fields() []string {
+	fields := make([]string, 0, 11)
+	if m.created_at != nil {
+		fields = append(fields, presence.FieldCreatedAt)
+	}
+	if m.updated_at != nil {
+		fields = append(fields, presence.FieldUpdatedAt)
+	}
+	if m.organization_id != nil {
+		fields = append(fields, presence.FieldOrganizationID)
+	}
+	if m.name != nil {
+		fields = append(fields, presence.FieldName)
+	}
+	if m.description != nil {
+		fields = append(fields, presence.FieldDescription)
+	}
+	if m.asset_group != nil {
+		fields = append(fields, presence.FieldAssetGroupID)
+	}
+	if m.enabled != nil {
+		fields = append(fields, presence.FieldEnabled)
+	}
+	if m.key_prefix != nil {
+		fields = append(fields, presence.FieldKeyPrefix)
+	}
+	if m.key_hash != nil {
+		fields = append(fields, presence.FieldKeyHash)
+	}
+	if m.previous_key_hash != nil {
+		fields = append(fields, presence.FieldPreviousKeyHash)
+	}
+	if m.previous_key_until != nil {
+		fields = append(fields, presence.FieldPreviousKeyUntil)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *PresenceMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case presence.FieldCreatedAt:
+		return m.CreatedAt()
+	case presence.FieldUpdatedAt:
+		return m.UpdatedAt()
+	case presence.FieldOrganizationID:
+		return m.OrganizationID()
+	case presence.FieldName:
+		return m.Name()
+	case presence.FieldDescription:
+		return m.Description()
+	case presence.FieldAssetGroupID:
+		return m.AssetGroupID()
+	case presence.FieldEnabled:
+		return m.Enabled()
+	case presence.FieldKeyPrefix:
+		return m.KeyPrefix()
+	case presence.FieldKeyHash:
+		return m.KeyHash()
+	case presence.FieldPreviousKeyHash:
+		return m.PreviousKeyHash()
+	case presence.FieldPreviousKeyUntil:
+		return m.PreviousKeyUntil()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *PresenceMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case presence.FieldCreatedAt:
+		return m.OldCreatedAt(ctx)
+	case presence.FieldUpdatedAt:
+		return m.OldUpdatedAt(ctx)
+	case presence.FieldOrganizationID:
+		return m.OldOrganizationID(ctx)
+	case presence.FieldName:
+		return m.OldName(ctx)
+	case presence.FieldDescription:
+		return m.OldDescription(ctx)
+	case presence.FieldAssetGroupID:
+		return m.OldAssetGroupID(ctx)
+	case presence.FieldEnabled:
+		return m.OldEnabled(ctx)
+	case presence.FieldKeyPrefix:
+		return m.OldKeyPrefix(ctx)
+	case presence.FieldKeyHash:
+		return m.OldKeyHash(ctx)
+	case presence.FieldPreviousKeyHash:
+		return m.OldPreviousKeyHash(ctx)
+	case presence.FieldPreviousKeyUntil:
+		return m.OldPreviousKeyUntil(ctx)
+	}
+	return nil, fmt.Errorf("unknown Presence field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *PresenceMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case presence.FieldCreatedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCreatedAt(v)
+		return nil
+	case presence.FieldUpdatedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetUpdatedAt(v)
+		return nil
+	case presence.FieldOrganizationID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOrganizationID(v)
+		return nil
+	case presence.FieldName:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetName(v)
+		return nil
+	case presence.FieldDescription:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetDescription(v)
+		return nil
+	case presence.FieldAssetGroupID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAssetGroupID(v)
+		return nil
+	case presence.FieldEnabled:
+		v, ok := value.(bool)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetEnabled(v)
+		return nil
+	case presence.FieldKeyPrefix:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetKeyPrefix(v)
+		return nil
+	case presence.FieldKeyHash:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetKeyHash(v)
+		return nil
+	case presence.FieldPreviousKeyHash:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPreviousKeyHash(v)
+		return nil
+	case presence.FieldPreviousKeyUntil:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPreviousKeyUntil(v)
+		return nil
+	}
+	return fmt.Errorf("unknown Presence field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *PresenceMutation) AddedFields() []string {
+	return nil
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *PresenceMutation) AddedField(name string) (ent.Value, bool) {
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *PresenceMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	}
+	return fmt.Errorf("unknown Presence numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *PresenceMutation) ClearedFields() []string {
+	var fields []string
+	if m.FieldCleared(presence.FieldAssetGroupID) {
+		fields = append(fields, presence.FieldAssetGroupID)
+	}
+	if m.FieldCleared(presence.FieldPreviousKeyHash) {
+		fields = append(fields, presence.FieldPreviousKeyHash)
+	}
+	if m.FieldCleared(presence.FieldPreviousKeyUntil) {
+		fields = append(fields, presence.FieldPreviousKeyUntil)
+	}
+	return fields
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *PresenceMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *PresenceMutation) ClearField(name string) error {
+	switch name {
+	case presence.FieldAssetGroupID:
+		m.ClearAssetGroupID()
+		return nil
+	case presence.FieldPreviousKeyHash:
+		m.ClearPreviousKeyHash()
+		return nil
+	case presence.FieldPreviousKeyUntil:
+		m.ClearPreviousKeyUntil()
+		return nil
+	}
+	return fmt.Errorf("unknown Presence nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *PresenceMutation) ResetField(name string) error {
+	switch name {
+	case presence.FieldCreatedAt:
+		m.ResetCreatedAt()
+		return nil
+	case presence.FieldUpdatedAt:
+		m.ResetUpdatedAt()
+		return nil
+	case presence.FieldOrganizationID:
+		m.ResetOrganizationID()
+		return nil
+	case presence.FieldName:
+		m.ResetName()
+		return nil
+	case presence.FieldDescription:
+		m.ResetDescription()
+		return nil
+	case presence.FieldAssetGroupID:
+		m.ResetAssetGroupID()
+		return nil
+	case presence.FieldEnabled:
+		m.ResetEnabled()
+		return nil
+	case presence.FieldKeyPrefix:
+		m.ResetKeyPrefix()
+		return nil
+	case presence.FieldKeyHash:
+		m.ResetKeyHash()
+		return nil
+	case presence.FieldPreviousKeyHash:
+		m.ResetPreviousKeyHash()
+		return nil
+	case presence.FieldPreviousKeyUntil:
+		m.ResetPreviousKeyUntil()
+		return nil
+	}
+	return fmt.Errorf("unknown Presence field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *PresenceMutation) AddedEdges() []string {
+	edges := make([]string, 0, 2)
+	if m.asset_group != nil {
+		edges = append(edges, presence.EdgeAssetGroup)
+	}
+	if m.shared_groups != nil {
+		edges = append(edges, presence.EdgeSharedGroups)
+	}
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *PresenceMutation) AddedIDs(name string) []ent.Value {
+	switch name {
+	case presence.EdgeAssetGroup:
+		if id := m.asset_group; id != nil {
+			return []ent.Value{*id}
+		}
+	case presence.EdgeSharedGroups:
+		ids := make([]ent.Value, 0, len(m.shared_groups))
+		for id := range m.shared_groups {
+			ids = append(ids, id)
+		}
+		return ids
+	}
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *PresenceMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 2)
+	if m.removedshared_groups != nil {
+		edges = append(edges, presence.EdgeSharedGroups)
+	}
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *PresenceMutation) RemovedIDs(name string) []ent.Value {
+	switch name {
+	case presence.EdgeSharedGroups:
+		ids := make([]ent.Value, 0, len(m.removedshared_groups))
+		for id := range m.removedshared_groups {
+			ids = append(ids, id)
+		}
+		return ids
+	}
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *PresenceMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 2)
+	if m.clearedasset_group {
+		edges = append(edges, presence.EdgeAssetGroup)
+	}
+	if m.clearedshared_groups {
+		edges = append(edges, presence.EdgeSharedGroups)
+	}
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *PresenceMutation) EdgeCleared(name string) bool {
+	switch name {
+	case presence.EdgeAssetGroup:
+		return m.clearedasset_group
+	case presence.EdgeSharedGroups:
+		return m.clearedshared_groups
+	}
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *PresenceMutation) ClearEdge(name string) error {
+	switch name {
+	case presence.EdgeAssetGroup:
+		m.ClearAssetGroup()
+		return nil
+	}
+	return fmt.Errorf("unknown Presence unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *PresenceMutation) ResetEdge(name string) error {
+	switch name {
+	case presence.EdgeAssetGroup:
+		m.ResetAssetGroup()
+		return nil
+	case presence.EdgeSharedGroups:
+		m.ResetSharedGroups()
+		return nil
+	}
+	return fmt.Errorf("unknown Presence edge %s", name)
+}
+
+// ProjectMutation represents an operation that mutates the Project nodes in the graph.
+type ProjectMutation struct {
+	config
+	op                    Op
+	typ                   string
+	id                    *string
+	created_at            *time.Time
+	updated_at            *time.Time
+	organization_id       *string
+	name                  *string
+	description           *string
+	target_kind           *project.TargetKind
+	target_url            *string
+	origins               *[]string
+	appendorigins         []string
+	scanner               *string
+	settings              *map[string]interface{}
+	secrets               *[]byte
+	setup                 *[]byte
+	setup_at              *time.Time
+	time_limit_minutes    *int
+	addtime_limit_minutes *int
+	revision              *int64
+	addrevision           *int64
+	clearedFields         map[string]struct{}
+	application           *string
+	clearedapplication    bool
+	asset_group           *string
+	clearedasset_group    bool
+	done                  bool
+	oldValue              func(context.Context) (*Project, error)
+	predicates            []predicate.Project
+}
+
+var _ ent.Mutation = (*ProjectMutation)(nil)
+
+// projectOption allows management of the mutation configuration using functional options.
+type projectOption func(*ProjectMutation)
+
+// newProjectMutation creates new mutation for the Project entity.
+func newProjectMutation(c config, op Op, opts ...projectOption) *ProjectMutation {
+	m := &ProjectMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeProject,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withProjectID sets the ID field of the mutation.
+func withProjectID(id string) projectOption {
+	return func(m *ProjectMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *Project
+		)
+		m.oldValue = func(ctx context.Context) (*Project, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().Project.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withProject sets the old Project of the mutation.
+func withProject(node *Project) projectOption {
+	return func(m *ProjectMutation) {
+		m.oldValue = func(context.Context) (*Project, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m ProjectMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m ProjectMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("gen: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of Project entities.
+func (m *ProjectMutation) SetID(id string) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *ProjectMutation) ID() (id string, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *ProjectMutation) IDs(ctx context.Context) ([]string, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []string{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().Project.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetCreatedAt sets the "created_at" field.
+func (m *ProjectMutation) SetCreatedAt(t time.Time) {
+	m.created_at = &t
+}
+
+// CreatedAt returns the value of the "created_at" field in the mutation.
+func (m *ProjectMutation) CreatedAt() (r time.Time, exists bool) {
+	v := m.created_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCreatedAt returns the old "created_at" field's value of the Project entity.
+// If the Project object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ProjectMutation) OldCreatedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCreatedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCreatedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCreatedAt: %w", err)
+	}
+	return oldValue.CreatedAt, nil
+}
+
+// ResetCreatedAt resets all changes to the "created_at" field.
+func (m *ProjectMutation) ResetCreatedAt() {
+	m.created_at = nil
+}
+
+// SetUpdatedAt sets the "updated_at" field.
+func (m *ProjectMutation) SetUpdatedAt(t time.Time) {
+	m.updated_at = &t
+}
+
+// UpdatedAt returns the value of the "updated_at" field in the mutation.
+func (m *ProjectMutation) UpdatedAt() (r time.Time, exists bool) {
+	v := m.updated_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldUpdatedAt returns the old "updated_at" field's value of the Project entity.
+// If the Project object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ProjectMutation) OldUpdatedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldUpdatedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldUpdatedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldUpdatedAt: %w", err)
+	}
+	return oldValue.UpdatedAt, nil
+}
+
+// ResetUpdatedAt resets all changes to the "updated_at" field.
+func (m *ProjectMutation) ResetUpdatedAt() {
+	m.updated_at = nil
+}
+
+// SetOrganizationID sets the "organization_id" field.
+func (m *ProjectMutation) SetOrganizationID(s string) {
+	m.organization_id = &s
+}
+
+// OrganizationID returns the value of the "organization_id" field in the mutation.
+func (m *ProjectMutation) OrganizationID() (r string, exists bool) {
+	v := m.organization_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOrganizationID returns the old "organization_id" field's value of the Project entity.
+// If the Project object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ProjectMutation) OldOrganizationID(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOrganizationID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOrganizationID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOrganizationID: %w", err)
+	}
+	return oldValue.OrganizationID, nil
+}
+
+// ResetOrganizationID resets all changes to the "organization_id" field.
+func (m *ProjectMutation) ResetOrganizationID() {
+	m.organization_id = nil
+}
+
+// SetName sets the "name" field.
+func (m *ProjectMutation) SetName(s string) {
+	m.name = &s
+}
+
+// Name returns the value of the "name" field in the mutation.
+func (m *ProjectMutation) Name() (r string, exists bool) {
+	v := m.name
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldName returns the old "name" field's value of the Project entity.
+// If the Project object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ProjectMutation) OldName(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldName is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldName requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldName: %w", err)
+	}
+	return oldValue.Name, nil
+}
+
+// ResetName resets all changes to the "name" field.
+func (m *ProjectMutation) ResetName() {
+	m.name = nil
+}
+
+// SetDescription sets the "description" field.
+func (m *ProjectMutation) SetDescription(s string) {
+	m.description = &s
+}
+
+// Description returns the value of the "description" field in the mutation.
+func (m *ProjectMutation) Description() (r string, exists bool) {
+	v := m.description
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldDescription returns the old "description" field's value of the Project entity.
+// If the Project object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ProjectMutation) OldDescription(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldDescription is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldDescription requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldDescription: %w", err)
+	}
+	return oldValue.Description, nil
+}
+
+// ResetDescription resets all changes to the "description" field.
+func (m *ProjectMutation) ResetDescription() {
+	m.description = nil
+}
+
+// SetApplicationID sets the "application_id" field.
+func (m *ProjectMutation) SetApplicationID(s string) {
+	m.application = &s
+}
+
+// ApplicationID returns the value of the "application_id" field in the mutation.
+func (m *ProjectMutation) ApplicationID() (r string, exists bool) {
+	v := m.application
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldApplicationID returns the old "application_id" field's value of the Project entity.
+// If the Project object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ProjectMutation) OldApplicationID(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldApplicationID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldApplicationID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldApplicationID: %w", err)
+	}
+	return oldValue.ApplicationID, nil
+}
+
+// ResetApplicationID resets all changes to the "application_id" field.
+func (m *ProjectMutation) ResetApplicationID() {
+	m.application = nil
+}
+
+// SetAssetGroupID sets the "asset_group_id" field.
+func (m *ProjectMutation) SetAssetGroupID(s string) {
+	m.asset_group = &s
+}
+
+// AssetGroupID returns the value of the "asset_group_id" field in the mutation.
+func (m *ProjectMutation) AssetGroupID() (r string, exists bool) {
+	v := m.asset_group
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAssetGroupID returns the old "asset_group_id" field's value of the Project entity.
+// If the Project object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ProjectMutation) OldAssetGroupID(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAssetGroupID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAssetGroupID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAssetGroupID: %w", err)
+	}
+	return oldValue.AssetGroupID, nil
+}
+
+// ResetAssetGroupID resets all changes to the "asset_group_id" field.
+func (m *ProjectMutation) ResetAssetGroupID() {
+	m.asset_group = nil
+}
+
+// SetTargetKind sets the "target_kind" field.
+func (m *ProjectMutation) SetTargetKind(pk project.TargetKind) {
+	m.target_kind = &pk
+}
+
+// TargetKind returns the value of the "target_kind" field in the mutation.
+func (m *ProjectMutation) TargetKind() (r project.TargetKind, exists bool) {
+	v := m.target_kind
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldTargetKind returns the old "target_kind" field's value of the Project entity.
+// If the Project object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ProjectMutation) OldTargetKind(ctx context.Context) (v project.TargetKind, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldTargetKind is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldTargetKind requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldTargetKind: %w", err)
+	}
+	return oldValue.TargetKind, nil
+}
+
+// ResetTargetKind resets all changes to the "target_kind" field.
+func (m *ProjectMutation) ResetTargetKind() {
+	m.target_kind = nil
+}
+
+// SetTargetURL sets the "target_url" field.
+func (m *ProjectMutation) SetTargetURL(s string) {
+	m.target_url = &s
+}
+
+// TargetURL returns the value of the "target_url" field in the mutation.
+func (m *ProjectMutation) TargetURL() (r string, exists bool) {
+	v := m.target_url
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldTargetURL returns the old "target_url" field's value of the Project entity.
+// If the Project object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ProjectMutation) OldTargetURL(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldTargetURL is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldTargetURL requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldTargetURL: %w", err)
+	}
+	return oldValue.TargetURL, nil
+}
+
+// ResetTargetURL resets all changes to the "target_url" field.
+func (m *ProjectMutation) ResetTargetURL() {
+	m.target_url = nil
+}
+
+// SetOrigins sets the "origins" field.
+func (m *ProjectMutation) SetOrigins(s []string) {
+	m.origins = &s
+	m.appendorigins = nil
+}
+
+// Origins returns the value of the "origins" field in the mutation.
+func (m *ProjectMutation) Origins() (r []string, exists bool) {
+	v := m.origins
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOrigins returns the old "origins" field's value of the Project entity.
+// If the Project object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ProjectMutation) OldOrigins(ctx context.Context) (v []string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOrigins is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOrigins requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOrigins: %w", err)
+	}
+	return oldValue.Origins, nil
+}
+
+// AppendOrigins adds s to the "origins" field.
+func (m *ProjectMutation) AppendOrigins(s []string) {
+	m.appendorigins = append(m.appendorigins, s...)
+}
+
+// AppendedOrigins returns the list of values that were appended to the "origins" field in this mutation.
+func (m *ProjectMutation) AppendedOrigins() ([]string, bool) {
+	if len(m.appendorigins) == 0 {
+		return nil, false
+	}
+	return m.appendorigins, true
+}
+
+// ResetOrigins resets all changes to the "origins" field.
+func (m *ProjectMutation) ResetOrigins() {
+	m.origins = nil
+	m.appendorigins = nil
+}
+
+// SetScanner sets the "scanner" field.
+func (m *ProjectMutation) SetScanner(s string) {
+	m.scanner = &s
+}
+
+// Scanner returns the value of the "scanner" field in the mutation.
+func (m *ProjectMutation) Scanner() (r string, exists bool) {
+	v := m.scanner
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldScanner returns the old "scanner" field's value of the Project entity.
+// If the Project object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ProjectMutation) OldScanner(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldScanner is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldScanner requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldScanner: %w", err)
+	}
+	return oldValue.Scanner, nil
+}
+
+// ResetScanner resets all changes to the "scanner" field.
+func (m *ProjectMutation) ResetScanner() {
+	m.scanner = nil
+}
+
+// SetSettings sets the "settings" field.
+func (m *ProjectMutation) SetSettings(value map[string]interface{}) {
+	m.settings = &value
+}
+
+// Settings returns the value of the "settings" field in the mutation.
+func (m *ProjectMutation) Settings() (r map[string]interface{}, exists bool) {
+	v := m.settings
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSettings returns the old "settings" field's value of the Project entity.
+// If the Project object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ProjectMutation) OldSettings(ctx context.Context) (v map[string]interface{}, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSettings is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSettings requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSettings: %w", err)
+	}
+	return oldValue.Settings, nil
+}
+
+// ClearSettings clears the value of the "settings" field.
+func (m *ProjectMutation) ClearSettings() {
+	m.settings = nil
+	m.clearedFields[project.FieldSettings] = struct{}{}
+}
+
+// SettingsCleared returns if the "settings" field was cleared in this mutation.
+func (m *ProjectMutation) SettingsCleared() bool {
+	_, ok := m.clearedFields[project.FieldSettings]
+	return ok
+}
+
+// ResetSettings resets all changes to the "settings" field.
+func (m *ProjectMutation) ResetSettings() {
+	m.settings = nil
+	delete(m.clearedFields, project.FieldSettings)
+}
+
+// SetSecrets sets the "secrets" field.
+func (m *ProjectMutation) SetSecrets(b []byte) {
+	m.secrets = &b
+}
+
+// Secrets returns the value of the "secrets" field in the mutation.
+func (m *ProjectMutation) Secrets() (r []byte, exists bool) {
+	v := m.secrets
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSecrets returns the old "secrets" field's value of the Project entity.
+// If the Project object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ProjectMutation) OldSecrets(ctx context.Context) (v []byte, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSecrets is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSecrets requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSecrets: %w", err)
+	}
+	return oldValue.Secrets, nil
+}
+
+// ClearSecrets clears the value of the "secrets" field.
+func (m *ProjectMutation) ClearSecrets() {
+	m.secrets = nil
+	m.clearedFields[project.FieldSecrets] = struct{}{}
+}
+
+// SecretsCleared returns if the "secrets" field was cleared in this mutation.
+func (m *ProjectMutation) SecretsCleared() bool {
+	_, ok := m.clearedFields[project.FieldSecrets]
+	return ok
+}
+
+// ResetSecrets resets all changes to the "secrets" field.
+func (m *ProjectMutation) ResetSecrets() {
+	m.secrets = nil
+	delete(m.clearedFields, project.FieldSecrets)
+}
+
+// SetSetup sets the "setup" field.
+func (m *ProjectMutation) SetSetup(b []byte) {
+	m.setup = &b
+}
+
+// Setup returns the value of the "setup" field in the mutation.
+func (m *ProjectMutation) Setup() (r []byte, exists bool) {
+	v := m.setup
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSetup returns the old "setup" field's value of the Project entity.
+// If the Project object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ProjectMutation) OldSetup(ctx context.Context) (v []byte, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSetup is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSetup requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSetup: %w", err)
+	}
+	return oldValue.Setup, nil
+}
+
+// ClearSetup clears the value of the "setup" field.
+func (m *ProjectMutation) ClearSetup() {
+	m.setup = nil
+	m.clearedFields[project.FieldSetup] = struct{}{}
+}
+
+// SetupCleared returns if the "setup" field was cleared in this mutation.
+func (m *ProjectMutation) SetupCleared() bool {
+	_, ok := m.clearedFields[project.FieldSetup]
+	return ok
+}
+
+// ResetSetup resets all changes to the "setup" field.
+func (m *ProjectMutation) ResetSetup() {
+	m.setup = nil
+	delete(m.clearedFields, project.FieldSetup)
+}
+
+// SetSetupAt sets the "setup_at" field.
+func (m *ProjectMutation) SetSetupAt(t time.Time) {
+	m.setup_at = &t
+}
+
+// SetupAt returns the value of the "setup_at" field in the mutation.
+func (m *ProjectMutation) SetupAt() (r time.Time, exists bool) {
+	v := m.setup_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSetupAt returns the old "setup_at" field's value of the Project entity.
+// If the Project object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ProjectMutation) OldSetupAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSetupAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSetupAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSetupAt: %w", err)
+	}
+	return oldValue.SetupAt, nil
+}
+
+// ClearSetupAt clears the value of the "setup_at" field.
+func (m *ProjectMutation) ClearSetupAt() {
+	m.setup_at = nil
+	m.clearedFields[project.FieldSetupAt] = struct{}{}
+}
+
+// SetupAtCleared returns if the "setup_at" field was cleared in this mutation.
+func (m *ProjectMutation) SetupAtCleared() bool {
+	_, ok := m.clearedFields[project.FieldSetupAt]
+	return ok
+}
+
+// ResetSetupAt resets all changes to the "setup_at" field.
+func (m *ProjectMutation) ResetSetupAt() {
+	m.setup_at = nil
+	delete(m.clearedFields, project.FieldSetupAt)
+}
+
+// SetTimeLimitMinutes sets the "time_limit_minutes" field.
+func (m *ProjectMutation) SetTimeLimitMinutes(i int) {
+	m.time_limit_minutes = &i
+	m.addtime_limit_minutes = nil
+}
+
+// TimeLimitMinutes returns the value of the "time_limit_minutes" field in the mutation.
+func (m *ProjectMutation) TimeLimitMinutes() (r int, exists bool) {
+	v := m.time_limit_minutes
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldTimeLimitMinutes returns the old "time_limit_minutes" field's value of the Project entity.
+// If the Project object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ProjectMutation) OldTimeLimitMinutes(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldTimeLimitMinutes is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldTimeLimitMinutes requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldTimeLimitMinutes: %w", err)
+	}
+	return oldValue.TimeLimitMinutes, nil
+}
+
+// AddTimeLimitMinutes adds i to the "time_limit_minutes" field.
+func (m *ProjectMutation) AddTimeLimitMinutes(i int) {
+	if m.addtime_limit_minutes != nil {
+		*m.addtime_limit_minutes += i
+	} else {
+		m.addtime_limit_minutes = &i
+	}
+}
+
+// AddedTimeLimitMinutes returns the value that was added to the "time_limit_minutes" field in this mutation.
+func (m *ProjectMutation) AddedTimeLimitMinutes() (r int, exists bool) {
+	v := m.addtime_limit_minutes
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetTimeLimitMinutes resets all changes to the "time_limit_minutes" field.
+func (m *ProjectMutation) ResetTimeLimitMinutes() {
+	m.time_limit_minutes = nil
+	m.addtime_limit_minutes = nil
+}
+
+// SetRevision sets the "revision" field.
+func (m *ProjectMutation) SetRevision(i int64) {
+	m.revision = &i
+	m.addrevision = nil
+}
+
+// Revision returns the value of the "revision" field in the mutation.
+func (m *ProjectMutation) Revision() (r int64, exists bool) {
+	v := m.revision
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRevision returns the old "revision" field's value of the Project entity.
+// If the Project object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ProjectMutation) OldRevision(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRevision is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRevision requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRevision: %w", err)
+	}
+	return oldValue.Revision, nil
+}
+
+// AddRevision adds i to the "revision" field.
+func (m *ProjectMutation) AddRevision(i int64) {
+	if m.addrevision != nil {
+		*m.addrevision += i
+	} else {
+		m.addrevision = &i
+	}
+}
+
+// AddedRevision returns the value that was added to the "revision" field in this mutation.
+func (m *ProjectMutation) AddedRevision() (r int64, exists bool) {
+	v := m.addrevision
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetRevision resets all changes to the "revision" field.
+func (m *ProjectMutation) ResetRevision() {
+	m.revision = nil
+	m.addrevision = nil
+}
+
+// ClearApplication clears the "application" edge to the Application entity.
+func (m *ProjectMutation) ClearApplication() {
+	m.clearedapplication = true
+	m.clearedFields[project.FieldApplicationID] = struct{}{}
+}
+
+// ApplicationCleared reports if the "application" edge to the Application entity was cleared.
+func (m *ProjectMutation) ApplicationCleared() bool {
+	return m.clearedapplication
+}
+
+// ApplicationIDs returns the "application" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// ApplicationID instead. It exists only for internal usage by the builders.
+func (m *ProjectMutation) ApplicationIDs() (ids []string) {
+	if id := m.application; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetApplication resets all changes to the "application" edge.
+func (m *ProjectMutation) ResetApplication() {
+	m.application = nil
+	m.clearedapplication = false
+}
+
+// ClearAssetGroup clears the "asset_group" edge to the AssetGroup entity.
+func (m *ProjectMutation) ClearAssetGroup() {
+	m.clearedasset_group = true
+	m.clearedFields[project.FieldAssetGroupID] = struct{}{}
+}
+
+// AssetGroupCleared reports if the "asset_group" edge to the AssetGroup entity was cleared.
+func (m *ProjectMutation) AssetGroupCleared() bool {
+	return m.clearedasset_group
+}
+
+// AssetGroupIDs returns the "asset_group" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// AssetGroupID instead. It exists only for internal usage by the builders.
+func (m *ProjectMutation) AssetGroupIDs() (ids []string) {
+	if id := m.asset_group; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetAssetGroup resets all changes to the "asset_group" edge.
+func (m *ProjectMutation) ResetAssetGroup() {
+	m.asset_group = nil
+	m.clearedasset_group = false
+}
+
+// Where appends a list predicates to the ProjectMutation builder.
+func (m *ProjectMutation) Where(ps ...predicate.Project) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the ProjectMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *ProjectMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.Project, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *ProjectMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *ProjectMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (Project).
+func (m *ProjectMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *ProjectMutation) Fields() []string {
+	fields := make([]string, 0, 17)
+	if m.created_at != nil {
+		fields = append(fields, project.FieldCreatedAt)
+	}
+	if m.updated_at != nil {
+		fields = append(fields, project.FieldUpdatedAt)
+	}
+	if m.organization_id != nil {
+		fields = append(fields, project.FieldOrganizationID)
+	}
+	if m.name != nil {
+		fields = append(fields, project.FieldName)
+	}
+	if m.description != nil {
+		fields = append(fields, project.FieldDescription)
+	}
+	if m.application != nil {
+		fields = append(fields, project.FieldApplicationID)
+	}
+	if m.asset_group != nil {
+		fields = append(fields, project.FieldAssetGroupID)
+	}
+	if m.target_kind != nil {
+		fields = append(fields, project.FieldTargetKind)
+	}
+	if m.target_url != nil {
+		fields = append(fields, project.FieldTargetURL)
+	}
+	if m.origins != nil {
+		fields = append(fields, project.FieldOrigins)
+	}
+	if m.scanner != nil {
+		fields = append(fields, project.FieldScanner)
+	}
+	if m.settings != nil {
+		fields = append(fields, project.FieldSettings)
+	}
+	if m.secrets != nil {
+		fields = append(fields, project.FieldSecrets)
+	}
+	if m.setup != nil {
+		fields = append(fields, project.FieldSetup)
+	}
+	if m.setup_at != nil {
+		fields = append(fields, project.FieldSetupAt)
+	}
+	if m.time_limit_minutes != nil {
+		fields = append(fields, project.FieldTimeLimitMinutes)
+	}
+	if m.revision != nil {
+		fields = append(fields, project.FieldRevision)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *ProjectMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case project.FieldCreatedAt:
+		return m.CreatedAt()
+	case project.FieldUpdatedAt:
+		return m.UpdatedAt()
+	case project.FieldOrganizationID:
+		return m.OrganizationID()
+	case project.FieldName:
+		return m.Name()
+	case project.FieldDescription:
+		return m.Description()
+	case project.FieldApplicationID:
+		return m.ApplicationID()
+	case project.FieldAssetGroupID:
+		return m.AssetGroupID()
+	case project.FieldTargetKind:
+		return m.TargetKind()
+	case project.FieldTargetURL:
+		return m.TargetURL()
+	case project.FieldOrigins:
+		return m.Origins()
+	case project.FieldScanner:
+		return m.Scanner()
+	case project.FieldSettings:
+		return m.Settings()
+	case project.FieldSecrets:
+		return m.Secrets()
+	case project.FieldSetup:
+		return m.Setup()
+	case project.FieldSetupAt:
+		return m.SetupAt()
+	case project.FieldTimeLimitMinutes:
+		return m.TimeLimitMinutes()
+	case project.FieldRevision:
+		return m.Revision()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *ProjectMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case project.FieldCreatedAt:
+		return m.OldCreatedAt(ctx)
+	case project.FieldUpdatedAt:
+		return m.OldUpdatedAt(ctx)
+	case project.FieldOrganizationID:
+		return m.OldOrganizationID(ctx)
+	case project.FieldName:
+		return m.OldName(ctx)
+	case project.FieldDescription:
+		return m.OldDescription(ctx)
+	case project.FieldApplicationID:
+		return m.OldApplicationID(ctx)
+	case project.FieldAssetGroupID:
+		return m.OldAssetGroupID(ctx)
+	case project.FieldTargetKind:
+		return m.OldTargetKind(ctx)
+	case project.FieldTargetURL:
+		return m.OldTargetURL(ctx)
+	case project.FieldOrigins:
+		return m.OldOrigins(ctx)
+	case project.FieldScanner:
+		return m.OldScanner(ctx)
+	case project.FieldSettings:
+		return m.OldSettings(ctx)
+	case project.FieldSecrets:
+		return m.OldSecrets(ctx)
+	case project.FieldSetup:
+		return m.OldSetup(ctx)
+	case project.FieldSetupAt:
+		return m.OldSetupAt(ctx)
+	case project.FieldTimeLimitMinutes:
+		return m.OldTimeLimitMinutes(ctx)
+	case project.FieldRevision:
+		return m.OldRevision(ctx)
+	}
+	return nil, fmt.Errorf("unknown Project field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *ProjectMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case project.FieldCreatedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCreatedAt(v)
+		return nil
+	case project.FieldUpdatedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetUpdatedAt(v)
+		return nil
+	case project.FieldOrganizationID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOrganizationID(v)
+		return nil
+	case project.FieldName:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetName(v)
+		return nil
+	case project.FieldDescription:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetDescription(v)
+		return nil
+	case project.FieldApplicationID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetApplicationID(v)
+		return nil
+	case project.FieldAssetGroupID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAssetGroupID(v)
+		return nil
+	case project.FieldTargetKind:
+		v, ok := value.(project.TargetKind)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetTargetKind(v)
+		return nil
+	case project.FieldTargetURL:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetTargetURL(v)
+		return nil
+	case project.FieldOrigins:
+		v, ok := value.([]string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOrigins(v)
+		return nil
+	case project.FieldScanner:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetScanner(v)
+		return nil
+	case project.FieldSettings:
+		v, ok := value.(map[string]interface{})
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSettings(v)
+		return nil
+	case project.FieldSecrets:
+		v, ok := value.([]byte)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSecrets(v)
+		return nil
+	case project.FieldSetup:
+		v, ok := value.([]byte)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSetup(v)
+		return nil
+	case project.FieldSetupAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSetupAt(v)
+		return nil
+	case project.FieldTimeLimitMinutes:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetTimeLimitMinutes(v)
+		return nil
+	case project.FieldRevision:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRevision(v)
+		return nil
+	}
+	return fmt.Errorf("unknown Project field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *ProjectMutation) AddedFields() []string {
+	var fields []string
+	if m.addtime_limit_minutes != nil {
+		fields = append(fields, project.FieldTimeLimitMinutes)
+	}
+	if m.addrevision != nil {
+		fields = append(fields, project.FieldRevision)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *ProjectMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case project.FieldTimeLimitMinutes:
+		return m.AddedTimeLimitMinutes()
+	case project.FieldRevision:
+		return m.AddedRevision()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *ProjectMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case project.FieldTimeLimitMinutes:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddTimeLimitMinutes(v)
+		return nil
+	case project.FieldRevision:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddRevision(v)
+		return nil
+	}
+	return fmt.Errorf("unknown Project numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *ProjectMutation) ClearedFields() []string {
+	var fields []string
+	if m.FieldCleared(project.FieldSettings) {
+		fields = append(fields, project.FieldSettings)
+	}
+	if m.FieldCleared(project.FieldSecrets) {
+		fields = append(fields, project.FieldSecrets)
+	}
+	if m.FieldCleared(project.FieldSetup) {
+		fields = append(fields, project.FieldSetup)
+	}
+	if m.FieldCleared(project.FieldSetupAt) {
+		fields = append(fields, project.FieldSetupAt)
+	}
+	return fields
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *ProjectMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *ProjectMutation) ClearField(name string) error {
+	switch name {
+	case project.FieldSettings:
+		m.ClearSettings()
+		return nil
+	case project.FieldSecrets:
+		m.ClearSecrets()
+		return nil
+	case project.FieldSetup:
+		m.ClearSetup()
+		return nil
+	case project.FieldSetupAt:
+		m.ClearSetupAt()
+		return nil
+	}
+	return fmt.Errorf("unknown Project nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *ProjectMutation) ResetField(name string) error {
+	switch name {
+	case project.FieldCreatedAt:
+		m.ResetCreatedAt()
+		return nil
+	case project.FieldUpdatedAt:
+		m.ResetUpdatedAt()
+		return nil
+	case project.FieldOrganizationID:
+		m.ResetOrganizationID()
+		return nil
+	case project.FieldName:
+		m.ResetName()
+		return nil
+	case project.FieldDescription:
+		m.ResetDescription()
+		return nil
+	case project.FieldApplicationID:
+		m.ResetApplicationID()
+		return nil
+	case project.FieldAssetGroupID:
+		m.ResetAssetGroupID()
+		return nil
+	case project.FieldTargetKind:
+		m.ResetTargetKind()
+		return nil
+	case project.FieldTargetURL:
+		m.ResetTargetURL()
+		return nil
+	case project.FieldOrigins:
+		m.ResetOrigins()
+		return nil
+	case project.FieldScanner:
+		m.ResetScanner()
+		return nil
+	case project.FieldSettings:
+		m.ResetSettings()
+		return nil
+	case project.FieldSecrets:
+		m.ResetSecrets()
+		return nil
+	case project.FieldSetup:
+		m.ResetSetup()
+		return nil
+	case project.FieldSetupAt:
+		m.ResetSetupAt()
+		return nil
+	case project.FieldTimeLimitMinutes:
+		m.ResetTimeLimitMinutes()
+		return nil
+	case project.FieldRevision:
+		m.ResetRevision()
+		return nil
+	}
+	return fmt.Errorf("unknown Project field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *ProjectMutation) AddedEdges() []string {
+	edges := make([]string, 0, 2)
+	if m.application != nil {
+		edges = append(edges, project.EdgeApplication)
+	}
+	if m.asset_group != nil {
+		edges = append(edges, project.EdgeAssetGroup)
+	}
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *ProjectMutation) AddedIDs(name string) []ent.Value {
+	switch name {
+	case project.EdgeApplication:
+		if id := m.application; id != nil {
+			return []ent.Value{*id}
+		}
+	case project.EdgeAssetGroup:
+		if id := m.asset_group; id != nil {
+			return []ent.Value{*id}
+		}
+	}
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *ProjectMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 2)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *ProjectMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *ProjectMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 2)
+	if m.clearedapplication {
+		edges = append(edges, project.EdgeApplication)
+	}
+	if m.clearedasset_group {
+		edges = append(edges, project.EdgeAssetGroup)
+	}
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *ProjectMutation) EdgeCleared(name string) bool {
+	switch name {
+	case project.EdgeApplication:
+		return m.clearedapplication
+	case project.EdgeAssetGroup:
+		return m.clearedasset_group
+	}
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *ProjectMutation) ClearEdge(name string) error {
+	switch name {
+	case project.EdgeApplication:
+		m.ClearApplication()
+		return nil
+	case project.EdgeAssetGroup:
+		m.ClearAssetGroup()
+		return nil
+	}
+	return fmt.Errorf("unknown Project unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *ProjectMutation) ResetEdge(name string) error {
+	switch name {
+	case project.EdgeApplication:
+		m.ResetApplication()
+		return nil
+	case project.EdgeAssetGroup:
+		m.ResetAssetGroup()
+		return nil
+	}
+	return fmt.Errorf("unknown Project edge %s", name)
+}
+
 // ReportMutation represents an operation that mutates the Report nodes in the graph.
 type ReportMutation struct {
 	config
@@ -12866,6 +15661,1608 @@ func (m *ReportMutation) ResetEdge(name string) error {
 		return nil
 	}
 	return fmt.Errorf("unknown Report edge %s", name)
+}
+
+// RunMutation represents an operation that mutates the Run nodes in the graph.
+type RunMutation struct {
+	config
+	op                 Op
+	typ                string
+	id                 *string
+	created_at         *time.Time
+	updated_at         *time.Time
+	organization_id    *string
+	trigger_id         *string
+	started_by         *string
+	number             *int
+	addnumber          *int
+	scan_id            *string
+	state              *run.State
+	reason             *string
+	progress           *int
+	addprogress        *int
+	started_at         *time.Time
+	finished_at        *time.Time
+	deadline           *time.Time
+	checks             *[]connectors.ScanCheck
+	appendchecks       []connectors.ScanCheck
+	untold             *bool
+	lease_node         *string
+	lease_epoch        *int64
+	addlease_epoch     *int64
+	clearedFields      map[string]struct{}
+	project            *string
+	clearedproject     bool
+	asset_group        *string
+	clearedasset_group bool
+	done               bool
+	oldValue           func(context.Context) (*Run, error)
+	predicates         []predicate.Run
+}
+
+var _ ent.Mutation = (*RunMutation)(nil)
+
+// runOption allows management of the mutation configuration using functional options.
+type runOption func(*RunMutation)
+
+// newRunMutation creates new mutation for the Run entity.
+func newRunMutation(c config, op Op, opts ...runOption) *RunMutation {
+	m := &RunMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeRun,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withRunID sets the ID field of the mutation.
+func withRunID(id string) runOption {
+	return func(m *RunMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *Run
+		)
+		m.oldValue = func(ctx context.Context) (*Run, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().Run.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withRun sets the old Run of the mutation.
+func withRun(node *Run) runOption {
+	return func(m *RunMutation) {
+		m.oldValue = func(context.Context) (*Run, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m RunMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m RunMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("gen: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of Run entities.
+func (m *RunMutation) SetID(id string) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *RunMutation) ID() (id string, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *RunMutation) IDs(ctx context.Context) ([]string, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []string{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().Run.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetCreatedAt sets the "created_at" field.
+func (m *RunMutation) SetCreatedAt(t time.Time) {
+	m.created_at = &t
+}
+
+// CreatedAt returns the value of the "created_at" field in the mutation.
+func (m *RunMutation) CreatedAt() (r time.Time, exists bool) {
+	v := m.created_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCreatedAt returns the old "created_at" field's value of the Run entity.
+// If the Run object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RunMutation) OldCreatedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCreatedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCreatedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCreatedAt: %w", err)
+	}
+	return oldValue.CreatedAt, nil
+}
+
+// ResetCreatedAt resets all changes to the "created_at" field.
+func (m *RunMutation) ResetCreatedAt() {
+	m.created_at = nil
+}
+
+// SetUpdatedAt sets the "updated_at" field.
+func (m *RunMutation) SetUpdatedAt(t time.Time) {
+	m.updated_at = &t
+}
+
+// UpdatedAt returns the value of the "updated_at" field in the mutation.
+func (m *RunMutation) UpdatedAt() (r time.Time, exists bool) {
+	v := m.updated_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldUpdatedAt returns the old "updated_at" field's value of the Run entity.
+// If the Run object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RunMutation) OldUpdatedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldUpdatedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldUpdatedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldUpdatedAt: %w", err)
+	}
+	return oldValue.UpdatedAt, nil
+}
+
+// ResetUpdatedAt resets all changes to the "updated_at" field.
+func (m *RunMutation) ResetUpdatedAt() {
+	m.updated_at = nil
+}
+
+// SetOrganizationID sets the "organization_id" field.
+func (m *RunMutation) SetOrganizationID(s string) {
+	m.organization_id = &s
+}
+
+// OrganizationID returns the value of the "organization_id" field in the mutation.
+func (m *RunMutation) OrganizationID() (r string, exists bool) {
+	v := m.organization_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOrganizationID returns the old "organization_id" field's value of the Run entity.
+// If the Run object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RunMutation) OldOrganizationID(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOrganizationID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOrganizationID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOrganizationID: %w", err)
+	}
+	return oldValue.OrganizationID, nil
+}
+
+// ResetOrganizationID resets all changes to the "organization_id" field.
+func (m *RunMutation) ResetOrganizationID() {
+	m.organization_id = nil
+}
+
+// SetProjectID sets the "project_id" field.
+func (m *RunMutation) SetProjectID(s string) {
+	m.project = &s
+}
+
+// ProjectID returns the value of the "project_id" field in the mutation.
+func (m *RunMutation) ProjectID() (r string, exists bool) {
+	v := m.project
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldProjectID returns the old "project_id" field's value of the Run entity.
+// If the Run object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RunMutation) OldProjectID(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldProjectID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldProjectID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldProjectID: %w", err)
+	}
+	return oldValue.ProjectID, nil
+}
+
+// ResetProjectID resets all changes to the "project_id" field.
+func (m *RunMutation) ResetProjectID() {
+	m.project = nil
+}
+
+// SetTriggerID sets the "trigger_id" field.
+func (m *RunMutation) SetTriggerID(s string) {
+	m.trigger_id = &s
+}
+
+// TriggerID returns the value of the "trigger_id" field in the mutation.
+func (m *RunMutation) TriggerID() (r string, exists bool) {
+	v := m.trigger_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldTriggerID returns the old "trigger_id" field's value of the Run entity.
+// If the Run object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RunMutation) OldTriggerID(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldTriggerID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldTriggerID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldTriggerID: %w", err)
+	}
+	return oldValue.TriggerID, nil
+}
+
+// ClearTriggerID clears the value of the "trigger_id" field.
+func (m *RunMutation) ClearTriggerID() {
+	m.trigger_id = nil
+	m.clearedFields[run.FieldTriggerID] = struct{}{}
+}
+
+// TriggerIDCleared returns if the "trigger_id" field was cleared in this mutation.
+func (m *RunMutation) TriggerIDCleared() bool {
+	_, ok := m.clearedFields[run.FieldTriggerID]
+	return ok
+}
+
+// ResetTriggerID resets all changes to the "trigger_id" field.
+func (m *RunMutation) ResetTriggerID() {
+	m.trigger_id = nil
+	delete(m.clearedFields, run.FieldTriggerID)
+}
+
+// SetStartedBy sets the "started_by" field.
+func (m *RunMutation) SetStartedBy(s string) {
+	m.started_by = &s
+}
+
+// StartedBy returns the value of the "started_by" field in the mutation.
+func (m *RunMutation) StartedBy() (r string, exists bool) {
+	v := m.started_by
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldStartedBy returns the old "started_by" field's value of the Run entity.
+// If the Run object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RunMutation) OldStartedBy(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldStartedBy is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldStartedBy requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldStartedBy: %w", err)
+	}
+	return oldValue.StartedBy, nil
+}
+
+// ResetStartedBy resets all changes to the "started_by" field.
+func (m *RunMutation) ResetStartedBy() {
+	m.started_by = nil
+}
+
+// SetAssetGroupID sets the "asset_group_id" field.
+func (m *RunMutation) SetAssetGroupID(s string) {
+	m.asset_group = &s
+}
+
+// AssetGroupID returns the value of the "asset_group_id" field in the mutation.
+func (m *RunMutation) AssetGroupID() (r string, exists bool) {
+	v := m.asset_group
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAssetGroupID returns the old "asset_group_id" field's value of the Run entity.
+// If the Run object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RunMutation) OldAssetGroupID(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAssetGroupID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAssetGroupID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAssetGroupID: %w", err)
+	}
+	return oldValue.AssetGroupID, nil
+}
+
+// ResetAssetGroupID resets all changes to the "asset_group_id" field.
+func (m *RunMutation) ResetAssetGroupID() {
+	m.asset_group = nil
+}
+
+// SetNumber sets the "number" field.
+func (m *RunMutation) SetNumber(i int) {
+	m.number = &i
+	m.addnumber = nil
+}
+
+// Number returns the value of the "number" field in the mutation.
+func (m *RunMutation) Number() (r int, exists bool) {
+	v := m.number
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldNumber returns the old "number" field's value of the Run entity.
+// If the Run object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RunMutation) OldNumber(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldNumber is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldNumber requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldNumber: %w", err)
+	}
+	return oldValue.Number, nil
+}
+
+// AddNumber adds i to the "number" field.
+func (m *RunMutation) AddNumber(i int) {
+	if m.addnumber != nil {
+		*m.addnumber += i
+	} else {
+		m.addnumber = &i
+	}
+}
+
+// AddedNumber returns the value that was added to the "number" field in this mutation.
+func (m *RunMutation) AddedNumber() (r int, exists bool) {
+	v := m.addnumber
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetNumber resets all changes to the "number" field.
+func (m *RunMutation) ResetNumber() {
+	m.number = nil
+	m.addnumber = nil
+}
+
+// SetScanID sets the "scan_id" field.
+func (m *RunMutation) SetScanID(s string) {
+	m.scan_id = &s
+}
+
+// ScanID returns the value of the "scan_id" field in the mutation.
+func (m *RunMutation) ScanID() (r string, exists bool) {
+	v := m.scan_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldScanID returns the old "scan_id" field's value of the Run entity.
+// If the Run object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RunMutation) OldScanID(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldScanID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldScanID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldScanID: %w", err)
+	}
+	return oldValue.ScanID, nil
+}
+
+// ResetScanID resets all changes to the "scan_id" field.
+func (m *RunMutation) ResetScanID() {
+	m.scan_id = nil
+}
+
+// SetState sets the "state" field.
+func (m *RunMutation) SetState(r run.State) {
+	m.state = &r
+}
+
+// State returns the value of the "state" field in the mutation.
+func (m *RunMutation) State() (r run.State, exists bool) {
+	v := m.state
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldState returns the old "state" field's value of the Run entity.
+// If the Run object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RunMutation) OldState(ctx context.Context) (v run.State, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldState is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldState requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldState: %w", err)
+	}
+	return oldValue.State, nil
+}
+
+// ResetState resets all changes to the "state" field.
+func (m *RunMutation) ResetState() {
+	m.state = nil
+}
+
+// SetReason sets the "reason" field.
+func (m *RunMutation) SetReason(s string) {
+	m.reason = &s
+}
+
+// Reason returns the value of the "reason" field in the mutation.
+func (m *RunMutation) Reason() (r string, exists bool) {
+	v := m.reason
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldReason returns the old "reason" field's value of the Run entity.
+// If the Run object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RunMutation) OldReason(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldReason is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldReason requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldReason: %w", err)
+	}
+	return oldValue.Reason, nil
+}
+
+// ResetReason resets all changes to the "reason" field.
+func (m *RunMutation) ResetReason() {
+	m.reason = nil
+}
+
+// SetProgress sets the "progress" field.
+func (m *RunMutation) SetProgress(i int) {
+	m.progress = &i
+	m.addprogress = nil
+}
+
+// Progress returns the value of the "progress" field in the mutation.
+func (m *RunMutation) Progress() (r int, exists bool) {
+	v := m.progress
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldProgress returns the old "progress" field's value of the Run entity.
+// If the Run object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RunMutation) OldProgress(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldProgress is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldProgress requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldProgress: %w", err)
+	}
+	return oldValue.Progress, nil
+}
+
+// AddProgress adds i to the "progress" field.
+func (m *RunMutation) AddProgress(i int) {
+	if m.addprogress != nil {
+		*m.addprogress += i
+	} else {
+		m.addprogress = &i
+	}
+}
+
+// AddedProgress returns the value that was added to the "progress" field in this mutation.
+func (m *RunMutation) AddedProgress() (r int, exists bool) {
+	v := m.addprogress
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetProgress resets all changes to the "progress" field.
+func (m *RunMutation) ResetProgress() {
+	m.progress = nil
+	m.addprogress = nil
+}
+
+// SetStartedAt sets the "started_at" field.
+func (m *RunMutation) SetStartedAt(t time.Time) {
+	m.started_at = &t
+}
+
+// StartedAt returns the value of the "started_at" field in the mutation.
+func (m *RunMutation) StartedAt() (r time.Time, exists bool) {
+	v := m.started_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldStartedAt returns the old "started_at" field's value of the Run entity.
+// If the Run object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RunMutation) OldStartedAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldStartedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldStartedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldStartedAt: %w", err)
+	}
+	return oldValue.StartedAt, nil
+}
+
+// ClearStartedAt clears the value of the "started_at" field.
+func (m *RunMutation) ClearStartedAt() {
+	m.started_at = nil
+	m.clearedFields[run.FieldStartedAt] = struct{}{}
+}
+
+// StartedAtCleared returns if the "started_at" field was cleared in this mutation.
+func (m *RunMutation) StartedAtCleared() bool {
+	_, ok := m.clearedFields[run.FieldStartedAt]
+	return ok
+}
+
+// ResetStartedAt resets all changes to the "started_at" field.
+func (m *RunMutation) ResetStartedAt() {
+	m.started_at = nil
+	delete(m.clearedFields, run.FieldStartedAt)
+}
+
+// SetFinishedAt sets the "finished_at" field.
+func (m *RunMutation) SetFinishedAt(t time.Time) {
+	m.finished_at = &t
+}
+
+// FinishedAt returns the value of the "finished_at" field in the mutation.
+func (m *RunMutation) FinishedAt() (r time.Time, exists bool) {
+	v := m.finished_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldFinishedAt returns the old "finished_at" field's value of the Run entity.
+// If the Run object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RunMutation) OldFinishedAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldFinishedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldFinishedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldFinishedAt: %w", err)
+	}
+	return oldValue.FinishedAt, nil
+}
+
+// ClearFinishedAt clears the value of the "finished_at" field.
+func (m *RunMutation) ClearFinishedAt() {
+	m.finished_at = nil
+	m.clearedFields[run.FieldFinishedAt] = struct{}{}
+}
+
+// FinishedAtCleared returns if the "finished_at" field was cleared in this mutation.
+func (m *RunMutation) FinishedAtCleared() bool {
+	_, ok := m.clearedFields[run.FieldFinishedAt]
+	return ok
+}
+
+// ResetFinishedAt resets all changes to the "finished_at" field.
+func (m *RunMutation) ResetFinishedAt() {
+	m.finished_at = nil
+	delete(m.clearedFields, run.FieldFinishedAt)
+}
+
+// SetDeadline sets the "deadline" field.
+func (m *RunMutation) SetDeadline(t time.Time) {
+	m.deadline = &t
+}
+
+// Deadline returns the value of the "deadline" field in the mutation.
+func (m *RunMutation) Deadline() (r time.Time, exists bool) {
+	v := m.deadline
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldDeadline returns the old "deadline" field's value of the Run entity.
+// If the Run object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RunMutation) OldDeadline(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldDeadline is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldDeadline requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldDeadline: %w", err)
+	}
+	return oldValue.Deadline, nil
+}
+
+// ResetDeadline resets all changes to the "deadline" field.
+func (m *RunMutation) ResetDeadline() {
+	m.deadline = nil
+}
+
+// SetChecks sets the "checks" field.
+func (m *RunMutation) SetChecks(cc []connectors.ScanCheck) {
+	m.checks = &cc
+	m.appendchecks = nil
+}
+
+// Checks returns the value of the "checks" field in the mutation.
+func (m *RunMutation) Checks() (r []connectors.ScanCheck, exists bool) {
+	v := m.checks
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldChecks returns the old "checks" field's value of the Run entity.
+// If the Run object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RunMutation) OldChecks(ctx context.Context) (v []connectors.ScanCheck, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldChecks is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldChecks requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldChecks: %w", err)
+	}
+	return oldValue.Checks, nil
+}
+
+// AppendChecks adds cc to the "checks" field.
+func (m *RunMutation) AppendChecks(cc []connectors.ScanCheck) {
+	m.appendchecks = append(m.appendchecks, cc...)
+}
+
+// AppendedChecks returns the list of values that were appended to the "checks" field in this mutation.
+func (m *RunMutation) AppendedChecks() ([]connectors.ScanCheck, bool) {
+	if len(m.appendchecks) == 0 {
+		return nil, false
+	}
+	return m.appendchecks, true
+}
+
+// ClearChecks clears the value of the "checks" field.
+func (m *RunMutation) ClearChecks() {
+	m.checks = nil
+	m.appendchecks = nil
+	m.clearedFields[run.FieldChecks] = struct{}{}
+}
+
+// ChecksCleared returns if the "checks" field was cleared in this mutation.
+func (m *RunMutation) ChecksCleared() bool {
+	_, ok := m.clearedFields[run.FieldChecks]
+	return ok
+}
+
+// ResetChecks resets all changes to the "checks" field.
+func (m *RunMutation) ResetChecks() {
+	m.checks = nil
+	m.appendchecks = nil
+	delete(m.clearedFields, run.FieldChecks)
+}
+
+// SetUntold sets the "untold" field.
+func (m *RunMutation) SetUntold(b bool) {
+	m.untold = &b
+}
+
+// Untold returns the value of the "untold" field in the mutation.
+func (m *RunMutation) Untold() (r bool, exists bool) {
+	v := m.untold
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldUntold returns the old "untold" field's value of the Run entity.
+// If the Run object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RunMutation) OldUntold(ctx context.Context) (v bool, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldUntold is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldUntold requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldUntold: %w", err)
+	}
+	return oldValue.Untold, nil
+}
+
+// ResetUntold resets all changes to the "untold" field.
+func (m *RunMutation) ResetUntold() {
+	m.untold = nil
+}
+
+// SetLeaseNode sets the "lease_node" field.
+func (m *RunMutation) SetLeaseNode(s string) {
+	m.lease_node = &s
+}
+
+// LeaseNode returns the value of the "lease_node" field in the mutation.
+func (m *RunMutation) LeaseNode() (r string, exists bool) {
+	v := m.lease_node
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldLeaseNode returns the old "lease_node" field's value of the Run entity.
+// If the Run object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RunMutation) OldLeaseNode(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldLeaseNode is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldLeaseNode requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldLeaseNode: %w", err)
+	}
+	return oldValue.LeaseNode, nil
+}
+
+// ResetLeaseNode resets all changes to the "lease_node" field.
+func (m *RunMutation) ResetLeaseNode() {
+	m.lease_node = nil
+}
+
+// SetLeaseEpoch sets the "lease_epoch" field.
+func (m *RunMutation) SetLeaseEpoch(i int64) {
+	m.lease_epoch = &i
+	m.addlease_epoch = nil
+}
+
+// LeaseEpoch returns the value of the "lease_epoch" field in the mutation.
+func (m *RunMutation) LeaseEpoch() (r int64, exists bool) {
+	v := m.lease_epoch
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldLeaseEpoch returns the old "lease_epoch" field's value of the Run entity.
+// If the Run object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *RunMutation) OldLeaseEpoch(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldLeaseEpoch is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldLeaseEpoch requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldLeaseEpoch: %w", err)
+	}
+	return oldValue.LeaseEpoch, nil
+}
+
+// AddLeaseEpoch adds i to the "lease_epoch" field.
+func (m *RunMutation) AddLeaseEpoch(i int64) {
+	if m.addlease_epoch != nil {
+		*m.addlease_epoch += i
+	} else {
+		m.addlease_epoch = &i
+	}
+}
+
+// AddedLeaseEpoch returns the value that was added to the "lease_epoch" field in this mutation.
+func (m *RunMutation) AddedLeaseEpoch() (r int64, exists bool) {
+	v := m.addlease_epoch
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetLeaseEpoch resets all changes to the "lease_epoch" field.
+func (m *RunMutation) ResetLeaseEpoch() {
+	m.lease_epoch = nil
+	m.addlease_epoch = nil
+}
+
+// ClearProject clears the "project" edge to the Project entity.
+func (m *RunMutation) ClearProject() {
+	m.clearedproject = true
+	m.clearedFields[run.FieldProjectID] = struct{}{}
+}
+
+// ProjectCleared reports if the "project" edge to the Project entity was cleared.
+func (m *RunMutation) ProjectCleared() bool {
+	return m.clearedproject
+}
+
+// ProjectIDs returns the "project" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// ProjectID instead. It exists only for internal usage by the builders.
+func (m *RunMutation) ProjectIDs() (ids []string) {
+	if id := m.project; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetProject resets all changes to the "project" edge.
+func (m *RunMutation) ResetProject() {
+	m.project = nil
+	m.clearedproject = false
+}
+
+// ClearAssetGroup clears the "asset_group" edge to the AssetGroup entity.
+func (m *RunMutation) ClearAssetGroup() {
+	m.clearedasset_group = true
+	m.clearedFields[run.FieldAssetGroupID] = struct{}{}
+}
+
+// AssetGroupCleared reports if the "asset_group" edge to the AssetGroup entity was cleared.
+func (m *RunMutation) AssetGroupCleared() bool {
+	return m.clearedasset_group
+}
+
+// AssetGroupIDs returns the "asset_group" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// AssetGroupID instead. It exists only for internal usage by the builders.
+func (m *RunMutation) AssetGroupIDs() (ids []string) {
+	if id := m.asset_group; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetAssetGroup resets all changes to the "asset_group" edge.
+func (m *RunMutation) ResetAssetGroup() {
+	m.asset_group = nil
+	m.clearedasset_group = false
+}
+
+// Where appends a list predicates to the RunMutation builder.
+func (m *RunMutation) Where(ps ...predicate.Run) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the RunMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *RunMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.Run, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *RunMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *RunMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (Run).
+func (m *RunMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *RunMutation) Fields() []string {
+	fields := make([]string, 0, 19)
+	if m.created_at != nil {
+		fields = append(fields, run.FieldCreatedAt)
+	}
+	if m.updated_at != nil {
+		fields = append(fields, run.FieldUpdatedAt)
+	}
+	if m.organization_id != nil {
+		fields = append(fields, run.FieldOrganizationID)
+	}
+	if m.project != nil {
+		fields = append(fields, run.FieldProjectID)
+	}
+	if m.trigger_id != nil {
+		fields = append(fields, run.FieldTriggerID)
+	}
+	if m.started_by != nil {
+		fields = append(fields, run.FieldStartedBy)
+	}
+	if m.asset_group != nil {
+		fields = append(fields, run.FieldAssetGroupID)
+	}
+	if m.number != nil {
+		fields = append(fields, run.FieldNumber)
+	}
+	if m.scan_id != nil {
+		fields = append(fields, run.FieldScanID)
+	}
+	if m.state != nil {
+		fields = append(fields, run.FieldState)
+	}
+	if m.reason != nil {
+		fields = append(fields, run.FieldReason)
+	}
+	if m.progress != nil {
+		fields = append(fields, run.FieldProgress)
+	}
+	if m.started_at != nil {
+		fields = append(fields, run.FieldStartedAt)
+	}
+	if m.finished_at != nil {
+		fields = append(fields, run.FieldFinishedAt)
+	}
+	if m.deadline != nil {
+		fields = append(fields, run.FieldDeadline)
+	}
+	if m.checks != nil {
+		fields = append(fields, run.FieldChecks)
+	}
+	if m.untold != nil {
+		fields = append(fields, run.FieldUntold)
+	}
+	if m.lease_node != nil {
+		fields = append(fields, run.FieldLeaseNode)
+	}
+	if m.lease_epoch != nil {
+		fields = append(fields, run.FieldLeaseEpoch)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *RunMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case run.FieldCreatedAt:
+		return m.CreatedAt()
+	case run.FieldUpdatedAt:
+		return m.UpdatedAt()
+	case run.FieldOrganizationID:
+		return m.OrganizationID()
+	case run.FieldProjectID:
+		return m.ProjectID()
+	case run.FieldTriggerID:
+		return m.TriggerID()
+	case run.FieldStartedBy:
+		return m.StartedBy()
+	case run.FieldAssetGroupID:
+		return m.AssetGroupID()
+	case run.FieldNumber:
+		return m.Number()
+	case run.FieldScanID:
+		return m.ScanID()
+	case run.FieldState:
+		return m.State()
+	case run.FieldReason:
+		return m.Reason()
+	case run.FieldProgress:
+		return m.Progress()
+	case run.FieldStartedAt:
+		return m.StartedAt()
+	case run.FieldFinishedAt:
+		return m.FinishedAt()
+	case run.FieldDeadline:
+		return m.Deadline()
+	case run.FieldChecks:
+		return m.Checks()
+	case run.FieldUntold:
+		return m.Untold()
+	case run.FieldLeaseNode:
+		return m.LeaseNode()
+	case run.FieldLeaseEpoch:
+		return m.LeaseEpoch()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *RunMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case run.FieldCreatedAt:
+		return m.OldCreatedAt(ctx)
+	case run.FieldUpdatedAt:
+		return m.OldUpdatedAt(ctx)
+	case run.FieldOrganizationID:
+		return m.OldOrganizationID(ctx)
+	case run.FieldProjectID:
+		return m.OldProjectID(ctx)
+	case run.FieldTriggerID:
+		return m.OldTriggerID(ctx)
+	case run.FieldStartedBy:
+		return m.OldStartedBy(ctx)
+	case run.FieldAssetGroupID:
+		return m.OldAssetGroupID(ctx)
+	case run.FieldNumber:
+		return m.OldNumber(ctx)
+	case run.FieldScanID:
+		return m.OldScanID(ctx)
+	case run.FieldState:
+		return m.OldState(ctx)
+	case run.FieldReason:
+		return m.OldReason(ctx)
+	case run.FieldProgress:
+		return m.OldProgress(ctx)
+	case run.FieldStartedAt:
+		return m.OldStartedAt(ctx)
+	case run.FieldFinishedAt:
+		return m.OldFinishedAt(ctx)
+	case run.FieldDeadline:
+		return m.OldDeadline(ctx)
+	case run.FieldChecks:
+		return m.OldChecks(ctx)
+	case run.FieldUntold:
+		return m.OldUntold(ctx)
+	case run.FieldLeaseNode:
+		return m.OldLeaseNode(ctx)
+	case run.FieldLeaseEpoch:
+		return m.OldLeaseEpoch(ctx)
+	}
+	return nil, fmt.Errorf("unknown Run field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *RunMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case run.FieldCreatedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCreatedAt(v)
+		return nil
+	case run.FieldUpdatedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetUpdatedAt(v)
+		return nil
+	case run.FieldOrganizationID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOrganizationID(v)
+		return nil
+	case run.FieldProjectID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetProjectID(v)
+		return nil
+	case run.FieldTriggerID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetTriggerID(v)
+		return nil
+	case run.FieldStartedBy:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetStartedBy(v)
+		return nil
+	case run.FieldAssetGroupID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAssetGroupID(v)
+		return nil
+	case run.FieldNumber:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetNumber(v)
+		return nil
+	case run.FieldScanID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetScanID(v)
+		return nil
+	case run.FieldState:
+		v, ok := value.(run.State)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetState(v)
+		return nil
+	case run.FieldReason:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetReason(v)
+		return nil
+	case run.FieldProgress:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetProgress(v)
+		return nil
+	case run.FieldStartedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetStartedAt(v)
+		return nil
+	case run.FieldFinishedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetFinishedAt(v)
+		return nil
+	case run.FieldDeadline:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetDeadline(v)
+		return nil
+	case run.FieldChecks:
+		v, ok := value.([]connectors.ScanCheck)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetChecks(v)
+		return nil
+	case run.FieldUntold:
+		v, ok := value.(bool)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetUntold(v)
+		return nil
+	case run.FieldLeaseNode:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetLeaseNode(v)
+		return nil
+	case run.FieldLeaseEpoch:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetLeaseEpoch(v)
+		return nil
+	}
+	return fmt.Errorf("unknown Run field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *RunMutation) AddedFields() []string {
+	var fields []string
+	if m.addnumber != nil {
+		fields = append(fields, run.FieldNumber)
+	}
+	if m.addprogress != nil {
+		fields = append(fields, run.FieldProgress)
+	}
+	if m.addlease_epoch != nil {
+		fields = append(fields, run.FieldLeaseEpoch)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *RunMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case run.FieldNumber:
+		return m.AddedNumber()
+	case run.FieldProgress:
+		return m.AddedProgress()
+	case run.FieldLeaseEpoch:
+		return m.AddedLeaseEpoch()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *RunMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case run.FieldNumber:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddNumber(v)
+		return nil
+	case run.FieldProgress:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddProgress(v)
+		return nil
+	case run.FieldLeaseEpoch:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddLeaseEpoch(v)
+		return nil
+	}
+	return fmt.Errorf("unknown Run numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *RunMutation) ClearedFields() []string {
+	var fields []string
+	if m.FieldCleared(run.FieldTriggerID) {
+		fields = append(fields, run.FieldTriggerID)
+	}
+	if m.FieldCleared(run.FieldStartedAt) {
+		fields = append(fields, run.FieldStartedAt)
+	}
+	if m.FieldCleared(run.FieldFinishedAt) {
+		fields = append(fields, run.FieldFinishedAt)
+	}
+	if m.FieldCleared(run.FieldChecks) {
+		fields = append(fields, run.FieldChecks)
+	}
+	return fields
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *RunMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *RunMutation) ClearField(name string) error {
+	switch name {
+	case run.FieldTriggerID:
+		m.ClearTriggerID()
+		return nil
+	case run.FieldStartedAt:
+		m.ClearStartedAt()
+		return nil
+	case run.FieldFinishedAt:
+		m.ClearFinishedAt()
+		return nil
+	case run.FieldChecks:
+		m.ClearChecks()
+		return nil
+	}
+	return fmt.Errorf("unknown Run nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *RunMutation) ResetField(name string) error {
+	switch name {
+	case run.FieldCreatedAt:
+		m.ResetCreatedAt()
+		return nil
+	case run.FieldUpdatedAt:
+		m.ResetUpdatedAt()
+		return nil
+	case run.FieldOrganizationID:
+		m.ResetOrganizationID()
+		return nil
+	case run.FieldProjectID:
+		m.ResetProjectID()
+		return nil
+	case run.FieldTriggerID:
+		m.ResetTriggerID()
+		return nil
+	case run.FieldStartedBy:
+		m.ResetStartedBy()
+		return nil
+	case run.FieldAssetGroupID:
+		m.ResetAssetGroupID()
+		return nil
+	case run.FieldNumber:
+		m.ResetNumber()
+		return nil
+	case run.FieldScanID:
+		m.ResetScanID()
+		return nil
+	case run.FieldState:
+		m.ResetState()
+		return nil
+	case run.FieldReason:
+		m.ResetReason()
+		return nil
+	case run.FieldProgress:
+		m.ResetProgress()
+		return nil
+	case run.FieldStartedAt:
+		m.ResetStartedAt()
+		return nil
+	case run.FieldFinishedAt:
+		m.ResetFinishedAt()
+		return nil
+	case run.FieldDeadline:
+		m.ResetDeadline()
+		return nil
+	case run.FieldChecks:
+		m.ResetChecks()
+		return nil
+	case run.FieldUntold:
+		m.ResetUntold()
+		return nil
+	case run.FieldLeaseNode:
+		m.ResetLeaseNode()
+		return nil
+	case run.FieldLeaseEpoch:
+		m.ResetLeaseEpoch()
+		return nil
+	}
+	return fmt.Errorf("unknown Run field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *RunMutation) AddedEdges() []string {
+	edges := make([]string, 0, 2)
+	if m.project != nil {
+		edges = append(edges, run.EdgeProject)
+	}
+	if m.asset_group != nil {
+		edges = append(edges, run.EdgeAssetGroup)
+	}
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *RunMutation) AddedIDs(name string) []ent.Value {
+	switch name {
+	case run.EdgeProject:
+		if id := m.project; id != nil {
+			return []ent.Value{*id}
+		}
+	case run.EdgeAssetGroup:
+		if id := m.asset_group; id != nil {
+			return []ent.Value{*id}
+		}
+	}
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *RunMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 2)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *RunMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *RunMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 2)
+	if m.clearedproject {
+		edges = append(edges, run.EdgeProject)
+	}
+	if m.clearedasset_group {
+		edges = append(edges, run.EdgeAssetGroup)
+	}
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *RunMutation) EdgeCleared(name string) bool {
+	switch name {
+	case run.EdgeProject:
+		return m.clearedproject
+	case run.EdgeAssetGroup:
+		return m.clearedasset_group
+	}
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *RunMutation) ClearEdge(name string) error {
+	switch name {
+	case run.EdgeProject:
+		m.ClearProject()
+		return nil
+	case run.EdgeAssetGroup:
+		m.ClearAssetGroup()
+		return nil
+	}
+	return fmt.Errorf("unknown Run unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *RunMutation) ResetEdge(name string) error {
+	switch name {
+	case run.EdgeProject:
+		m.ResetProject()
+		return nil
+	case run.EdgeAssetGroup:
+		m.ResetAssetGroup()
+		return nil
+	}
+	return fmt.Errorf("unknown Run edge %s", name)
 }
 
 // ScanMutation represents an operation that mutates the Scan nodes in the graph.
@@ -17390,9 +21787,13 @@ type SourceMutation struct {
 	enabled            *bool
 	time_zone          *string
 	mapping            *parts.Mapping
+	settings           *map[string]interface{}
+	setting_secrets    *[]byte
 	secrets            *[]byte
 	old_secrets_until  *time.Time
 	authorization      *[]byte
+	revision           *int64
+	addrevision        *int64
 	clearedFields      map[string]struct{}
 	asset_group        *string
 	clearedasset_group bool
@@ -17881,6 +22282,104 @@ func (m *SourceMutation) ResetMapping() {
 	m.mapping = nil
 }
 
+// SetSettings sets the "settings" field.
+func (m *SourceMutation) SetSettings(value map[string]interface{}) {
+	m.settings = &value
+}
+
+// Settings returns the value of the "settings" field in the mutation.
+func (m *SourceMutation) Settings() (r map[string]interface{}, exists bool) {
+	v := m.settings
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSettings returns the old "settings" field's value of the Source entity.
+// If the Source object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *SourceMutation) OldSettings(ctx context.Context) (v map[string]interface{}, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSettings is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSettings requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSettings: %w", err)
+	}
+	return oldValue.Settings, nil
+}
+
+// ClearSettings clears the value of the "settings" field.
+func (m *SourceMutation) ClearSettings() {
+	m.settings = nil
+	m.clearedFields[source.FieldSettings] = struct{}{}
+}
+
+// SettingsCleared returns if the "settings" field was cleared in this mutation.
+func (m *SourceMutation) SettingsCleared() bool {
+	_, ok := m.clearedFields[source.FieldSettings]
+	return ok
+}
+
+// ResetSettings resets all changes to the "settings" field.
+func (m *SourceMutation) ResetSettings() {
+	m.settings = nil
+	delete(m.clearedFields, source.FieldSettings)
+}
+
+// SetSettingSecrets sets the "setting_secrets" field.
+func (m *SourceMutation) SetSettingSecrets(b []byte) {
+	m.setting_secrets = &b
+}
+
+// SettingSecrets returns the value of the "setting_secrets" field in the mutation.
+func (m *SourceMutation) SettingSecrets() (r []byte, exists bool) {
+	v := m.setting_secrets
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSettingSecrets returns the old "setting_secrets" field's value of the Source entity.
+// If the Source object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *SourceMutation) OldSettingSecrets(ctx context.Context) (v []byte, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSettingSecrets is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSettingSecrets requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSettingSecrets: %w", err)
+	}
+	return oldValue.SettingSecrets, nil
+}
+
+// ClearSettingSecrets clears the value of the "setting_secrets" field.
+func (m *SourceMutation) ClearSettingSecrets() {
+	m.setting_secrets = nil
+	m.clearedFields[source.FieldSettingSecrets] = struct{}{}
+}
+
+// SettingSecretsCleared returns if the "setting_secrets" field was cleared in this mutation.
+func (m *SourceMutation) SettingSecretsCleared() bool {
+	_, ok := m.clearedFields[source.FieldSettingSecrets]
+	return ok
+}
+
+// ResetSettingSecrets resets all changes to the "setting_secrets" field.
+func (m *SourceMutation) ResetSettingSecrets() {
+	m.setting_secrets = nil
+	delete(m.clearedFields, source.FieldSettingSecrets)
+}
+
 // SetSecrets sets the "secrets" field.
 func (m *SourceMutation) SetSecrets(b []byte) {
 	m.secrets = &b
@@ -18028,6 +22527,62 @@ func (m *SourceMutation) ResetAuthorization() {
 	delete(m.clearedFields, source.FieldAuthorization)
 }
 
+// SetRevision sets the "revision" field.
+func (m *SourceMutation) SetRevision(i int64) {
+	m.revision = &i
+	m.addrevision = nil
+}
+
+// Revision returns the value of the "revision" field in the mutation.
+func (m *SourceMutation) Revision() (r int64, exists bool) {
+	v := m.revision
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRevision returns the old "revision" field's value of the Source entity.
+// If the Source object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *SourceMutation) OldRevision(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRevision is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRevision requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRevision: %w", err)
+	}
+	return oldValue.Revision, nil
+}
+
+// AddRevision adds i to the "revision" field.
+func (m *SourceMutation) AddRevision(i int64) {
+	if m.addrevision != nil {
+		*m.addrevision += i
+	} else {
+		m.addrevision = &i
+	}
+}
+
+// AddedRevision returns the value that was added to the "revision" field in this mutation.
+func (m *SourceMutation) AddedRevision() (r int64, exists bool) {
+	v := m.addrevision
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetRevision resets all changes to the "revision" field.
+func (m *SourceMutation) ResetRevision() {
+	m.revision = nil
+	m.addrevision = nil
+}
+
 // ClearAssetGroup clears the "asset_group" edge to the AssetGroup entity.
 func (m *SourceMutation) ClearAssetGroup() {
 	m.clearedasset_group = true
@@ -18143,7 +22698,7 @@ func (m *SourceMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *SourceMutation) Fields() []string {
-	fields := make([]string, 0, 13)
+	fields := make([]string, 0, 16)
 	if m.created_at != nil {
 		fields = append(fields, source.FieldCreatedAt)
 	}
@@ -18174,6 +22729,12 @@ func (m *SourceMutation) Fields() []string {
 	if m.mapping != nil {
 		fields = append(fields, source.FieldMapping)
 	}
+	if m.settings != nil {
+		fields = append(fields, source.FieldSettings)
+	}
+	if m.setting_secrets != nil {
+		fields = append(fields, source.FieldSettingSecrets)
+	}
 	if m.secrets != nil {
 		fields = append(fields, source.FieldSecrets)
 	}
@@ -18182,6 +22743,9 @@ func (m *SourceMutation) Fields() []string {
 	}
 	if m.authorization != nil {
 		fields = append(fields, source.FieldAuthorization)
+	}
+	if m.revision != nil {
+		fields = append(fields, source.FieldRevision)
 	}
 	return fields
 }
@@ -18211,12 +22775,18 @@ func (m *SourceMutation) Field(name string) (ent.Value, bool) {
 		return m.TimeZone()
 	case source.FieldMapping:
 		return m.Mapping()
+	case source.FieldSettings:
+		return m.Settings()
+	case source.FieldSettingSecrets:
+		return m.SettingSecrets()
 	case source.FieldSecrets:
 		return m.Secrets()
 	case source.FieldOldSecretsUntil:
 		return m.OldSecretsUntil()
 	case source.FieldAuthorization:
 		return m.Authorization()
+	case source.FieldRevision:
+		return m.Revision()
 	}
 	return nil, false
 }
@@ -18246,12 +22816,18 @@ func (m *SourceMutation) OldField(ctx context.Context, name string) (ent.Value, 
 		return m.OldTimeZone(ctx)
 	case source.FieldMapping:
 		return m.OldMapping(ctx)
+	case source.FieldSettings:
+		return m.OldSettings(ctx)
+	case source.FieldSettingSecrets:
+		return m.OldSettingSecrets(ctx)
 	case source.FieldSecrets:
 		return m.OldSecrets(ctx)
 	case source.FieldOldSecretsUntil:
 		return m.OldOldSecretsUntil(ctx)
 	case source.FieldAuthorization:
 		return m.OldAuthorization(ctx)
+	case source.FieldRevision:
+		return m.OldRevision(ctx)
 	}
 	return nil, fmt.Errorf("unknown Source field %s", name)
 }
@@ -18331,6 +22907,20 @@ func (m *SourceMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetMapping(v)
 		return nil
+	case source.FieldSettings:
+		v, ok := value.(map[string]interface{})
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSettings(v)
+		return nil
+	case source.FieldSettingSecrets:
+		v, ok := value.([]byte)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSettingSecrets(v)
+		return nil
 	case source.FieldSecrets:
 		v, ok := value.([]byte)
 		if !ok {
@@ -18352,6 +22942,13 @@ func (m *SourceMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetAuthorization(v)
 		return nil
+	case source.FieldRevision:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRevision(v)
+		return nil
 	}
 	return fmt.Errorf("unknown Source field %s", name)
 }
@@ -18359,13 +22956,21 @@ func (m *SourceMutation) SetField(name string, value ent.Value) error {
 // AddedFields returns all numeric fields that were incremented/decremented during
 // this mutation.
 func (m *SourceMutation) AddedFields() []string {
-	return nil
+	var fields []string
+	if m.addrevision != nil {
+		fields = append(fields, source.FieldRevision)
+	}
+	return fields
 }
 
 // AddedField returns the numeric value that was incremented/decremented on a field
 // with the given name. The second boolean return value indicates that this field
 // was not set, or was not defined in the schema.
 func (m *SourceMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case source.FieldRevision:
+		return m.AddedRevision()
+	}
 	return nil, false
 }
 
@@ -18374,6 +22979,13 @@ func (m *SourceMutation) AddedField(name string) (ent.Value, bool) {
 // type.
 func (m *SourceMutation) AddField(name string, value ent.Value) error {
 	switch name {
+	case source.FieldRevision:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddRevision(v)
+		return nil
 	}
 	return fmt.Errorf("unknown Source numeric field %s", name)
 }
@@ -18384,6 +22996,12 @@ func (m *SourceMutation) ClearedFields() []string {
 	var fields []string
 	if m.FieldCleared(source.FieldAssetGroupID) {
 		fields = append(fields, source.FieldAssetGroupID)
+	}
+	if m.FieldCleared(source.FieldSettings) {
+		fields = append(fields, source.FieldSettings)
+	}
+	if m.FieldCleared(source.FieldSettingSecrets) {
+		fields = append(fields, source.FieldSettingSecrets)
 	}
 	if m.FieldCleared(source.FieldSecrets) {
 		fields = append(fields, source.FieldSecrets)
@@ -18410,6 +23028,12 @@ func (m *SourceMutation) ClearField(name string) error {
 	switch name {
 	case source.FieldAssetGroupID:
 		m.ClearAssetGroupID()
+		return nil
+	case source.FieldSettings:
+		m.ClearSettings()
+		return nil
+	case source.FieldSettingSecrets:
+		m.ClearSettingSecrets()
 		return nil
 	case source.FieldSecrets:
 		m.ClearSecrets()
@@ -18458,6 +23082,12 @@ func (m *SourceMutation) ResetField(name string) error {
 	case source.FieldMapping:
 		m.ResetMapping()
 		return nil
+	case source.FieldSettings:
+		m.ResetSettings()
+		return nil
+	case source.FieldSettingSecrets:
+		m.ResetSettingSecrets()
+		return nil
 	case source.FieldSecrets:
 		m.ResetSecrets()
 		return nil
@@ -18466,6 +23096,9 @@ func (m *SourceMutation) ResetField(name string) error {
 		return nil
 	case source.FieldAuthorization:
 		m.ResetAuthorization()
+		return nil
+	case source.FieldRevision:
+		m.ResetRevision()
 		return nil
 	}
 	return fmt.Errorf("unknown Source field %s", name)
@@ -19910,6 +24543,992 @@ func (m *TicketMutation) ResetEdge(name string) error {
 		return nil
 	}
 	return fmt.Errorf("unknown Ticket edge %s", name)
+}
+
+// TriggerMutation represents an operation that mutates the Trigger nodes in the graph.
+type TriggerMutation struct {
+	config
+	op                 Op
+	typ                string
+	id                 *string
+	created_at         *time.Time
+	updated_at         *time.Time
+	organization_id    *string
+	name               *string
+	kind               *string
+	token_hash         *string
+	enabled            *bool
+	clearedFields      map[string]struct{}
+	project            *string
+	clearedproject     bool
+	asset_group        *string
+	clearedasset_group bool
+	owner              *string
+	clearedowner       bool
+	done               bool
+	oldValue           func(context.Context) (*Trigger, error)
+	predicates         []predicate.Trigger
+}
+
+var _ ent.Mutation = (*TriggerMutation)(nil)
+
+// triggerOption allows management of the mutation configuration using functional options.
+type triggerOption func(*TriggerMutation)
+
+// newTriggerMutation creates new mutation for the Trigger entity.
+func newTriggerMutation(c config, op Op, opts ...triggerOption) *TriggerMutation {
+	m := &TriggerMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeTrigger,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withTriggerID sets the ID field of the mutation.
+func withTriggerID(id string) triggerOption {
+	return func(m *TriggerMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *Trigger
+		)
+		m.oldValue = func(ctx context.Context) (*Trigger, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().Trigger.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withTrigger sets the old Trigger of the mutation.
+func withTrigger(node *Trigger) triggerOption {
+	return func(m *TriggerMutation) {
+		m.oldValue = func(context.Context) (*Trigger, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m TriggerMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m TriggerMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("gen: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of Trigger entities.
+func (m *TriggerMutation) SetID(id string) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *TriggerMutation) ID() (id string, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *TriggerMutation) IDs(ctx context.Context) ([]string, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []string{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().Trigger.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetCreatedAt sets the "created_at" field.
+func (m *TriggerMutation) SetCreatedAt(t time.Time) {
+	m.created_at = &t
+}
+
+// CreatedAt returns the value of the "created_at" field in the mutation.
+func (m *TriggerMutation) CreatedAt() (r time.Time, exists bool) {
+	v := m.created_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCreatedAt returns the old "created_at" field's value of the Trigger entity.
+// If the Trigger object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TriggerMutation) OldCreatedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCreatedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCreatedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCreatedAt: %w", err)
+	}
+	return oldValue.CreatedAt, nil
+}
+
+// ResetCreatedAt resets all changes to the "created_at" field.
+func (m *TriggerMutation) ResetCreatedAt() {
+	m.created_at = nil
+}
+
+// SetUpdatedAt sets the "updated_at" field.
+func (m *TriggerMutation) SetUpdatedAt(t time.Time) {
+	m.updated_at = &t
+}
+
+// UpdatedAt returns the value of the "updated_at" field in the mutation.
+func (m *TriggerMutation) UpdatedAt() (r time.Time, exists bool) {
+	v := m.updated_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldUpdatedAt returns the old "updated_at" field's value of the Trigger entity.
+// If the Trigger object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TriggerMutation) OldUpdatedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldUpdatedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldUpdatedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldUpdatedAt: %w", err)
+	}
+	return oldValue.UpdatedAt, nil
+}
+
+// ResetUpdatedAt resets all changes to the "updated_at" field.
+func (m *TriggerMutation) ResetUpdatedAt() {
+	m.updated_at = nil
+}
+
+// SetOrganizationID sets the "organization_id" field.
+func (m *TriggerMutation) SetOrganizationID(s string) {
+	m.organization_id = &s
+}
+
+// OrganizationID returns the value of the "organization_id" field in the mutation.
+func (m *TriggerMutation) OrganizationID() (r string, exists bool) {
+	v := m.organization_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOrganizationID returns the old "organization_id" field's value of the Trigger entity.
+// If the Trigger object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TriggerMutation) OldOrganizationID(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOrganizationID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOrganizationID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOrganizationID: %w", err)
+	}
+	return oldValue.OrganizationID, nil
+}
+
+// ResetOrganizationID resets all changes to the "organization_id" field.
+func (m *TriggerMutation) ResetOrganizationID() {
+	m.organization_id = nil
+}
+
+// SetName sets the "name" field.
+func (m *TriggerMutation) SetName(s string) {
+	m.name = &s
+}
+
+// Name returns the value of the "name" field in the mutation.
+func (m *TriggerMutation) Name() (r string, exists bool) {
+	v := m.name
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldName returns the old "name" field's value of the Trigger entity.
+// If the Trigger object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TriggerMutation) OldName(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldName is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldName requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldName: %w", err)
+	}
+	return oldValue.Name, nil
+}
+
+// ResetName resets all changes to the "name" field.
+func (m *TriggerMutation) ResetName() {
+	m.name = nil
+}
+
+// SetKind sets the "kind" field.
+func (m *TriggerMutation) SetKind(s string) {
+	m.kind = &s
+}
+
+// Kind returns the value of the "kind" field in the mutation.
+func (m *TriggerMutation) Kind() (r string, exists bool) {
+	v := m.kind
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldKind returns the old "kind" field's value of the Trigger entity.
+// If the Trigger object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TriggerMutation) OldKind(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldKind is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldKind requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldKind: %w", err)
+	}
+	return oldValue.Kind, nil
+}
+
+// ResetKind resets all changes to the "kind" field.
+func (m *TriggerMutation) ResetKind() {
+	m.kind = nil
+}
+
+// SetProjectID sets the "project_id" field.
+func (m *TriggerMutation) SetProjectID(s string) {
+	m.project = &s
+}
+
+// ProjectID returns the value of the "project_id" field in the mutation.
+func (m *TriggerMutation) ProjectID() (r string, exists bool) {
+	v := m.project
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldProjectID returns the old "project_id" field's value of the Trigger entity.
+// If the Trigger object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TriggerMutation) OldProjectID(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldProjectID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldProjectID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldProjectID: %w", err)
+	}
+	return oldValue.ProjectID, nil
+}
+
+// ResetProjectID resets all changes to the "project_id" field.
+func (m *TriggerMutation) ResetProjectID() {
+	m.project = nil
+}
+
+// SetAssetGroupID sets the "asset_group_id" field.
+func (m *TriggerMutation) SetAssetGroupID(s string) {
+	m.asset_group = &s
+}
+
+// AssetGroupID returns the value of the "asset_group_id" field in the mutation.
+func (m *TriggerMutation) AssetGroupID() (r string, exists bool) {
+	v := m.asset_group
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAssetGroupID returns the old "asset_group_id" field's value of the Trigger entity.
+// If the Trigger object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TriggerMutation) OldAssetGroupID(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAssetGroupID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAssetGroupID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAssetGroupID: %w", err)
+	}
+	return oldValue.AssetGroupID, nil
+}
+
+// ResetAssetGroupID resets all changes to the "asset_group_id" field.
+func (m *TriggerMutation) ResetAssetGroupID() {
+	m.asset_group = nil
+}
+
+// SetOwnerID sets the "owner_id" field.
+func (m *TriggerMutation) SetOwnerID(s string) {
+	m.owner = &s
+}
+
+// OwnerID returns the value of the "owner_id" field in the mutation.
+func (m *TriggerMutation) OwnerID() (r string, exists bool) {
+	v := m.owner
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOwnerID returns the old "owner_id" field's value of the Trigger entity.
+// If the Trigger object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TriggerMutation) OldOwnerID(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOwnerID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOwnerID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOwnerID: %w", err)
+	}
+	return oldValue.OwnerID, nil
+}
+
+// ClearOwnerID clears the value of the "owner_id" field.
+func (m *TriggerMutation) ClearOwnerID() {
+	m.owner = nil
+	m.clearedFields[trigger.FieldOwnerID] = struct{}{}
+}
+
+// OwnerIDCleared returns if the "owner_id" field was cleared in this mutation.
+func (m *TriggerMutation) OwnerIDCleared() bool {
+	_, ok := m.clearedFields[trigger.FieldOwnerID]
+	return ok
+}
+
+// ResetOwnerID resets all changes to the "owner_id" field.
+func (m *TriggerMutation) ResetOwnerID() {
+	m.owner = nil
+	delete(m.clearedFields, trigger.FieldOwnerID)
+}
+
+// SetTokenHash sets the "token_hash" field.
+func (m *TriggerMutation) SetTokenHash(s string) {
+	m.token_hash = &s
+}
+
+// TokenHash returns the value of the "token_hash" field in the mutation.
+func (m *TriggerMutation) TokenHash() (r string, exists bool) {
+	v := m.token_hash
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldTokenHash returns the old "token_hash" field's value of the Trigger entity.
+// If the Trigger object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TriggerMutation) OldTokenHash(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldTokenHash is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldTokenHash requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldTokenHash: %w", err)
+	}
+	return oldValue.TokenHash, nil
+}
+
+// ResetTokenHash resets all changes to the "token_hash" field.
+func (m *TriggerMutation) ResetTokenHash() {
+	m.token_hash = nil
+}
+
+// SetEnabled sets the "enabled" field.
+func (m *TriggerMutation) SetEnabled(b bool) {
+	m.enabled = &b
+}
+
+// Enabled returns the value of the "enabled" field in the mutation.
+func (m *TriggerMutation) Enabled() (r bool, exists bool) {
+	v := m.enabled
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldEnabled returns the old "enabled" field's value of the Trigger entity.
+// If the Trigger object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *TriggerMutation) OldEnabled(ctx context.Context) (v bool, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldEnabled is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldEnabled requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldEnabled: %w", err)
+	}
+	return oldValue.Enabled, nil
+}
+
+// ResetEnabled resets all changes to the "enabled" field.
+func (m *TriggerMutation) ResetEnabled() {
+	m.enabled = nil
+}
+
+// ClearProject clears the "project" edge to the Project entity.
+func (m *TriggerMutation) ClearProject() {
+	m.clearedproject = true
+	m.clearedFields[trigger.FieldProjectID] = struct{}{}
+}
+
+// ProjectCleared reports if the "project" edge to the Project entity was cleared.
+func (m *TriggerMutation) ProjectCleared() bool {
+	return m.clearedproject
+}
+
+// ProjectIDs returns the "project" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// ProjectID instead. It exists only for internal usage by the builders.
+func (m *TriggerMutation) ProjectIDs() (ids []string) {
+	if id := m.project; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetProject resets all changes to the "project" edge.
+func (m *TriggerMutation) ResetProject() {
+	m.project = nil
+	m.clearedproject = false
+}
+
+// ClearAssetGroup clears the "asset_group" edge to the AssetGroup entity.
+func (m *TriggerMutation) ClearAssetGroup() {
+	m.clearedasset_group = true
+	m.clearedFields[trigger.FieldAssetGroupID] = struct{}{}
+}
+
+// AssetGroupCleared reports if the "asset_group" edge to the AssetGroup entity was cleared.
+func (m *TriggerMutation) AssetGroupCleared() bool {
+	return m.clearedasset_group
+}
+
+// AssetGroupIDs returns the "asset_group" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// AssetGroupID instead. It exists only for internal usage by the builders.
+func (m *TriggerMutation) AssetGroupIDs() (ids []string) {
+	if id := m.asset_group; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetAssetGroup resets all changes to the "asset_group" edge.
+func (m *TriggerMutation) ResetAssetGroup() {
+	m.asset_group = nil
+	m.clearedasset_group = false
+}
+
+// ClearOwner clears the "owner" edge to the User entity.
+func (m *TriggerMutation) ClearOwner() {
+	m.clearedowner = true
+	m.clearedFields[trigger.FieldOwnerID] = struct{}{}
+}
+
+// OwnerCleared reports if the "owner" edge to the User entity was cleared.
+func (m *TriggerMutation) OwnerCleared() bool {
+	return m.OwnerIDCleared() || m.clearedowner
+}
+
+// OwnerIDs returns the "owner" edge IDs in the mutation.
+// Note that IDs always returns len(IDs) <= 1 for unique edges, and you should use
+// OwnerID instead. It exists only for internal usage by the builders.
+func (m *TriggerMutation) OwnerIDs() (ids []string) {
+	if id := m.owner; id != nil {
+		ids = append(ids, *id)
+	}
+	return
+}
+
+// ResetOwner resets all changes to the "owner" edge.
+func (m *TriggerMutation) ResetOwner() {
+	m.owner = nil
+	m.clearedowner = false
+}
+
+// Where appends a list predicates to the TriggerMutation builder.
+func (m *TriggerMutation) Where(ps ...predicate.Trigger) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the TriggerMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *TriggerMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.Trigger, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *TriggerMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *TriggerMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (Trigger).
+func (m *TriggerMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *TriggerMutation) Fields() []string {
+	fields := make([]string, 0, 10)
+	if m.created_at != nil {
+		fields = append(fields, trigger.FieldCreatedAt)
+	}
+	if m.updated_at != nil {
+		fields = append(fields, trigger.FieldUpdatedAt)
+	}
+	if m.organization_id != nil {
+		fields = append(fields, trigger.FieldOrganizationID)
+	}
+	if m.name != nil {
+		fields = append(fields, trigger.FieldName)
+	}
+	if m.kind != nil {
+		fields = append(fields, trigger.FieldKind)
+	}
+	if m.project != nil {
+		fields = append(fields, trigger.FieldProjectID)
+	}
+	if m.asset_group != nil {
+		fields = append(fields, trigger.FieldAssetGroupID)
+	}
+	if m.owner != nil {
+		fields = append(fields, trigger.FieldOwnerID)
+	}
+	if m.token_hash != nil {
+		fields = append(fields, trigger.FieldTokenHash)
+	}
+	if m.enabled != nil {
+		fields = append(fields, trigger.FieldEnabled)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *TriggerMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case trigger.FieldCreatedAt:
+		return m.CreatedAt()
+	case trigger.FieldUpdatedAt:
+		return m.UpdatedAt()
+	case trigger.FieldOrganizationID:
+		return m.OrganizationID()
+	case trigger.FieldName:
+		return m.Name()
+	case trigger.FieldKind:
+		return m.Kind()
+	case trigger.FieldProjectID:
+		return m.ProjectID()
+	case trigger.FieldAssetGroupID:
+		return m.AssetGroupID()
+	case trigger.FieldOwnerID:
+		return m.OwnerID()
+	case trigger.FieldTokenHash:
+		return m.TokenHash()
+	case trigger.FieldEnabled:
+		return m.Enabled()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *TriggerMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case trigger.FieldCreatedAt:
+		return m.OldCreatedAt(ctx)
+	case trigger.FieldUpdatedAt:
+		return m.OldUpdatedAt(ctx)
+	case trigger.FieldOrganizationID:
+		return m.OldOrganizationID(ctx)
+	case trigger.FieldName:
+		return m.OldName(ctx)
+	case trigger.FieldKind:
+		return m.OldKind(ctx)
+	case trigger.FieldProjectID:
+		return m.OldProjectID(ctx)
+	case trigger.FieldAssetGroupID:
+		return m.OldAssetGroupID(ctx)
+	case trigger.FieldOwnerID:
+		return m.OldOwnerID(ctx)
+	case trigger.FieldTokenHash:
+		return m.OldTokenHash(ctx)
+	case trigger.FieldEnabled:
+		return m.OldEnabled(ctx)
+	}
+	return nil, fmt.Errorf("unknown Trigger field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *TriggerMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case trigger.FieldCreatedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCreatedAt(v)
+		return nil
+	case trigger.FieldUpdatedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetUpdatedAt(v)
+		return nil
+	case trigger.FieldOrganizationID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOrganizationID(v)
+		return nil
+	case trigger.FieldName:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetName(v)
+		return nil
+	case trigger.FieldKind:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetKind(v)
+		return nil
+	case trigger.FieldProjectID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetProjectID(v)
+		return nil
+	case trigger.FieldAssetGroupID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAssetGroupID(v)
+		return nil
+	case trigger.FieldOwnerID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOwnerID(v)
+		return nil
+	case trigger.FieldTokenHash:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetTokenHash(v)
+		return nil
+	case trigger.FieldEnabled:
+		v, ok := value.(bool)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetEnabled(v)
+		return nil
+	}
+	return fmt.Errorf("unknown Trigger field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *TriggerMutation) AddedFields() []string {
+	return nil
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *TriggerMutation) AddedField(name string) (ent.Value, bool) {
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *TriggerMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	}
+	return fmt.Errorf("unknown Trigger numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *TriggerMutation) ClearedFields() []string {
+	var fields []string
+	if m.FieldCleared(trigger.FieldOwnerID) {
+		fields = append(fields, trigger.FieldOwnerID)
+	}
+	return fields
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *TriggerMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *TriggerMutation) ClearField(name string) error {
+	switch name {
+	case trigger.FieldOwnerID:
+		m.ClearOwnerID()
+		return nil
+	}
+	return fmt.Errorf("unknown Trigger nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *TriggerMutation) ResetField(name string) error {
+	switch name {
+	case trigger.FieldCreatedAt:
+		m.ResetCreatedAt()
+		return nil
+	case trigger.FieldUpdatedAt:
+		m.ResetUpdatedAt()
+		return nil
+	case trigger.FieldOrganizationID:
+		m.ResetOrganizationID()
+		return nil
+	case trigger.FieldName:
+		m.ResetName()
+		return nil
+	case trigger.FieldKind:
+		m.ResetKind()
+		return nil
+	case trigger.FieldProjectID:
+		m.ResetProjectID()
+		return nil
+	case trigger.FieldAssetGroupID:
+		m.ResetAssetGroupID()
+		return nil
+	case trigger.FieldOwnerID:
+		m.ResetOwnerID()
+		return nil
+	case trigger.FieldTokenHash:
+		m.ResetTokenHash()
+		return nil
+	case trigger.FieldEnabled:
+		m.ResetEnabled()
+		return nil
+	}
+	return fmt.Errorf("unknown Trigger field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *TriggerMutation) AddedEdges() []string {
+	edges := make([]string, 0, 3)
+	if m.project != nil {
+		edges = append(edges, trigger.EdgeProject)
+	}
+	if m.asset_group != nil {
+		edges = append(edges, trigger.EdgeAssetGroup)
+	}
+	if m.owner != nil {
+		edges = append(edges, trigger.EdgeOwner)
+	}
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *TriggerMutation) AddedIDs(name string) []ent.Value {
+	switch name {
+	case trigger.EdgeProject:
+		if id := m.project; id != nil {
+			return []ent.Value{*id}
+		}
+	case trigger.EdgeAssetGroup:
+		if id := m.asset_group; id != nil {
+			return []ent.Value{*id}
+		}
+	case trigger.EdgeOwner:
+		if id := m.owner; id != nil {
+			return []ent.Value{*id}
+		}
+	}
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *TriggerMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 3)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *TriggerMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *TriggerMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 3)
+	if m.clearedproject {
+		edges = append(edges, trigger.EdgeProject)
+	}
+	if m.clearedasset_group {
+		edges = append(edges, trigger.EdgeAssetGroup)
+	}
+	if m.clearedowner {
+		edges = append(edges, trigger.EdgeOwner)
+	}
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *TriggerMutation) EdgeCleared(name string) bool {
+	switch name {
+	case trigger.EdgeProject:
+		return m.clearedproject
+	case trigger.EdgeAssetGroup:
+		return m.clearedasset_group
+	case trigger.EdgeOwner:
+		return m.clearedowner
+	}
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *TriggerMutation) ClearEdge(name string) error {
+	switch name {
+	case trigger.EdgeProject:
+		m.ClearProject()
+		return nil
+	case trigger.EdgeAssetGroup:
+		m.ClearAssetGroup()
+		return nil
+	case trigger.EdgeOwner:
+		m.ClearOwner()
+		return nil
+	}
+	return fmt.Errorf("unknown Trigger unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *TriggerMutation) ResetEdge(name string) error {
+	switch name {
+	case trigger.EdgeProject:
+		m.ResetProject()
+		return nil
+	case trigger.EdgeAssetGroup:
+		m.ResetAssetGroup()
+		return nil
+	case trigger.EdgeOwner:
+		m.ResetOwner()
+		return nil
+	}
+	return fmt.Errorf("unknown Trigger edge %s", name)
 }
 
 // TrustedIssuerMutation represents an operation that mutates the TrustedIssuer nodes in the graph.
@@ -22289,6 +27908,8 @@ type WebhookMutation struct {
 	unknown_counts              *webhook.UnknownCounts
 	state                       *webhook.State
 	state_reason                *string
+	handshake                   *bool
+	verified_at                 *time.Time
 	signing_secrets             *[]byte
 	old_secret_until            *time.Time
 	retry_offsets_seconds       *[]int
@@ -23037,6 +28658,91 @@ func (m *WebhookMutation) ResetStateReason() {
 	m.state_reason = nil
 }
 
+// SetHandshake sets the "handshake" field.
+func (m *WebhookMutation) SetHandshake(b bool) {
+	m.handshake = &b
+}
+
+// Handshake returns the value of the "handshake" field in the mutation.
+func (m *WebhookMutation) Handshake() (r bool, exists bool) {
+	v := m.handshake
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldHandshake returns the old "handshake" field's value of the Webhook entity.
+// If the Webhook object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *WebhookMutation) OldHandshake(ctx context.Context) (v bool, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldHandshake is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldHandshake requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldHandshake: %w", err)
+	}
+	return oldValue.Handshake, nil
+}
+
+// ResetHandshake resets all changes to the "handshake" field.
+func (m *WebhookMutation) ResetHandshake() {
+	m.handshake = nil
+}
+
+// SetVerifiedAt sets the "verified_at" field.
+func (m *WebhookMutation) SetVerifiedAt(t time.Time) {
+	m.verified_at = &t
+}
+
+// VerifiedAt returns the value of the "verified_at" field in the mutation.
+func (m *WebhookMutation) VerifiedAt() (r time.Time, exists bool) {
+	v := m.verified_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldVerifiedAt returns the old "verified_at" field's value of the Webhook entity.
+// If the Webhook object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *WebhookMutation) OldVerifiedAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldVerifiedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldVerifiedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldVerifiedAt: %w", err)
+	}
+	return oldValue.VerifiedAt, nil
+}
+
+// ClearVerifiedAt clears the value of the "verified_at" field.
+func (m *WebhookMutation) ClearVerifiedAt() {
+	m.verified_at = nil
+	m.clearedFields[webhook.FieldVerifiedAt] = struct{}{}
+}
+
+// VerifiedAtCleared returns if the "verified_at" field was cleared in this mutation.
+func (m *WebhookMutation) VerifiedAtCleared() bool {
+	_, ok := m.clearedFields[webhook.FieldVerifiedAt]
+	return ok
+}
+
+// ResetVerifiedAt resets all changes to the "verified_at" field.
+func (m *WebhookMutation) ResetVerifiedAt() {
+	m.verified_at = nil
+	delete(m.clearedFields, webhook.FieldVerifiedAt)
+}
+
 // SetSigningSecrets sets the "signing_secrets" field.
 func (m *WebhookMutation) SetSigningSecrets(b []byte) {
 	m.signing_secrets = &b
@@ -23519,7 +29225,7 @@ func (m *WebhookMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *WebhookMutation) Fields() []string {
-	fields := make([]string, 0, 20)
+	fields := make([]string, 0, 22)
 	if m.created_at != nil {
 		fields = append(fields, webhook.FieldCreatedAt)
 	}
@@ -23567,6 +29273,12 @@ func (m *WebhookMutation) Fields() []string {
 	}
 	if m.state_reason != nil {
 		fields = append(fields, webhook.FieldStateReason)
+	}
+	if m.handshake != nil {
+		fields = append(fields, webhook.FieldHandshake)
+	}
+	if m.verified_at != nil {
+		fields = append(fields, webhook.FieldVerifiedAt)
 	}
 	if m.signing_secrets != nil {
 		fields = append(fields, webhook.FieldSigningSecrets)
@@ -23620,6 +29332,10 @@ func (m *WebhookMutation) Field(name string) (ent.Value, bool) {
 		return m.State()
 	case webhook.FieldStateReason:
 		return m.StateReason()
+	case webhook.FieldHandshake:
+		return m.Handshake()
+	case webhook.FieldVerifiedAt:
+		return m.VerifiedAt()
 	case webhook.FieldSigningSecrets:
 		return m.SigningSecrets()
 	case webhook.FieldOldSecretUntil:
@@ -23669,6 +29385,10 @@ func (m *WebhookMutation) OldField(ctx context.Context, name string) (ent.Value,
 		return m.OldState(ctx)
 	case webhook.FieldStateReason:
 		return m.OldStateReason(ctx)
+	case webhook.FieldHandshake:
+		return m.OldHandshake(ctx)
+	case webhook.FieldVerifiedAt:
+		return m.OldVerifiedAt(ctx)
 	case webhook.FieldSigningSecrets:
 		return m.OldSigningSecrets(ctx)
 	case webhook.FieldOldSecretUntil:
@@ -23798,6 +29518,20 @@ func (m *WebhookMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetStateReason(v)
 		return nil
+	case webhook.FieldHandshake:
+		v, ok := value.(bool)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetHandshake(v)
+		return nil
+	case webhook.FieldVerifiedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetVerifiedAt(v)
+		return nil
 	case webhook.FieldSigningSecrets:
 		v, ok := value.([]byte)
 		if !ok {
@@ -23877,6 +29611,9 @@ func (m *WebhookMutation) ClearedFields() []string {
 	if m.FieldCleared(webhook.FieldOwnerID) {
 		fields = append(fields, webhook.FieldOwnerID)
 	}
+	if m.FieldCleared(webhook.FieldVerifiedAt) {
+		fields = append(fields, webhook.FieldVerifiedAt)
+	}
 	if m.FieldCleared(webhook.FieldSigningSecrets) {
 		fields = append(fields, webhook.FieldSigningSecrets)
 	}
@@ -23902,6 +29639,9 @@ func (m *WebhookMutation) ClearField(name string) error {
 		return nil
 	case webhook.FieldOwnerID:
 		m.ClearOwnerID()
+		return nil
+	case webhook.FieldVerifiedAt:
+		m.ClearVerifiedAt()
 		return nil
 	case webhook.FieldSigningSecrets:
 		m.ClearSigningSecrets()
@@ -23964,6 +29704,12 @@ func (m *WebhookMutation) ResetField(name string) error {
 		return nil
 	case webhook.FieldStateReason:
 		m.ResetStateReason()
+		return nil
+	case webhook.FieldHandshake:
+		m.ResetHandshake()
+		return nil
+	case webhook.FieldVerifiedAt:
+		m.ResetVerifiedAt()
 		return nil
 	case webhook.FieldSigningSecrets:
 		m.ResetSigningSecrets()

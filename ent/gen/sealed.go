@@ -11,6 +11,8 @@ func SealedColumns() []SealedColumn {
 	return []SealedColumn{
 		{"endpoints", "secrets"},
 		{"identity_providers", "client_secret"},
+		{"projects", "secrets"},
+		{"projects", "setup"},
 		{"sessions", "chain"},
 		{"signing_keys", "material"},
 		{"sources", "setting_secrets"},

@@ -17,6 +17,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/identityprovider"
 	"github.com/hookyard/hookyard/ent/gen/onetimelink"
 	"github.com/hookyard/hookyard/ent/gen/organization"
+	"github.com/hookyard/hookyard/ent/gen/presence"
 	"github.com/hookyard/hookyard/ent/gen/project"
 	"github.com/hookyard/hookyard/ent/gen/report"
 	"github.com/hookyard/hookyard/ent/gen/run"
@@ -161,7 +162,7 @@ func (m *AssetGroupMutation) Organizations(ctx context.Context) ([]string, error
 
 // InverseEdges are the edges that belong to the other noun's rows.
 func (m *AssetGroupMutation) InverseEdges() []string {
-	return []string{"applications", "users", "api_keys", "webhooks", "endpoints"}
+	return []string{"applications", "users", "api_keys", "webhooks", "endpoints", "presences"}
 }
 
 // CheckReferences implements rule.Referrer.
@@ -198,6 +199,12 @@ func (m *AssetGroupMutation) CheckReferences(ctx context.Context) error {
 	if ids := m.EndpointsIDs(); len(ids) > 0 {
 		n, err := m.Client().Endpoint.Query().Where(endpoint.IDIn(ids...), endpoint.OrganizationID(org)).Count(ctx)
 		if err := rule.CheckReference("endpoints", ids, n, err); err != nil {
+			return err
+		}
+	}
+	if ids := m.PresencesIDs(); len(ids) > 0 {
+		n, err := m.Client().Presence.Query().Where(presence.IDIn(ids...), presence.OrganizationID(org)).Count(ctx)
+		if err := rule.CheckReference("presences", ids, n, err); err != nil {
 			return err
 		}
 	}
@@ -289,6 +296,12 @@ func (m *EndpointMutation) CheckReferences(ctx context.Context) error {
 	if ids := m.AssetGroupIDs(); len(ids) > 0 {
 		n, err := m.Client().AssetGroup.Query().Where(assetgroup.IDIn(ids...), assetgroup.OrganizationID(org)).Count(ctx)
 		if err := rule.CheckReference("asset_group", ids, n, err); err != nil {
+			return err
+		}
+	}
+	if ids := m.PresenceIDs(); len(ids) > 0 {
+		n, err := m.Client().Presence.Query().Where(presence.IDIn(ids...), presence.OrganizationID(org)).Count(ctx)
+		if err := rule.CheckReference("presence", ids, n, err); err != nil {
 			return err
 		}
 	}
@@ -492,6 +505,57 @@ func (m *OrganizationMutation) Organizations(ctx context.Context) ([]string, err
 // InverseEdges are the edges that belong to the other noun's rows.
 func (m *OrganizationMutation) InverseEdges() []string {
 	return []string{}
+}
+
+// Organizations returns the organizations whose rows the mutation creates, changes
+// or deletes, whoever is asking.
+func (m *PresenceMutation) Organizations(ctx context.Context) ([]string, error) {
+	if id, ok := m.OrganizationID(); ok {
+		return []string{id}, nil
+	}
+	q := m.Client().Presence.Query().Where(m.predicates...)
+	if m.op.Is(OpUpdateOne | OpDeleteOne) {
+		if m.id == nil {
+			return nil, errors.New("Presence: the mutation has no ID")
+		}
+		q.Where(presence.ID(*m.id))
+	}
+	var ids []string
+	err := q.Unique(true).Select(presence.FieldOrganizationID).Scan(viewer.SystemContext(ctx), &ids)
+	return ids, err
+}
+
+// InverseEdges are the edges that belong to the other noun's rows.
+func (m *PresenceMutation) InverseEdges() []string {
+	return []string{}
+}
+
+// CheckReferences implements rule.Referrer.
+func (m *PresenceMutation) CheckReferences(ctx context.Context) error {
+	if len(m.AddedEdges()) == 0 {
+		return nil
+	}
+	ctx = rule.Choosing(ctx)
+	org, ok := m.OrganizationID()
+	if !ok {
+		var err error
+		if org, err = m.OldOrganizationID(ctx); err != nil {
+			return err
+		}
+	}
+	if ids := m.AssetGroupIDs(); len(ids) > 0 {
+		n, err := m.Client().AssetGroup.Query().Where(assetgroup.IDIn(ids...), assetgroup.OrganizationID(org)).Count(ctx)
+		if err := rule.CheckReference("asset_group", ids, n, err); err != nil {
+			return err
+		}
+	}
+	if ids := m.SharedGroupsIDs(); len(ids) > 0 {
+		n, err := m.Client().AssetGroup.Query().Where(assetgroup.IDIn(ids...), assetgroup.OrganizationID(org)).Count(ctx)
+		if err := rule.CheckReference("shared_groups", ids, n, err); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Organizations returns the organizations whose rows the mutation creates, changes

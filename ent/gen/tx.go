@@ -36,6 +36,8 @@ type Tx struct {
 	OneTimeLink *OneTimeLinkClient
 	// Organization is the client for interacting with the Organization builders.
 	Organization *OrganizationClient
+	// Presence is the client for interacting with the Presence builders.
+	Presence *PresenceClient
 	// Project is the client for interacting with the Project builders.
 	Project *ProjectClient
 	// Report is the client for interacting with the Report builders.
@@ -202,6 +204,7 @@ func (tx *Tx) init() {
 	tx.IdentityProvider = NewIdentityProviderClient(tx.config)
 	tx.OneTimeLink = NewOneTimeLinkClient(tx.config)
 	tx.Organization = NewOrganizationClient(tx.config)
+	tx.Presence = NewPresenceClient(tx.config)
 	tx.Project = NewProjectClient(tx.config)
 	tx.Report = NewReportClient(tx.config)
 	tx.Run = NewRunClient(tx.config)

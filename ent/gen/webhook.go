@@ -54,6 +54,10 @@ type Webhook struct {
 	State webhook.State `json:"state,omitempty"`
 	// Why it is in this state, when the hub put it there.
 	StateReason string `json:"state_reason,omitempty"`
+	// Whether its address is asked, in the way of the format, before anything is sent there. Formats that know no handshake do without.
+	Handshake bool `json:"handshake,omitempty"`
+	// When its address last agreed to get events. Null: it has not been asked, or has not agreed since it changed.
+	VerifiedAt *time.Time `json:"verified_at,omitempty"`
 	// Signing secrets, the current one first: a sealed JSON array of base64.
 	SigningSecrets []byte `json:"-"`
 	// Until when the previous signing secret counts beside the new one. Null: there is no other.
@@ -160,13 +164,13 @@ func (*Webhook) scanValues(columns []string) ([]any, error) {
 		switch columns[i] {
 		case webhook.FieldEventTypes, webhook.FieldSigningSecrets, webhook.FieldRetryOffsetsSeconds:
 			values[i] = new([]byte)
-		case webhook.FieldGlobal, webhook.FieldOnlyNew:
+		case webhook.FieldGlobal, webhook.FieldOnlyNew, webhook.FieldHandshake:
 			values[i] = new(sql.NullBool)
 		case webhook.FieldTimeoutSeconds:
 			values[i] = new(sql.NullInt64)
 		case webhook.FieldID, webhook.FieldOrganizationID, webhook.FieldName, webhook.FieldDescription, webhook.FieldAssetGroupID, webhook.FieldOwnerID, webhook.FieldEndpointID, webhook.FieldMinSeverity, webhook.FieldFormat, webhook.FieldUnknownCounts, webhook.FieldState, webhook.FieldStateReason:
 			values[i] = new(sql.NullString)
-		case webhook.FieldCreatedAt, webhook.FieldUpdatedAt, webhook.FieldOldSecretUntil:
+		case webhook.FieldCreatedAt, webhook.FieldUpdatedAt, webhook.FieldVerifiedAt, webhook.FieldOldSecretUntil:
 			values[i] = new(sql.NullTime)
 		default:
 			values[i] = new(sql.UnknownType)
@@ -288,6 +292,19 @@ func (_m *Webhook) assignValues(columns []string, values []any) error {
 				return fmt.Errorf("unexpected type %T for field state_reason", values[i])
 			} else if value.Valid {
 				_m.StateReason = value.String
+			}
+		case webhook.FieldHandshake:
+			if value, ok := values[i].(*sql.NullBool); !ok {
+				return fmt.Errorf("unexpected type %T for field handshake", values[i])
+			} else if value.Valid {
+				_m.Handshake = value.Bool
+			}
+		case webhook.FieldVerifiedAt:
+			if value, ok := values[i].(*sql.NullTime); !ok {
+				return fmt.Errorf("unexpected type %T for field verified_at", values[i])
+			} else if value.Valid {
+				_m.VerifiedAt = new(time.Time)
+				*_m.VerifiedAt = value.Time
 			}
 		case webhook.FieldSigningSecrets:
 			if value, ok := values[i].(*[]byte); !ok {
@@ -433,6 +450,14 @@ func (_m *Webhook) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("state_reason=")
 	builder.WriteString(_m.StateReason)
+	builder.WriteString(", ")
+	builder.WriteString("handshake=")
+	builder.WriteString(fmt.Sprintf("%v", _m.Handshake))
+	builder.WriteString(", ")
+	if v := _m.VerifiedAt; v != nil {
+		builder.WriteString("verified_at=")
+		builder.WriteString(v.Format(time.ANSIC))
+	}
 	builder.WriteString(", ")
 	builder.WriteString("signing_secrets=<sensitive>")
 	builder.WriteString(", ")

@@ -14,6 +14,7 @@ import (
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/hookyard/hookyard/connectors"
 	"github.com/hookyard/hookyard/ent/gen"
+	"github.com/hookyard/hookyard/ent/gen/project"
 	"github.com/hookyard/hookyard/ent/gen/trustedissuer"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
 	"github.com/hookyard/hookyard/ent/parts"
@@ -113,6 +114,8 @@ type CreateApplicationInput struct {
 	Name string `json:"name"`
 	// What it is for.
 	Description *string `json:"description,omitempty"`
+	// The ID by which the system that scans it knows it; sources find applications by it, too.
+	Key *string `json:"key,omitempty"`
 	// ID of the asset group that it is in.
 	AssetGroupID string `json:"assetGroupId"`
 }
@@ -161,6 +164,8 @@ type CreateEndpointInput struct {
 	Burst *int `json:"burst,omitempty"`
 	// At most this many deliveries of one webhook at a time; 0 is the hub's default.
 	MaxInFlight *int `json:"maxInFlight,omitempty"`
+	// ID of the Presence that makes the calls. Null: the hub itself does.
+	PresenceID *string `json:"presenceId,omitempty"`
 	// IDs of other asset groups whose webhooks may use it, too.
 	SharedGroupIds []string `json:"sharedGroupIds,omitempty"`
 }
@@ -199,6 +204,56 @@ type CreateIdentityProviderPayload struct {
 	IdentityProvider *gen.IdentityProvider `json:"identityProvider"`
 }
 
+// A new Presence.
+type CreatePresenceInput struct {
+	// The name, unique in the organization.
+	Name string `json:"name"`
+	// What it is for.
+	Description *string `json:"description,omitempty"`
+	// ID of the asset group that it belongs to. Null: the organization.
+	AssetGroupID *string `json:"assetGroupId,omitempty"`
+	// IDs of other asset groups whose endpoints may use it, too.
+	SharedGroupIds []string `json:"sharedGroupIds,omitempty"`
+}
+
+// What came of it.
+type CreatePresencePayload struct {
+	// The new Presence.
+	Presence *gen.Presence `json:"presence"`
+	// Its key. It cannot be read again.
+	Key string `json:"key"`
+}
+
+// A new project.
+type CreateProjectInput struct {
+	// The name, unique in the organization.
+	Name string `json:"name"`
+	// What it is for.
+	Description *string `json:"description,omitempty"`
+	// ID of the application that its scans belong to.
+	ApplicationID string `json:"applicationId"`
+	// What sort of thing is scanned.
+	TargetKind project.TargetKind `json:"targetKind"`
+	// Where the scans begin.
+	TargetURL string `json:"targetUrl"`
+	// Origins that scans may touch besides the target's own, such as "https://api.example.com".
+	Origins []string `json:"origins,omitempty"`
+	// The connector that scans, one of scanners.
+	Scanner string `json:"scanner"`
+	// Settings of the scanner; see its schema.
+	Settings map[string]any `json:"settings,omitempty"`
+	// Secret settings of the scanner.
+	Secrets []*SecretInput `json:"secrets,omitempty"`
+	// How long a scan may take, in minutes: 1 to 10080; 480 when not given. Then it ends as failed.
+	TimeLimitMinutes *int `json:"timeLimitMinutes,omitempty"`
+}
+
+// What came of it.
+type CreateProjectPayload struct {
+	// The new project.
+	Project *gen.Project `json:"project"`
+}
+
 // A new role.
 type CreateRoleInput struct {
 	// The name, unique in the organization.
@@ -231,6 +286,10 @@ type CreateSourceInput struct {
 	Secrets []string `json:"secrets,omitempty"`
 	// The exact Authorization header that the sender must send. It cannot be read again.
 	Authorization *string `json:"authorization,omitempty"`
+	// How the hub reaches the sender, for kinds whose requests do not tell everything: valid against the sourceSettings of their connector.
+	Settings map[string]any `json:"settings,omitempty"`
+	// Values of the secret ones of these settings. They cannot be read again.
+	SettingSecrets []*SecretInput `json:"settingSecrets,omitempty"`
 }
 
 // What came of it.
@@ -335,8 +394,10 @@ type CreateWebhookInput struct {
 	RetryOffsetsSeconds []int `json:"retryOffsetsSeconds,omitempty"`
 	// How long one attempt may take, in seconds: 1 to 300.
 	TimeoutSeconds *int `json:"timeoutSeconds,omitempty"`
-	// The signing secret: "whsec_" and 24 to 64 bytes in base64; made when not given. It cannot be read again.
+	// The signing secret: "whsec_" and 24 to 64 bytes in base64 or, for formats that sign with the text itself, any text of 16 to 256 characters; made when not given. It cannot be read again.
 	SigningSecret *string `json:"signingSecret,omitempty"`
+	// Whether the address is asked first, where the format leaves the choice. When it does not agree, the webhook stays unverified, and its stateReason says why.
+	Handshake bool `json:"handshake"`
 }
 
 // What came of it.
@@ -383,6 +444,18 @@ type DeletePayload struct {
 	DeletedID string `json:"deletedId"`
 }
 
+// Which Presence to delete.
+type DeletePresenceInput struct {
+	// ID of the Presence.
+	ID string `json:"id"`
+}
+
+// Which project to delete.
+type DeleteProjectInput struct {
+	// ID of the project.
+	ID string `json:"id"`
+}
+
 // Which role to delete.
 type DeleteRoleInput struct {
 	// ID of the role.
@@ -392,6 +465,12 @@ type DeleteRoleInput struct {
 // Which source to delete.
 type DeleteSourceInput struct {
 	// ID of the source.
+	ID string `json:"id"`
+}
+
+// Which trigger to delete.
+type DeleteTriggerInput struct {
+	// ID of the trigger.
 	ID string `json:"id"`
 }
 
@@ -441,6 +520,18 @@ type DisableSourcePayload struct {
 	Source *gen.Source `json:"source"`
 }
 
+// Which trigger is refused.
+type DisableTriggerInput struct {
+	// ID of the trigger.
+	ID string `json:"id"`
+}
+
+// What came of it.
+type DisableTriggerPayload struct {
+	// The trigger as it is now.
+	Trigger *gen.Trigger `json:"trigger"`
+}
+
 // Which user to disable.
 type DisableUserInput struct {
 	// ID of the user.
@@ -477,6 +568,18 @@ type EnableSourceInput struct {
 type EnableSourcePayload struct {
 	// The source as it is now.
 	Source *gen.Source `json:"source"`
+}
+
+// Which trigger may start scans again.
+type EnableTriggerInput struct {
+	// ID of the trigger.
+	ID string `json:"id"`
+}
+
+// What came of it.
+type EnableTriggerPayload struct {
+	// The trigger as it is now.
+	Trigger *gen.Trigger `json:"trigger"`
 }
 
 // Which user to enable.
@@ -595,12 +698,54 @@ type FieldInput struct {
 	Value string `json:"value"`
 }
 
+// Whose setup to forget.
+type ForgetProjectSetupInput struct {
+	// ID of the project.
+	ID string `json:"id"`
+}
+
+// What came of it.
+type ForgetProjectSetupPayload struct {
+	// The project as it is now.
+	Project *gen.Project `json:"project"`
+}
+
 // A shape in which events can be written down.
 type Format struct {
 	// Its name, as in Webhook.format.
 	Name string `json:"name"`
 	// The kinds of events that a new webhook gets when none are chosen. It can say all of these; of others what it can, and the rest is skipped with its reason.
 	EventTypes []string `json:"eventTypes"`
+	// Whether an address is asked before anything is sent there.
+	Handshake FormatHandshake `json:"handshake"`
+}
+
+// A new trigger.
+type GenerateTriggerInput struct {
+	// ID of the project.
+	ProjectID string `json:"projectId"`
+	// The name; the project's when not given.
+	Name *string `json:"name,omitempty"`
+	// What its callers speak, one of triggerKinds.
+	Kind string `json:"kind"`
+}
+
+// What came of it.
+type GenerateTriggerPayload struct {
+	// The new trigger.
+	Trigger *gen.Trigger `json:"trigger"`
+	// The address to which CI sends. It cannot be read again.
+	Address string `json:"address"`
+	// Ready to be copied into a pipeline, with the address where it has to be. They cannot be read again.
+	Snippets []*connectors.Snippet `json:"snippets"`
+}
+
+// One header.
+type HeaderInput struct {
+	// The header's name.
+	Name string `json:"name"`
+	// The value.
+	Value string `json:"value"`
 }
 
 // Who is invited.
@@ -627,6 +772,10 @@ type Ownership struct {
 	APIKeyCount int `json:"apiKeyCount"`
 	// The API keys, at most 200; apiKeys(where: {ownerId: ...}) gives all.
 	APIKeys []*gen.APIKey `json:"apiKeys"`
+	// How many triggers there are.
+	TriggerCount int `json:"triggerCount"`
+	// The triggers, at most 200; triggers(where: {ownerId: ...}) gives all.
+	Triggers []*gen.Trigger `json:"triggers"`
 }
 
 // Which webhook to pause.
@@ -663,6 +812,76 @@ type PredefinedRole struct {
 	Permissions []viewer.Permission `json:"permissions"`
 	// Whether it goes with access to all asset groups, whatever groups are given.
 	AllGroups bool `json:"allGroups"`
+}
+
+// The answer to a request.
+type PresenceAnswerInput struct {
+	// The HTTP status.
+	Status int `json:"status"`
+	// The headers.
+	Headers []*HeaderInput `json:"headers"`
+	// The beginning of the body, up to 64 KiB, in base64.
+	Body string `json:"body"`
+	// Whether the body was longer.
+	Truncated bool `json:"truncated"`
+}
+
+// What came of one attempt.
+type PresenceResultInput struct {
+	// ID of the attempt.
+	Attempt string `json:"attempt"`
+	// ID of the delivery.
+	DeliveryID string `json:"deliveryId"`
+	// The attempt's number within the delivery.
+	Number int `json:"number"`
+	// What it came to.
+	Outcome connectors.Outcome `json:"outcome"`
+	// Whose fault a failure was; null: it was none.
+	Fault *connectors.Fault `json:"fault,omitempty"`
+	// What went wrong, for people; empty: nothing.
+	Error string `json:"error"`
+	// When to try again, if the other side said so; 0: it did not.
+	RetryAfter time.Duration `json:"retryAfter"`
+	// When it started.
+	StartedAt time.Time `json:"startedAt"`
+	// How long the phases took.
+	Timing *connectors.Timing `json:"timing"`
+	// The request as it was sent, secrets by their names; null: there was none.
+	Request *PresenceSentInput `json:"request,omitempty"`
+	// The answer; null: there was none.
+	Response *PresenceAnswerInput `json:"response,omitempty"`
+}
+
+// A request as it was sent.
+type PresenceSentInput struct {
+	// The HTTP method.
+	Method string `json:"method"`
+	// The address.
+	URL string `json:"url"`
+	// The headers.
+	Headers []*HeaderInput `json:"headers"`
+}
+
+// An agent, as it says of itself.
+type PresenceWorkInput struct {
+	// Its name, for people.
+	Name string `json:"name"`
+	// The version of its program.
+	Version string `json:"version"`
+	// Its public key (X25519), in base64. Endpoints' secrets are sealed for it with HPKE.
+	PublicKey string `json:"publicKey"`
+}
+
+// What is kept for a project to get into its target, without the secrets, which cannot be read again.
+type ProjectSetup struct {
+	// Whether there is a user for HTTP's own authentication.
+	BasicAuth bool `json:"basicAuth"`
+	// How many login forms there are.
+	LoginForms int `json:"loginForms"`
+	// What is sent with each request, without the values: "HEADER Authorization".
+	Parameters []string `json:"parameters"`
+	// Whether there is an API specification.
+	APISpec bool `json:"apiSpec"`
 }
 
 // A page of receipts.
@@ -711,6 +930,22 @@ type RedeliverPayload struct {
 	Delivery *flow.DeliveryView `json:"delivery"`
 }
 
+// Which trigger gets a new address.
+type RegenerateTriggerInput struct {
+	// ID of the trigger.
+	ID string `json:"id"`
+}
+
+// What came of it.
+type RegenerateTriggerPayload struct {
+	// The trigger.
+	Trigger *gen.Trigger `json:"trigger"`
+	// The new address. It cannot be read again.
+	Address string `json:"address"`
+	// Ready to be copied into a pipeline, with the address where it has to be. They cannot be read again.
+	Snippets []*connectors.Snippet `json:"snippets"`
+}
+
 // What came of it.
 type ReleaseHoldPayload struct {
 	// Whether deliveries are still held.
@@ -739,6 +974,20 @@ type RemoveUserSecondFactorInput struct {
 type RemoveUserSecondFactorPayload struct {
 	// The user as it is now.
 	User *gen.User `json:"user"`
+}
+
+// What came of an agent's work.
+type ReportPresenceWorkInput struct {
+	// What came of attempts; at most 256 at a time.
+	Results []*PresenceResultInput `json:"results"`
+	// What came of checks.
+	Checks []*flow.AgentCheck `json:"checks,omitempty"`
+}
+
+// What came of it.
+type ReportPresenceWorkPayload struct {
+	// Attempts that the agent may forget.
+	Forget []string `json:"forget"`
 }
 
 // Which receipts to read again.
@@ -771,6 +1020,22 @@ type ResumeWebhookInput struct {
 type ResumeWebhookPayload struct {
 	// The webhook as it is now.
 	Webhook *gen.Webhook `json:"webhook"`
+}
+
+// Which key to replace.
+type RotatePresenceKeyInput struct {
+	// ID of the Presence.
+	ID string `json:"id"`
+	// For how many seconds the old key counts beside the new one, at most 30 days; 0 ends it, and its links, at once.
+	OverlapSeconds int `json:"overlapSeconds"`
+}
+
+// What came of it.
+type RotatePresenceKeyPayload struct {
+	// The Presence as it is now.
+	Presence *gen.Presence `json:"presence"`
+	// The new key. It cannot be read again.
+	Key string `json:"key"`
 }
 
 // Which source gets a new signing secret.
@@ -875,6 +1140,30 @@ type SendEventsPayload struct {
 	Results []*flow.Accepted `json:"results"`
 }
 
+// What to scan.
+type StartScanInput struct {
+	// ID of the project.
+	ProjectID string `json:"projectId"`
+}
+
+// What came of it.
+type StartScanPayload struct {
+	// The new run.
+	Run *gen.Run `json:"run"`
+}
+
+// Which run to end.
+type StopScanInput struct {
+	// ID of the run.
+	ID string `json:"id"`
+}
+
+// What came of it.
+type StopScanPayload struct {
+	// The run as it is now.
+	Run *gen.Run `json:"run"`
+}
+
 type Subscription struct {
 }
 
@@ -926,7 +1215,7 @@ type TransferOwnershipInput struct {
 	FromID string `json:"fromId"`
 	// ID of the user who gets it. Keys have no more rights than this user has, from then on.
 	ToID *string `json:"toId,omitempty"`
-	// Whether webhooks are disabled and keys deleted instead.
+	// Whether webhooks and triggers are disabled and keys deleted instead.
 	Stop bool `json:"stop"`
 }
 
@@ -936,6 +1225,8 @@ type TransferOwnershipPayload struct {
 	WebhookIds []string `json:"webhookIds"`
 	// IDs of the API keys that have a new owner, or are deleted.
 	APIKeyIds []string `json:"apiKeyIds"`
+	// IDs of the triggers that have a new owner, or are disabled.
+	TriggerIds []string `json:"triggerIds"`
 }
 
 // Whom to unlink.
@@ -982,6 +1273,8 @@ type UpdateApplicationInput struct {
 	Name *string `json:"name,omitempty"`
 	// What it is for.
 	Description *string `json:"description,omitempty"`
+	// The ID by which the system that scans it knows it; empty: none.
+	Key *string `json:"key,omitempty"`
 	// ID of the asset group that it is in.
 	AssetGroupID *string `json:"assetGroupId,omitempty"`
 }
@@ -1034,6 +1327,8 @@ type UpdateEndpointInput struct {
 	MaxInFlight *int `json:"maxInFlight,omitempty"`
 	// ID of the asset group that it belongs to. Null: the organization. It takes the rights at both levels.
 	AssetGroupID graphql.Omittable[*string] `json:"assetGroupId,omitempty"`
+	// ID of the Presence that makes the calls. Null: the hub itself does. What is in flight is not called back.
+	PresenceID graphql.Omittable[*string] `json:"presenceId,omitempty"`
 	// IDs of other asset groups whose webhooks may use it, too: all of those that you see. One whose webhooks use it cannot be left out.
 	SharedGroupIds []string `json:"sharedGroupIds,omitempty"`
 }
@@ -1096,6 +1391,56 @@ type UpdateOrganizationPayload struct {
 	Organization *gen.Organization `json:"organization"`
 }
 
+// What to change of a Presence. What is not given stays as it is.
+type UpdatePresenceInput struct {
+	// ID of the Presence.
+	ID string `json:"id"`
+	// The name, unique in the organization.
+	Name *string `json:"name,omitempty"`
+	// What it is for.
+	Description *string `json:"description,omitempty"`
+	// Whether its agents may link to the hub; when not, its deliveries wait.
+	Enabled *bool `json:"enabled,omitempty"`
+	// ID of the asset group that it belongs to. Null: the organization. It takes the rights at both levels.
+	AssetGroupID graphql.Omittable[*string] `json:"assetGroupId,omitempty"`
+	// IDs of other asset groups whose endpoints may use it, too: all of those that you see. One whose endpoints use it cannot be left out.
+	SharedGroupIds []string `json:"sharedGroupIds,omitempty"`
+}
+
+// What came of it.
+type UpdatePresencePayload struct {
+	// The Presence as it is now.
+	Presence *gen.Presence `json:"presence"`
+}
+
+// What to change of a project. What is not given stays as it is.
+type UpdateProjectInput struct {
+	// ID of the project.
+	ID string `json:"id"`
+	// The name, unique in the organization.
+	Name *string `json:"name,omitempty"`
+	// What it is for.
+	Description *string `json:"description,omitempty"`
+	// Where the scans begin.
+	TargetURL *string `json:"targetUrl,omitempty"`
+	// Origins that scans may touch besides the target's own, all of them.
+	Origins []string `json:"origins,omitempty"`
+	// The connector that scans, one of scanners.
+	Scanner *string `json:"scanner,omitempty"`
+	// Settings of the scanner, all of them.
+	Settings map[string]any `json:"settings,omitempty"`
+	// Secret settings of the scanner, those that change.
+	Secrets []*SecretInput `json:"secrets,omitempty"`
+	// How long a scan may take, in minutes.
+	TimeLimitMinutes *int `json:"timeLimitMinutes,omitempty"`
+}
+
+// What came of it.
+type UpdateProjectPayload struct {
+	// The project as it is now.
+	Project *gen.Project `json:"project"`
+}
+
 // What to change of a role. What is not given stays as it is.
 type UpdateRoleInput struct {
 	// ID of the role.
@@ -1128,12 +1473,30 @@ type UpdateSourceInput struct {
 	Secrets []string `json:"secrets,omitempty"`
 	// The exact Authorization header that the sender must send; an empty text takes it away. It cannot be read again.
 	Authorization *string `json:"authorization,omitempty"`
+	// How the hub reaches the sender: all of these settings.
+	Settings map[string]any `json:"settings,omitempty"`
+	// Secret settings that change; the others stay. They cannot be read again.
+	SettingSecrets []*SecretInput `json:"settingSecrets,omitempty"`
 }
 
 // What came of it.
 type UpdateSourcePayload struct {
 	// The source as it is now.
 	Source *gen.Source `json:"source"`
+}
+
+// What to change of a trigger. What is not given stays as it is.
+type UpdateTriggerInput struct {
+	// ID of the trigger.
+	ID string `json:"id"`
+	// The name.
+	Name *string `json:"name,omitempty"`
+}
+
+// What came of it.
+type UpdateTriggerPayload struct {
+	// The trigger as it is now.
+	Trigger *gen.Trigger `json:"trigger"`
 }
 
 // What to change of a trusted issuer. What is not given stays as it is.
@@ -1216,6 +1579,8 @@ type UpdateWebhookInput struct {
 	RetryOffsetsSeconds []int `json:"retryOffsetsSeconds,omitempty"`
 	// How long one attempt may take, in seconds: 1 to 300.
 	TimeoutSeconds *int `json:"timeoutSeconds,omitempty"`
+	// Whether the address is asked first, where the format leaves the choice.
+	Handshake *bool `json:"handshake,omitempty"`
 }
 
 // What came of it.
@@ -1230,6 +1595,85 @@ type UserLink struct {
 	URL string `json:"url"`
 	// When it stops working.
 	ExpiresAt time.Time `json:"expiresAt"`
+}
+
+// Which webhook's address to ask.
+type VerifyWebhookInput struct {
+	// ID of the webhook.
+	ID string `json:"id"`
+}
+
+// What came of it.
+type VerifyWebhookPayload struct {
+	// The webhook as it is now.
+	Webhook *gen.Webhook `json:"webhook"`
+	// Whether the address agreed.
+	Ok bool `json:"ok"`
+	// Why it did not; empty when it did.
+	Message string `json:"message"`
+	// How many of the webhook's deliveries were skipped and can be redelivered, counted up to 1,000: see redeliverMatching.
+	Skipped int `json:"skipped"`
+}
+
+// Whether an address is asked before anything is sent there.
+type FormatHandshake string
+
+const (
+	// The format knows no handshake.
+	FormatHandshakeNone FormatHandshake = "NONE"
+	// It is asked, unless the webhook declines it.
+	FormatHandshakeOptional FormatHandshake = "OPTIONAL"
+	// It is always asked.
+	FormatHandshakeRequired FormatHandshake = "REQUIRED"
+)
+
+var AllFormatHandshake = []FormatHandshake{
+	FormatHandshakeNone,
+	FormatHandshakeOptional,
+	FormatHandshakeRequired,
+}
+
+func (e FormatHandshake) IsValid() bool {
+	switch e {
+	case FormatHandshakeNone, FormatHandshakeOptional, FormatHandshakeRequired:
+		return true
+	}
+	return false
+}
+
+func (e FormatHandshake) String() string {
+	return string(e)
+}
+
+func (e *FormatHandshake) UnmarshalGQL(v any) error {
+	str, ok := v.(string)
+	if !ok {
+		return fmt.Errorf("enums must be strings")
+	}
+
+	*e = FormatHandshake(str)
+	if !e.IsValid() {
+		return fmt.Errorf("%s is not a valid FormatHandshake", str)
+	}
+	return nil
+}
+
+func (e FormatHandshake) MarshalGQL(w io.Writer) {
+	_, _ = fmt.Fprint(w, strconv.Quote(e.String()))
+}
+
+func (e *FormatHandshake) UnmarshalJSON(b []byte) error {
+	s, err := strconv.Unquote(string(b))
+	if err != nil {
+		return err
+	}
+	return e.UnmarshalGQL(s)
+}
+
+func (e FormatHandshake) MarshalJSON() ([]byte, error) {
+	var buf bytes.Buffer
+	e.MarshalGQL(&buf)
+	return buf.Bytes(), nil
 }
 
 // Which end of time comes first in a list.

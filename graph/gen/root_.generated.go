@@ -30,17 +30,22 @@ type ResolverRoot interface {
 	AuditLogBatch() AuditLogBatchResolver
 	Delivery() DeliveryResolver
 	DeliveryLogBatch() DeliveryLogBatchResolver
+	Endpoint() EndpointResolver
 	Event() EventResolver
 	IdentityProvider() IdentityProviderResolver
 	Mutation() MutationResolver
+	Presence() PresenceResolver
+	Project() ProjectResolver
 	Query() QueryResolver
 	Receipt() ReceiptResolver
+	Run() RunResolver
 	Source() SourceResolver
 	Subscription() SubscriptionResolver
 	Webhook() WebhookResolver
 }
 
 type DirectiveRoot struct {
+	Agent    func(ctx context.Context, obj any, next graphql.Resolver) (res any, err error)
 	Oneself  func(ctx context.Context, obj any, next graphql.Resolver, or *viewer.Permission) (res any, err error)
 	Requires func(ctx context.Context, obj any, next graphql.Resolver, permission viewer.Permission) (res any, err error)
 }
@@ -90,6 +95,7 @@ type ComplexityRoot struct {
 		CreatedAt   func(childComplexity int) int
 		Description func(childComplexity int) int
 		ID          func(childComplexity int) int
+		Key         func(childComplexity int) int
 		Name        func(childComplexity int) int
 		UpdatedAt   func(childComplexity int) int
 	}
@@ -261,6 +267,15 @@ type ComplexityRoot struct {
 		IdentityProvider func(childComplexity int) int
 	}
 
+	CreatePresencePayload struct {
+		Key      func(childComplexity int) int
+		Presence func(childComplexity int) int
+	}
+
+	CreateProjectPayload struct {
+		Project func(childComplexity int) int
+	}
+
 	CreateRolePayload struct {
 		Role func(childComplexity int) int
 	}
@@ -369,6 +384,10 @@ type ComplexityRoot struct {
 		Source func(childComplexity int) int
 	}
 
+	DisableTriggerPayload struct {
+		Trigger func(childComplexity int) int
+	}
+
 	DisableUserPayload struct {
 		Owned func(childComplexity int) int
 		User  func(childComplexity int) int
@@ -380,6 +399,10 @@ type ComplexityRoot struct {
 
 	EnableSourcePayload struct {
 		Source func(childComplexity int) int
+	}
+
+	EnableTriggerPayload struct {
+		Trigger func(childComplexity int) int
 	}
 
 	EnableUserPayload struct {
@@ -395,21 +418,23 @@ type ComplexityRoot struct {
 	}
 
 	Endpoint struct {
-		AssetGroup    func(childComplexity int) int
-		Burst         func(childComplexity int) int
-		Connector     func(childComplexity int) int
-		CreatedAt     func(childComplexity int) int
-		Enabled       func(childComplexity int) int
-		Headers       func(childComplexity int) int
-		ID            func(childComplexity int) int
-		MaxInFlight   func(childComplexity int) int
-		Name          func(childComplexity int) int
-		RatePerSecond func(childComplexity int) int
-		Revision      func(childComplexity int) int
-		Settings      func(childComplexity int) int
-		SharedGroups  func(childComplexity int) int
-		URL           func(childComplexity int) int
-		UpdatedAt     func(childComplexity int) int
+		AssetGroup      func(childComplexity int) int
+		Burst           func(childComplexity int) int
+		Connector       func(childComplexity int) int
+		CreatedAt       func(childComplexity int) int
+		Enabled         func(childComplexity int) int
+		Headers         func(childComplexity int) int
+		ID              func(childComplexity int) int
+		MaxInFlight     func(childComplexity int) int
+		Name            func(childComplexity int) int
+		Presence        func(childComplexity int) int
+		RatePerSecond   func(childComplexity int) int
+		Revision        func(childComplexity int) int
+		Settings        func(childComplexity int) int
+		SharedGroups    func(childComplexity int) int
+		ThroughPresence func(childComplexity int) int
+		URL             func(childComplexity int) int
+		UpdatedAt       func(childComplexity int) int
 	}
 
 	EndpointChoice struct {
@@ -534,9 +559,20 @@ type ComplexityRoot struct {
 		Node   func(childComplexity int) int
 	}
 
+	ForgetProjectSetupPayload struct {
+		Project func(childComplexity int) int
+	}
+
 	Format struct {
 		EventTypes func(childComplexity int) int
+		Handshake  func(childComplexity int) int
 		Name       func(childComplexity int) int
+	}
+
+	GenerateTriggerPayload struct {
+		Address  func(childComplexity int) int
+		Snippets func(childComplexity int) int
+		Trigger  func(childComplexity int) int
 	}
 
 	Header struct {
@@ -599,6 +635,8 @@ type ComplexityRoot struct {
 		CreateAssetGroup       func(childComplexity int, input CreateAssetGroupInput) int
 		CreateEndpoint         func(childComplexity int, input CreateEndpointInput) int
 		CreateIdentityProvider func(childComplexity int, input CreateIdentityProviderInput) int
+		CreatePresence         func(childComplexity int, input CreatePresenceInput) int
+		CreateProject          func(childComplexity int, input CreateProjectInput) int
 		CreateRole             func(childComplexity int, input CreateRoleInput) int
 		CreateSource           func(childComplexity int, input CreateSourceInput) int
 		CreateTrustedIssuer    func(childComplexity int, input CreateTrustedIssuerInput) int
@@ -610,35 +648,47 @@ type ComplexityRoot struct {
 		DeleteAssetGroup       func(childComplexity int, input DeleteAssetGroupInput) int
 		DeleteEndpoint         func(childComplexity int, input DeleteEndpointInput) int
 		DeleteIdentityProvider func(childComplexity int, input DeleteIdentityProviderInput) int
+		DeletePresence         func(childComplexity int, input DeletePresenceInput) int
+		DeleteProject          func(childComplexity int, input DeleteProjectInput) int
 		DeleteRole             func(childComplexity int, input DeleteRoleInput) int
 		DeleteSource           func(childComplexity int, input DeleteSourceInput) int
+		DeleteTrigger          func(childComplexity int, input DeleteTriggerInput) int
 		DeleteTrustedIssuer    func(childComplexity int, input DeleteTrustedIssuerInput) int
 		DeleteUser             func(childComplexity int, input DeleteUserInput) int
 		DeleteWebhook          func(childComplexity int, input DeleteWebhookInput) int
 		DisableSource          func(childComplexity int, input DisableSourceInput) int
+		DisableTrigger         func(childComplexity int, input DisableTriggerInput) int
 		DisableUser            func(childComplexity int, input DisableUserInput) int
 		DisableWebhook         func(childComplexity int, input DisableWebhookInput) int
 		EnableSource           func(childComplexity int, input EnableSourceInput) int
+		EnableTrigger          func(childComplexity int, input EnableTriggerInput) int
 		EnableUser             func(childComplexity int, input EnableUserInput) int
 		EnableWebhook          func(childComplexity int, input EnableWebhookInput) int
 		EndSession             func(childComplexity int, input EndSessionInput) int
 		EndUserSessions        func(childComplexity int, input EndUserSessionsInput) int
 		EraseEventPayload      func(childComplexity int, input EraseEventPayloadInput) int
 		ErasePerson            func(childComplexity int, input ErasePersonInput) int
+		ForgetProjectSetup     func(childComplexity int, input ForgetProjectSetupInput) int
+		GenerateTrigger        func(childComplexity int, input GenerateTriggerInput) int
 		InviteUser             func(childComplexity int, input InviteUserInput) int
 		PauseWebhook           func(childComplexity int, input PauseWebhookInput) int
 		Redeliver              func(childComplexity int, input RedeliverInput) int
 		RedeliverDeliveries    func(childComplexity int, input RedeliverDeliveriesInput) int
+		RegenerateTrigger      func(childComplexity int, input RegenerateTriggerInput) int
 		ReleaseHold            func(childComplexity int) int
 		RemoveSecondFactor     func(childComplexity int, input RemoveSecondFactorInput) int
 		RemoveUserSecondFactor func(childComplexity int, input RemoveUserSecondFactorInput) int
+		ReportPresenceWork     func(childComplexity int, input ReportPresenceWorkInput) int
 		ReprocessReceipts      func(childComplexity int, input ReprocessReceiptsInput) int
 		ResumeWebhook          func(childComplexity int, input ResumeWebhookInput) int
+		RotatePresenceKey      func(childComplexity int, input RotatePresenceKeyInput) int
 		RotateSourceSecret     func(childComplexity int, input RotateSourceSecretInput) int
 		RotateSourceToken      func(childComplexity int, input RotateSourceTokenInput) int
 		RotateWebhookSecret    func(childComplexity int, input RotateWebhookSecretInput) int
 		SendEvent              func(childComplexity int, input SendEventInput) int
 		SendEvents             func(childComplexity int, input SendEventsInput) int
+		StartScan              func(childComplexity int, input StartScanInput) int
+		StopScan               func(childComplexity int, input StopScanInput) int
 		TestEndpoint           func(childComplexity int, input TestEndpointInput) int
 		TestIdentityProvider   func(childComplexity int, input TestIdentityProviderInput) int
 		TestWebhook            func(childComplexity int, input TestWebhookInput) int
@@ -650,11 +700,15 @@ type ComplexityRoot struct {
 		UpdateEndpoint         func(childComplexity int, input UpdateEndpointInput) int
 		UpdateIdentityProvider func(childComplexity int, input UpdateIdentityProviderInput) int
 		UpdateOrganization     func(childComplexity int, input UpdateOrganizationInput) int
+		UpdatePresence         func(childComplexity int, input UpdatePresenceInput) int
+		UpdateProject          func(childComplexity int, input UpdateProjectInput) int
 		UpdateRole             func(childComplexity int, input UpdateRoleInput) int
 		UpdateSource           func(childComplexity int, input UpdateSourceInput) int
+		UpdateTrigger          func(childComplexity int, input UpdateTriggerInput) int
 		UpdateTrustedIssuer    func(childComplexity int, input UpdateTrustedIssuerInput) int
 		UpdateUser             func(childComplexity int, input UpdateUserInput) int
 		UpdateWebhook          func(childComplexity int, input UpdateWebhookInput) int
+		VerifyWebhook          func(childComplexity int, input VerifyWebhookInput) int
 	}
 
 	Organization struct {
@@ -685,6 +739,8 @@ type ComplexityRoot struct {
 	Ownership struct {
 		APIKeyCount  func(childComplexity int) int
 		APIKeys      func(childComplexity int) int
+		TriggerCount func(childComplexity int) int
+		Triggers     func(childComplexity int) int
 		WebhookCount func(childComplexity int) int
 		Webhooks     func(childComplexity int) int
 	}
@@ -714,6 +770,128 @@ type ComplexityRoot struct {
 		Role        func(childComplexity int) int
 	}
 
+	Presence struct {
+		Agents           func(childComplexity int) int
+		AssetGroup       func(childComplexity int) int
+		CreatedAt        func(childComplexity int) int
+		Description      func(childComplexity int) int
+		Enabled          func(childComplexity int) int
+		ID               func(childComplexity int) int
+		KeyPrefix        func(childComplexity int) int
+		Linked           func(childComplexity int) int
+		Name             func(childComplexity int) int
+		PreviousKeyUntil func(childComplexity int) int
+		SharedGroups     func(childComplexity int) int
+		UpdatedAt        func(childComplexity int) int
+	}
+
+	PresenceAgent struct {
+		ID       func(childComplexity int) int
+		Linked   func(childComplexity int) int
+		LinkedAt func(childComplexity int) int
+		Name     func(childComplexity int) int
+		Node     func(childComplexity int) int
+		SeenAt   func(childComplexity int) int
+		Version  func(childComplexity int) int
+	}
+
+	PresenceCheck struct {
+		Endpoint func(childComplexity int) int
+		ID       func(childComplexity int) int
+	}
+
+	PresenceChoice struct {
+		ID   func(childComplexity int) int
+		Name func(childComplexity int) int
+	}
+
+	PresenceConnection struct {
+		Edges      func(childComplexity int) int
+		PageInfo   func(childComplexity int) int
+		TotalCount func(childComplexity int) int
+	}
+
+	PresenceDelivery struct {
+		Attempt  func(childComplexity int) int
+		Body64   func(childComplexity int) int
+		Document func(childComplexity int) int
+		Endpoint func(childComplexity int) int
+		ID       func(childComplexity int) int
+		Request  func(childComplexity int) int
+		Timeout  func(childComplexity int) int
+		Try      func(childComplexity int) int
+	}
+
+	PresenceEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
+	}
+
+	PresenceEndpoint struct {
+		Connector func(childComplexity int) int
+		ID        func(childComplexity int) int
+		Ref       func(childComplexity int) int
+		Secrets   func(childComplexity int) int
+		Settings  func(childComplexity int) int
+		URL       func(childComplexity int) int
+	}
+
+	PresenceHeader struct {
+		Name   func(childComplexity int) int
+		Secret func(childComplexity int) int
+		Value  func(childComplexity int) int
+	}
+
+	PresenceRequest struct {
+		Header func(childComplexity int) int
+		Method func(childComplexity int) int
+		URL    func(childComplexity int) int
+	}
+
+	PresenceWork struct {
+		Checks     func(childComplexity int) int
+		Deliveries func(childComplexity int) int
+		Endpoints  func(childComplexity int) int
+	}
+
+	Project struct {
+		Application      func(childComplexity int) int
+		ApprovedOrigins  func(childComplexity int) int
+		AssetGroup       func(childComplexity int) int
+		CreatedAt        func(childComplexity int) int
+		Description      func(childComplexity int) int
+		ID               func(childComplexity int) int
+		Name             func(childComplexity int) int
+		Origins          func(childComplexity int) int
+		Revision         func(childComplexity int) int
+		Scanner          func(childComplexity int) int
+		Settings         func(childComplexity int) int
+		Setup            func(childComplexity int) int
+		SetupAt          func(childComplexity int) int
+		TargetKind       func(childComplexity int) int
+		TargetURL        func(childComplexity int) int
+		TimeLimitMinutes func(childComplexity int) int
+		UpdatedAt        func(childComplexity int) int
+	}
+
+	ProjectConnection struct {
+		Edges      func(childComplexity int) int
+		PageInfo   func(childComplexity int) int
+		TotalCount func(childComplexity int) int
+	}
+
+	ProjectEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
+	}
+
+	ProjectSetup struct {
+		APISpec    func(childComplexity int) int
+		BasicAuth  func(childComplexity int) int
+		LoginForms func(childComplexity int) int
+		Parameters func(childComplexity int) int
+	}
+
 	Query struct {
 		APIKeys           func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.APIKeyOrder, where *gen.APIKeyWhereInput) int
 		Applications      func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.ApplicationOrder, where *gen.ApplicationWhereInput) int
@@ -735,14 +913,22 @@ type ComplexityRoot struct {
 		Organization      func(childComplexity int) int
 		Permissions       func(childComplexity int) int
 		PredefinedRoles   func(childComplexity int) int
+		PresenceChoices   func(childComplexity int, assetGroupID *string, nameContains *string) int
+		Presences         func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.PresenceOrder, where *gen.PresenceWhereInput) int
+		Projects          func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.ProjectOrder, where *gen.ProjectWhereInput) int
 		Receipts          func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder, filter *flow.ReceiptFilter) int
 		Reports           func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.ReportOrder, where *gen.ReportWhereInput) int
 		Roles             func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.CustomRoleOrder, where *gen.CustomRoleWhereInput) int
+		Runs              func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.RunOrder, where *gen.RunWhereInput) int
+		Scanners          func(childComplexity int) int
 		Scans             func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.ScanOrder, where *gen.ScanWhereInput) int
 		Sessions          func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, where *gen.SessionWhereInput) int
 		SourceKinds       func(childComplexity int) int
+		SourceSettings    func(childComplexity int, kind string) int
 		Sources           func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.SourceOrder, where *gen.SourceWhereInput) int
 		Tickets           func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.TicketOrder, where *gen.TicketWhereInput) int
+		TriggerKinds      func(childComplexity int) int
+		Triggers          func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.TriggerOrder, where *gen.TriggerWhereInput) int
 		TrustedIssuers    func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.TrustedIssuerOrder, where *gen.TrustedIssuerWhereInput) int
 		Users             func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.UserOrder, where *gen.UserWhereInput) int
 		Viewer            func(childComplexity int) int
@@ -750,18 +936,21 @@ type ComplexityRoot struct {
 	}
 
 	Receipt struct {
-		At          func(childComplexity int) int
-		Body        func(childComplexity int) int
-		ContentType func(childComplexity int) int
-		Events      func(childComplexity int) int
-		Headers     func(childComplexity int) int
-		ID          func(childComplexity int) int
-		Method      func(childComplexity int) int
-		Note        func(childComplexity int) int
-		Query       func(childComplexity int) int
-		Remote      func(childComplexity int) int
-		Source      func(childComplexity int) int
-		State       func(childComplexity int) int
+		At            func(childComplexity int) int
+		Attempts      func(childComplexity int) int
+		Body          func(childComplexity int) int
+		ContentType   func(childComplexity int) int
+		Events        func(childComplexity int) int
+		Headers       func(childComplexity int) int
+		ID            func(childComplexity int) int
+		Method        func(childComplexity int) int
+		NextAttemptAt func(childComplexity int) int
+		Note          func(childComplexity int) int
+		Path          func(childComplexity int) int
+		Query         func(childComplexity int) int
+		Remote        func(childComplexity int) int
+		Source        func(childComplexity int) int
+		State         func(childComplexity int) int
 	}
 
 	ReceiptConnection struct {
@@ -782,6 +971,12 @@ type ComplexityRoot struct {
 
 	RedeliverPayload struct {
 		Delivery func(childComplexity int) int
+	}
+
+	RegenerateTriggerPayload struct {
+		Address  func(childComplexity int) int
+		Snippets func(childComplexity int) int
+		Trigger  func(childComplexity int) int
 	}
 
 	ReleaseHoldPayload struct {
@@ -820,6 +1015,10 @@ type ComplexityRoot struct {
 		Node   func(childComplexity int) int
 	}
 
+	ReportPresenceWorkPayload struct {
+		Forget func(childComplexity int) int
+	}
+
 	ReprocessReceiptsPayload struct {
 		Capped         func(childComplexity int) int
 		EventIds       func(childComplexity int) int
@@ -829,6 +1028,11 @@ type ComplexityRoot struct {
 
 	ResumeWebhookPayload struct {
 		Webhook func(childComplexity int) int
+	}
+
+	RotatePresenceKeyPayload struct {
+		Key      func(childComplexity int) int
+		Presence func(childComplexity int) int
 	}
 
 	RotateSourceSecretPayload struct {
@@ -844,6 +1048,35 @@ type ComplexityRoot struct {
 	RotateWebhookSecretPayload struct {
 		SigningSecret func(childComplexity int) int
 		Webhook       func(childComplexity int) int
+	}
+
+	Run struct {
+		AssetGroup func(childComplexity int) int
+		CreatedAt  func(childComplexity int) int
+		Deadline   func(childComplexity int) int
+		FinishedAt func(childComplexity int) int
+		ID         func(childComplexity int) int
+		Number     func(childComplexity int) int
+		Progress   func(childComplexity int) int
+		Project    func(childComplexity int) int
+		Reason     func(childComplexity int) int
+		Scan       func(childComplexity int) int
+		StartedAt  func(childComplexity int) int
+		StartedBy  func(childComplexity int) int
+		State      func(childComplexity int) int
+		TriggerID  func(childComplexity int) int
+		UpdatedAt  func(childComplexity int) int
+	}
+
+	RunConnection struct {
+		Edges      func(childComplexity int) int
+		PageInfo   func(childComplexity int) int
+		TotalCount func(childComplexity int) int
+	}
+
+	RunEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
 	}
 
 	Scan struct {
@@ -929,6 +1162,11 @@ type ComplexityRoot struct {
 		Node   func(childComplexity int) int
 	}
 
+	Snippet struct {
+		Name func(childComplexity int) int
+		Text func(childComplexity int) int
+	}
+
 	Source struct {
 		AssetGroup      func(childComplexity int) int
 		CreatedAt       func(childComplexity int) int
@@ -939,6 +1177,8 @@ type ComplexityRoot struct {
 		Name            func(childComplexity int) int
 		OldSecretsUntil func(childComplexity int) int
 		Receipts        func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder) int
+		Revision        func(childComplexity int) int
+		Settings        func(childComplexity int) int
 		TimeZone        func(childComplexity int) int
 		UpdatedAt       func(childComplexity int) int
 	}
@@ -954,9 +1194,18 @@ type ComplexityRoot struct {
 		Node   func(childComplexity int) int
 	}
 
+	StartScanPayload struct {
+		Run func(childComplexity int) int
+	}
+
+	StopScanPayload struct {
+		Run func(childComplexity int) int
+	}
+
 	Subscription struct {
-		AuditLog    func(childComplexity int, filter *store.AuditFilter, after *string) int
-		DeliveryLog func(childComplexity int, filter *flow.EntryFilter, after *string) int
+		AuditLog     func(childComplexity int, filter *store.AuditFilter, after *string) int
+		DeliveryLog  func(childComplexity int, filter *flow.EntryFilter, after *string) int
+		PresenceWork func(childComplexity int, input PresenceWorkInput) int
 	}
 
 	TestEndpointPayload struct {
@@ -1005,7 +1254,31 @@ type ComplexityRoot struct {
 
 	TransferOwnershipPayload struct {
 		APIKeyIds  func(childComplexity int) int
+		TriggerIds func(childComplexity int) int
 		WebhookIds func(childComplexity int) int
+	}
+
+	Trigger struct {
+		AssetGroup func(childComplexity int) int
+		CreatedAt  func(childComplexity int) int
+		Enabled    func(childComplexity int) int
+		ID         func(childComplexity int) int
+		Kind       func(childComplexity int) int
+		Name       func(childComplexity int) int
+		Owner      func(childComplexity int) int
+		Project    func(childComplexity int) int
+		UpdatedAt  func(childComplexity int) int
+	}
+
+	TriggerConnection struct {
+		Edges      func(childComplexity int) int
+		PageInfo   func(childComplexity int) int
+		TotalCount func(childComplexity int) int
+	}
+
+	TriggerEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
 	}
 
 	TrustedIssuer struct {
@@ -1062,12 +1335,24 @@ type ComplexityRoot struct {
 		Organization func(childComplexity int) int
 	}
 
+	UpdatePresencePayload struct {
+		Presence func(childComplexity int) int
+	}
+
+	UpdateProjectPayload struct {
+		Project func(childComplexity int) int
+	}
+
 	UpdateRolePayload struct {
 		Role func(childComplexity int) int
 	}
 
 	UpdateSourcePayload struct {
 		Source func(childComplexity int) int
+	}
+
+	UpdateTriggerPayload struct {
+		Trigger func(childComplexity int) int
 	}
 
 	UpdateTrustedIssuerPayload struct {
@@ -1113,6 +1398,13 @@ type ComplexityRoot struct {
 		URL       func(childComplexity int) int
 	}
 
+	VerifyWebhookPayload struct {
+		Message func(childComplexity int) int
+		Ok      func(childComplexity int) int
+		Skipped func(childComplexity int) int
+		Webhook func(childComplexity int) int
+	}
+
 	Viewer struct {
 		All          func(childComplexity int) int
 		Enrolling    func(childComplexity int) int
@@ -1135,6 +1427,7 @@ type ComplexityRoot struct {
 		EventTypes          func(childComplexity int) int
 		Format              func(childComplexity int) int
 		Global              func(childComplexity int) int
+		Handshake           func(childComplexity int) int
 		ID                  func(childComplexity int) int
 		MinSeverity         func(childComplexity int) int
 		Name                func(childComplexity int) int
@@ -1149,6 +1442,7 @@ type ComplexityRoot struct {
 		TimeoutSeconds      func(childComplexity int) int
 		UnknownCounts       func(childComplexity int) int
 		UpdatedAt           func(childComplexity int) int
+		VerifiedAt          func(childComplexity int) int
 	}
 
 	WebhookConnection struct {
@@ -1350,6 +1644,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Application.ID(childComplexity), true
+	case "Application.key":
+		if e.ComplexityRoot.Application.Key == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Application.Key(childComplexity), true
 	case "Application.name":
 		if e.ComplexityRoot.Application.Name == nil {
 			break
@@ -1940,6 +2240,26 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.CreateIdentityProviderPayload.IdentityProvider(childComplexity), true
 
+	case "CreatePresencePayload.key":
+		if e.ComplexityRoot.CreatePresencePayload.Key == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CreatePresencePayload.Key(childComplexity), true
+	case "CreatePresencePayload.presence":
+		if e.ComplexityRoot.CreatePresencePayload.Presence == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CreatePresencePayload.Presence(childComplexity), true
+
+	case "CreateProjectPayload.project":
+		if e.ComplexityRoot.CreateProjectPayload.Project == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CreateProjectPayload.Project(childComplexity), true
+
 	case "CreateRolePayload.role":
 		if e.ComplexityRoot.CreateRolePayload.Role == nil {
 			break
@@ -2316,6 +2636,13 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.DisableSourcePayload.Source(childComplexity), true
 
+	case "DisableTriggerPayload.trigger":
+		if e.ComplexityRoot.DisableTriggerPayload.Trigger == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DisableTriggerPayload.Trigger(childComplexity), true
+
 	case "DisableUserPayload.owned":
 		if e.ComplexityRoot.DisableUserPayload.Owned == nil {
 			break
@@ -2342,6 +2669,13 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.EnableSourcePayload.Source(childComplexity), true
+
+	case "EnableTriggerPayload.trigger":
+		if e.ComplexityRoot.EnableTriggerPayload.Trigger == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EnableTriggerPayload.Trigger(childComplexity), true
 
 	case "EnableUserPayload.user":
 		if e.ComplexityRoot.EnableUserPayload.User == nil {
@@ -2418,6 +2752,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Endpoint.Name(childComplexity), true
+	case "Endpoint.presence":
+		if e.ComplexityRoot.Endpoint.Presence == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Endpoint.Presence(childComplexity), true
 	case "Endpoint.ratePerSecond":
 		if e.ComplexityRoot.Endpoint.RatePerSecond == nil {
 			break
@@ -2442,6 +2782,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Endpoint.SharedGroups(childComplexity), true
+	case "Endpoint.throughPresence":
+		if e.ComplexityRoot.Endpoint.ThroughPresence == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Endpoint.ThroughPresence(childComplexity), true
 	case "Endpoint.url":
 		if e.ComplexityRoot.Endpoint.URL == nil {
 			break
@@ -2937,18 +3283,50 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.FindingEdge.Node(childComplexity), true
 
+	case "ForgetProjectSetupPayload.project":
+		if e.ComplexityRoot.ForgetProjectSetupPayload.Project == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ForgetProjectSetupPayload.Project(childComplexity), true
+
 	case "Format.eventTypes":
 		if e.ComplexityRoot.Format.EventTypes == nil {
 			break
 		}
 
 		return e.ComplexityRoot.Format.EventTypes(childComplexity), true
+	case "Format.handshake":
+		if e.ComplexityRoot.Format.Handshake == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Format.Handshake(childComplexity), true
 	case "Format.name":
 		if e.ComplexityRoot.Format.Name == nil {
 			break
 		}
 
 		return e.ComplexityRoot.Format.Name(childComplexity), true
+
+	case "GenerateTriggerPayload.address":
+		if e.ComplexityRoot.GenerateTriggerPayload.Address == nil {
+			break
+		}
+
+		return e.ComplexityRoot.GenerateTriggerPayload.Address(childComplexity), true
+	case "GenerateTriggerPayload.snippets":
+		if e.ComplexityRoot.GenerateTriggerPayload.Snippets == nil {
+			break
+		}
+
+		return e.ComplexityRoot.GenerateTriggerPayload.Snippets(childComplexity), true
+	case "GenerateTriggerPayload.trigger":
+		if e.ComplexityRoot.GenerateTriggerPayload.Trigger == nil {
+			break
+		}
+
+		return e.ComplexityRoot.GenerateTriggerPayload.Trigger(childComplexity), true
 
 	case "Header.name":
 		if e.ComplexityRoot.Header.Name == nil {
@@ -3230,6 +3608,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.CreateIdentityProvider(childComplexity, args["input"].(CreateIdentityProviderInput)), true
+	case "Mutation.createPresence":
+		if e.ComplexityRoot.Mutation.CreatePresence == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_createPresence_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.CreatePresence(childComplexity, args["input"].(CreatePresenceInput)), true
+	case "Mutation.createProject":
+		if e.ComplexityRoot.Mutation.CreateProject == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_createProject_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.CreateProject(childComplexity, args["input"].(CreateProjectInput)), true
 	case "Mutation.createRole":
 		if e.ComplexityRoot.Mutation.CreateRole == nil {
 			break
@@ -3351,6 +3751,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.DeleteIdentityProvider(childComplexity, args["input"].(DeleteIdentityProviderInput)), true
+	case "Mutation.deletePresence":
+		if e.ComplexityRoot.Mutation.DeletePresence == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_deletePresence_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.DeletePresence(childComplexity, args["input"].(DeletePresenceInput)), true
+	case "Mutation.deleteProject":
+		if e.ComplexityRoot.Mutation.DeleteProject == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_deleteProject_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.DeleteProject(childComplexity, args["input"].(DeleteProjectInput)), true
 	case "Mutation.deleteRole":
 		if e.ComplexityRoot.Mutation.DeleteRole == nil {
 			break
@@ -3373,6 +3795,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.DeleteSource(childComplexity, args["input"].(DeleteSourceInput)), true
+	case "Mutation.deleteTrigger":
+		if e.ComplexityRoot.Mutation.DeleteTrigger == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_deleteTrigger_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.DeleteTrigger(childComplexity, args["input"].(DeleteTriggerInput)), true
 	case "Mutation.deleteTrustedIssuer":
 		if e.ComplexityRoot.Mutation.DeleteTrustedIssuer == nil {
 			break
@@ -3417,6 +3850,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.DisableSource(childComplexity, args["input"].(DisableSourceInput)), true
+	case "Mutation.disableTrigger":
+		if e.ComplexityRoot.Mutation.DisableTrigger == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_disableTrigger_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.DisableTrigger(childComplexity, args["input"].(DisableTriggerInput)), true
 	case "Mutation.disableUser":
 		if e.ComplexityRoot.Mutation.DisableUser == nil {
 			break
@@ -3450,6 +3894,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.EnableSource(childComplexity, args["input"].(EnableSourceInput)), true
+	case "Mutation.enableTrigger":
+		if e.ComplexityRoot.Mutation.EnableTrigger == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_enableTrigger_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.EnableTrigger(childComplexity, args["input"].(EnableTriggerInput)), true
 	case "Mutation.enableUser":
 		if e.ComplexityRoot.Mutation.EnableUser == nil {
 			break
@@ -3516,6 +3971,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.ErasePerson(childComplexity, args["input"].(ErasePersonInput)), true
+	case "Mutation.forgetProjectSetup":
+		if e.ComplexityRoot.Mutation.ForgetProjectSetup == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_forgetProjectSetup_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.ForgetProjectSetup(childComplexity, args["input"].(ForgetProjectSetupInput)), true
+	case "Mutation.generateTrigger":
+		if e.ComplexityRoot.Mutation.GenerateTrigger == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_generateTrigger_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.GenerateTrigger(childComplexity, args["input"].(GenerateTriggerInput)), true
 	case "Mutation.inviteUser":
 		if e.ComplexityRoot.Mutation.InviteUser == nil {
 			break
@@ -3560,6 +4037,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.RedeliverDeliveries(childComplexity, args["input"].(RedeliverDeliveriesInput)), true
+	case "Mutation.regenerateTrigger":
+		if e.ComplexityRoot.Mutation.RegenerateTrigger == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_regenerateTrigger_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.RegenerateTrigger(childComplexity, args["input"].(RegenerateTriggerInput)), true
 	case "Mutation.releaseHold":
 		if e.ComplexityRoot.Mutation.ReleaseHold == nil {
 			break
@@ -3588,6 +4076,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.RemoveUserSecondFactor(childComplexity, args["input"].(RemoveUserSecondFactorInput)), true
+	case "Mutation.reportPresenceWork":
+		if e.ComplexityRoot.Mutation.ReportPresenceWork == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_reportPresenceWork_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.ReportPresenceWork(childComplexity, args["input"].(ReportPresenceWorkInput)), true
 	case "Mutation.reprocessReceipts":
 		if e.ComplexityRoot.Mutation.ReprocessReceipts == nil {
 			break
@@ -3610,6 +4109,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.ResumeWebhook(childComplexity, args["input"].(ResumeWebhookInput)), true
+	case "Mutation.rotatePresenceKey":
+		if e.ComplexityRoot.Mutation.RotatePresenceKey == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_rotatePresenceKey_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.RotatePresenceKey(childComplexity, args["input"].(RotatePresenceKeyInput)), true
 	case "Mutation.rotateSourceSecret":
 		if e.ComplexityRoot.Mutation.RotateSourceSecret == nil {
 			break
@@ -3665,6 +4175,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.SendEvents(childComplexity, args["input"].(SendEventsInput)), true
+	case "Mutation.startScan":
+		if e.ComplexityRoot.Mutation.StartScan == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_startScan_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.StartScan(childComplexity, args["input"].(StartScanInput)), true
+	case "Mutation.stopScan":
+		if e.ComplexityRoot.Mutation.StopScan == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_stopScan_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.StopScan(childComplexity, args["input"].(StopScanInput)), true
 	case "Mutation.testEndpoint":
 		if e.ComplexityRoot.Mutation.TestEndpoint == nil {
 			break
@@ -3786,6 +4318,28 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.UpdateOrganization(childComplexity, args["input"].(UpdateOrganizationInput)), true
+	case "Mutation.updatePresence":
+		if e.ComplexityRoot.Mutation.UpdatePresence == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_updatePresence_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.UpdatePresence(childComplexity, args["input"].(UpdatePresenceInput)), true
+	case "Mutation.updateProject":
+		if e.ComplexityRoot.Mutation.UpdateProject == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_updateProject_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.UpdateProject(childComplexity, args["input"].(UpdateProjectInput)), true
 	case "Mutation.updateRole":
 		if e.ComplexityRoot.Mutation.UpdateRole == nil {
 			break
@@ -3808,6 +4362,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.UpdateSource(childComplexity, args["input"].(UpdateSourceInput)), true
+	case "Mutation.updateTrigger":
+		if e.ComplexityRoot.Mutation.UpdateTrigger == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_updateTrigger_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.UpdateTrigger(childComplexity, args["input"].(UpdateTriggerInput)), true
 	case "Mutation.updateTrustedIssuer":
 		if e.ComplexityRoot.Mutation.UpdateTrustedIssuer == nil {
 			break
@@ -3841,6 +4406,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.UpdateWebhook(childComplexity, args["input"].(UpdateWebhookInput)), true
+	case "Mutation.verifyWebhook":
+		if e.ComplexityRoot.Mutation.VerifyWebhook == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_verifyWebhook_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.VerifyWebhook(childComplexity, args["input"].(VerifyWebhookInput)), true
 
 	case "Organization.allowTargets":
 		if e.ComplexityRoot.Organization.AllowTargets == nil {
@@ -3953,6 +4529,18 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Ownership.APIKeys(childComplexity), true
+	case "Ownership.triggerCount":
+		if e.ComplexityRoot.Ownership.TriggerCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Ownership.TriggerCount(childComplexity), true
+	case "Ownership.triggers":
+		if e.ComplexityRoot.Ownership.Triggers == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Ownership.Triggers(childComplexity), true
 	case "Ownership.webhookCount":
 		if e.ComplexityRoot.Ownership.WebhookCount == nil {
 			break
@@ -4047,6 +4635,483 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.PredefinedRole.Role(childComplexity), true
+
+	case "Presence.agents":
+		if e.ComplexityRoot.Presence.Agents == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Presence.Agents(childComplexity), true
+	case "Presence.assetGroup":
+		if e.ComplexityRoot.Presence.AssetGroup == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Presence.AssetGroup(childComplexity), true
+	case "Presence.createdAt":
+		if e.ComplexityRoot.Presence.CreatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Presence.CreatedAt(childComplexity), true
+	case "Presence.description":
+		if e.ComplexityRoot.Presence.Description == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Presence.Description(childComplexity), true
+	case "Presence.enabled":
+		if e.ComplexityRoot.Presence.Enabled == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Presence.Enabled(childComplexity), true
+	case "Presence.id":
+		if e.ComplexityRoot.Presence.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Presence.ID(childComplexity), true
+	case "Presence.keyPrefix":
+		if e.ComplexityRoot.Presence.KeyPrefix == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Presence.KeyPrefix(childComplexity), true
+	case "Presence.linked":
+		if e.ComplexityRoot.Presence.Linked == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Presence.Linked(childComplexity), true
+	case "Presence.name":
+		if e.ComplexityRoot.Presence.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Presence.Name(childComplexity), true
+	case "Presence.previousKeyUntil":
+		if e.ComplexityRoot.Presence.PreviousKeyUntil == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Presence.PreviousKeyUntil(childComplexity), true
+	case "Presence.sharedGroups":
+		if e.ComplexityRoot.Presence.SharedGroups == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Presence.SharedGroups(childComplexity), true
+	case "Presence.updatedAt":
+		if e.ComplexityRoot.Presence.UpdatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Presence.UpdatedAt(childComplexity), true
+
+	case "PresenceAgent.fingerprint":
+		if e.ComplexityRoot.PresenceAgent.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceAgent.ID(childComplexity), true
+	case "PresenceAgent.linked":
+		if e.ComplexityRoot.PresenceAgent.Linked == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceAgent.Linked(childComplexity), true
+	case "PresenceAgent.linkedAt":
+		if e.ComplexityRoot.PresenceAgent.LinkedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceAgent.LinkedAt(childComplexity), true
+	case "PresenceAgent.name":
+		if e.ComplexityRoot.PresenceAgent.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceAgent.Name(childComplexity), true
+	case "PresenceAgent.node":
+		if e.ComplexityRoot.PresenceAgent.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceAgent.Node(childComplexity), true
+	case "PresenceAgent.seenAt":
+		if e.ComplexityRoot.PresenceAgent.SeenAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceAgent.SeenAt(childComplexity), true
+	case "PresenceAgent.version":
+		if e.ComplexityRoot.PresenceAgent.Version == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceAgent.Version(childComplexity), true
+
+	case "PresenceCheck.endpoint":
+		if e.ComplexityRoot.PresenceCheck.Endpoint == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceCheck.Endpoint(childComplexity), true
+	case "PresenceCheck.id":
+		if e.ComplexityRoot.PresenceCheck.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceCheck.ID(childComplexity), true
+
+	case "PresenceChoice.id":
+		if e.ComplexityRoot.PresenceChoice.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceChoice.ID(childComplexity), true
+	case "PresenceChoice.name":
+		if e.ComplexityRoot.PresenceChoice.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceChoice.Name(childComplexity), true
+
+	case "PresenceConnection.edges":
+		if e.ComplexityRoot.PresenceConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceConnection.Edges(childComplexity), true
+	case "PresenceConnection.pageInfo":
+		if e.ComplexityRoot.PresenceConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceConnection.PageInfo(childComplexity), true
+	case "PresenceConnection.totalCount":
+		if e.ComplexityRoot.PresenceConnection.TotalCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceConnection.TotalCount(childComplexity), true
+
+	case "PresenceDelivery.number":
+		if e.ComplexityRoot.PresenceDelivery.Attempt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceDelivery.Attempt(childComplexity), true
+	case "PresenceDelivery.requestBody":
+		if e.ComplexityRoot.PresenceDelivery.Body64 == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceDelivery.Body64(childComplexity), true
+	case "PresenceDelivery.event":
+		if e.ComplexityRoot.PresenceDelivery.Document == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceDelivery.Document(childComplexity), true
+	case "PresenceDelivery.endpoint":
+		if e.ComplexityRoot.PresenceDelivery.Endpoint == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceDelivery.Endpoint(childComplexity), true
+	case "PresenceDelivery.deliveryId":
+		if e.ComplexityRoot.PresenceDelivery.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceDelivery.ID(childComplexity), true
+	case "PresenceDelivery.request":
+		if e.ComplexityRoot.PresenceDelivery.Request == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceDelivery.Request(childComplexity), true
+	case "PresenceDelivery.timeout":
+		if e.ComplexityRoot.PresenceDelivery.Timeout == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceDelivery.Timeout(childComplexity), true
+	case "PresenceDelivery.attempt":
+		if e.ComplexityRoot.PresenceDelivery.Try == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceDelivery.Try(childComplexity), true
+
+	case "PresenceEdge.cursor":
+		if e.ComplexityRoot.PresenceEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceEdge.Cursor(childComplexity), true
+	case "PresenceEdge.node":
+		if e.ComplexityRoot.PresenceEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceEdge.Node(childComplexity), true
+
+	case "PresenceEndpoint.connector":
+		if e.ComplexityRoot.PresenceEndpoint.Connector == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceEndpoint.Connector(childComplexity), true
+	case "PresenceEndpoint.id":
+		if e.ComplexityRoot.PresenceEndpoint.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceEndpoint.ID(childComplexity), true
+	case "PresenceEndpoint.ref":
+		if e.ComplexityRoot.PresenceEndpoint.Ref == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceEndpoint.Ref(childComplexity), true
+	case "PresenceEndpoint.sealedSecrets":
+		if e.ComplexityRoot.PresenceEndpoint.Secrets == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceEndpoint.Secrets(childComplexity), true
+	case "PresenceEndpoint.settings":
+		if e.ComplexityRoot.PresenceEndpoint.Settings == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceEndpoint.Settings(childComplexity), true
+	case "PresenceEndpoint.url":
+		if e.ComplexityRoot.PresenceEndpoint.URL == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceEndpoint.URL(childComplexity), true
+
+	case "PresenceHeader.name":
+		if e.ComplexityRoot.PresenceHeader.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceHeader.Name(childComplexity), true
+	case "PresenceHeader.sealed":
+		if e.ComplexityRoot.PresenceHeader.Secret == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceHeader.Secret(childComplexity), true
+	case "PresenceHeader.value":
+		if e.ComplexityRoot.PresenceHeader.Value == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceHeader.Value(childComplexity), true
+
+	case "PresenceRequest.headers":
+		if e.ComplexityRoot.PresenceRequest.Header == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceRequest.Header(childComplexity), true
+	case "PresenceRequest.method":
+		if e.ComplexityRoot.PresenceRequest.Method == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceRequest.Method(childComplexity), true
+	case "PresenceRequest.url":
+		if e.ComplexityRoot.PresenceRequest.URL == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceRequest.URL(childComplexity), true
+
+	case "PresenceWork.checks":
+		if e.ComplexityRoot.PresenceWork.Checks == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceWork.Checks(childComplexity), true
+	case "PresenceWork.deliveries":
+		if e.ComplexityRoot.PresenceWork.Deliveries == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceWork.Deliveries(childComplexity), true
+	case "PresenceWork.endpoints":
+		if e.ComplexityRoot.PresenceWork.Endpoints == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PresenceWork.Endpoints(childComplexity), true
+
+	case "Project.application":
+		if e.ComplexityRoot.Project.Application == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Project.Application(childComplexity), true
+	case "Project.approvedOrigins":
+		if e.ComplexityRoot.Project.ApprovedOrigins == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Project.ApprovedOrigins(childComplexity), true
+	case "Project.assetGroup":
+		if e.ComplexityRoot.Project.AssetGroup == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Project.AssetGroup(childComplexity), true
+	case "Project.createdAt":
+		if e.ComplexityRoot.Project.CreatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Project.CreatedAt(childComplexity), true
+	case "Project.description":
+		if e.ComplexityRoot.Project.Description == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Project.Description(childComplexity), true
+	case "Project.id":
+		if e.ComplexityRoot.Project.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Project.ID(childComplexity), true
+	case "Project.name":
+		if e.ComplexityRoot.Project.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Project.Name(childComplexity), true
+	case "Project.origins":
+		if e.ComplexityRoot.Project.Origins == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Project.Origins(childComplexity), true
+	case "Project.revision":
+		if e.ComplexityRoot.Project.Revision == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Project.Revision(childComplexity), true
+	case "Project.scanner":
+		if e.ComplexityRoot.Project.Scanner == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Project.Scanner(childComplexity), true
+	case "Project.settings":
+		if e.ComplexityRoot.Project.Settings == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Project.Settings(childComplexity), true
+	case "Project.setup":
+		if e.ComplexityRoot.Project.Setup == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Project.Setup(childComplexity), true
+	case "Project.setupAt":
+		if e.ComplexityRoot.Project.SetupAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Project.SetupAt(childComplexity), true
+	case "Project.targetKind":
+		if e.ComplexityRoot.Project.TargetKind == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Project.TargetKind(childComplexity), true
+	case "Project.targetUrl":
+		if e.ComplexityRoot.Project.TargetURL == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Project.TargetURL(childComplexity), true
+	case "Project.timeLimitMinutes":
+		if e.ComplexityRoot.Project.TimeLimitMinutes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Project.TimeLimitMinutes(childComplexity), true
+	case "Project.updatedAt":
+		if e.ComplexityRoot.Project.UpdatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Project.UpdatedAt(childComplexity), true
+
+	case "ProjectConnection.edges":
+		if e.ComplexityRoot.ProjectConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ProjectConnection.Edges(childComplexity), true
+	case "ProjectConnection.pageInfo":
+		if e.ComplexityRoot.ProjectConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ProjectConnection.PageInfo(childComplexity), true
+	case "ProjectConnection.totalCount":
+		if e.ComplexityRoot.ProjectConnection.TotalCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ProjectConnection.TotalCount(childComplexity), true
+
+	case "ProjectEdge.cursor":
+		if e.ComplexityRoot.ProjectEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ProjectEdge.Cursor(childComplexity), true
+	case "ProjectEdge.node":
+		if e.ComplexityRoot.ProjectEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ProjectEdge.Node(childComplexity), true
+
+	case "ProjectSetup.apiSpec":
+		if e.ComplexityRoot.ProjectSetup.APISpec == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ProjectSetup.APISpec(childComplexity), true
+	case "ProjectSetup.basicAuth":
+		if e.ComplexityRoot.ProjectSetup.BasicAuth == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ProjectSetup.BasicAuth(childComplexity), true
+	case "ProjectSetup.loginForms":
+		if e.ComplexityRoot.ProjectSetup.LoginForms == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ProjectSetup.LoginForms(childComplexity), true
+	case "ProjectSetup.parameters":
+		if e.ComplexityRoot.ProjectSetup.Parameters == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ProjectSetup.Parameters(childComplexity), true
 
 	case "Query.apiKeys":
 		if e.ComplexityRoot.Query.APIKeys == nil {
@@ -4234,6 +5299,39 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.PredefinedRoles(childComplexity), true
+	case "Query.presenceChoices":
+		if e.ComplexityRoot.Query.PresenceChoices == nil {
+			break
+		}
+
+		args, err := ec.field_Query_presenceChoices_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.PresenceChoices(childComplexity, args["assetGroupId"].(*string), args["nameContains"].(*string)), true
+	case "Query.presences":
+		if e.ComplexityRoot.Query.Presences == nil {
+			break
+		}
+
+		args, err := ec.field_Query_presences_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Presences(childComplexity, args["after"].(*entgql.Cursor[string]), args["first"].(*int), args["before"].(*entgql.Cursor[string]), args["last"].(*int), args["orderBy"].([]*gen.PresenceOrder), args["where"].(*gen.PresenceWhereInput)), true
+	case "Query.projects":
+		if e.ComplexityRoot.Query.Projects == nil {
+			break
+		}
+
+		args, err := ec.field_Query_projects_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Projects(childComplexity, args["after"].(*entgql.Cursor[string]), args["first"].(*int), args["before"].(*entgql.Cursor[string]), args["last"].(*int), args["orderBy"].([]*gen.ProjectOrder), args["where"].(*gen.ProjectWhereInput)), true
 	case "Query.receipts":
 		if e.ComplexityRoot.Query.Receipts == nil {
 			break
@@ -4267,6 +5365,23 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Roles(childComplexity, args["after"].(*entgql.Cursor[string]), args["first"].(*int), args["before"].(*entgql.Cursor[string]), args["last"].(*int), args["orderBy"].([]*gen.CustomRoleOrder), args["where"].(*gen.CustomRoleWhereInput)), true
+	case "Query.runs":
+		if e.ComplexityRoot.Query.Runs == nil {
+			break
+		}
+
+		args, err := ec.field_Query_runs_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Runs(childComplexity, args["after"].(*entgql.Cursor[string]), args["first"].(*int), args["before"].(*entgql.Cursor[string]), args["last"].(*int), args["orderBy"].(gen.RunOrder), args["where"].(*gen.RunWhereInput)), true
+	case "Query.scanners":
+		if e.ComplexityRoot.Query.Scanners == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Query.Scanners(childComplexity), true
 	case "Query.scans":
 		if e.ComplexityRoot.Query.Scans == nil {
 			break
@@ -4295,6 +5410,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.SourceKinds(childComplexity), true
+	case "Query.sourceSettings":
+		if e.ComplexityRoot.Query.SourceSettings == nil {
+			break
+		}
+
+		args, err := ec.field_Query_sourceSettings_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.SourceSettings(childComplexity, args["kind"].(string)), true
 	case "Query.sources":
 		if e.ComplexityRoot.Query.Sources == nil {
 			break
@@ -4317,6 +5443,23 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Tickets(childComplexity, args["after"].(*entgql.Cursor[string]), args["first"].(*int), args["before"].(*entgql.Cursor[string]), args["last"].(*int), args["orderBy"].(gen.TicketOrder), args["where"].(*gen.TicketWhereInput)), true
+	case "Query.triggerKinds":
+		if e.ComplexityRoot.Query.TriggerKinds == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Query.TriggerKinds(childComplexity), true
+	case "Query.triggers":
+		if e.ComplexityRoot.Query.Triggers == nil {
+			break
+		}
+
+		args, err := ec.field_Query_triggers_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.Triggers(childComplexity, args["after"].(*entgql.Cursor[string]), args["first"].(*int), args["before"].(*entgql.Cursor[string]), args["last"].(*int), args["orderBy"].([]*gen.TriggerOrder), args["where"].(*gen.TriggerWhereInput)), true
 	case "Query.trustedIssuers":
 		if e.ComplexityRoot.Query.TrustedIssuers == nil {
 			break
@@ -4363,6 +5506,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Receipt.At(childComplexity), true
+	case "Receipt.attempts":
+		if e.ComplexityRoot.Receipt.Attempts == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Receipt.Attempts(childComplexity), true
 	case "Receipt.body":
 		if e.ComplexityRoot.Receipt.Body == nil {
 			break
@@ -4399,12 +5548,24 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Receipt.Method(childComplexity), true
+	case "Receipt.nextAttemptAt":
+		if e.ComplexityRoot.Receipt.NextAttemptAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Receipt.NextAttemptAt(childComplexity), true
 	case "Receipt.note":
 		if e.ComplexityRoot.Receipt.Note == nil {
 			break
 		}
 
 		return e.ComplexityRoot.Receipt.Note(childComplexity), true
+	case "Receipt.path":
+		if e.ComplexityRoot.Receipt.Path == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Receipt.Path(childComplexity), true
 	case "Receipt.query":
 		if e.ComplexityRoot.Receipt.Query == nil {
 			break
@@ -4481,6 +5642,25 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.RedeliverPayload.Delivery(childComplexity), true
+
+	case "RegenerateTriggerPayload.address":
+		if e.ComplexityRoot.RegenerateTriggerPayload.Address == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RegenerateTriggerPayload.Address(childComplexity), true
+	case "RegenerateTriggerPayload.snippets":
+		if e.ComplexityRoot.RegenerateTriggerPayload.Snippets == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RegenerateTriggerPayload.Snippets(childComplexity), true
+	case "RegenerateTriggerPayload.trigger":
+		if e.ComplexityRoot.RegenerateTriggerPayload.Trigger == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RegenerateTriggerPayload.Trigger(childComplexity), true
 
 	case "ReleaseHoldPayload.held":
 		if e.ComplexityRoot.ReleaseHoldPayload.Held == nil {
@@ -4596,6 +5776,13 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.ReportEdge.Node(childComplexity), true
 
+	case "ReportPresenceWorkPayload.forget":
+		if e.ComplexityRoot.ReportPresenceWorkPayload.Forget == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ReportPresenceWorkPayload.Forget(childComplexity), true
+
 	case "ReprocessReceiptsPayload.capped":
 		if e.ComplexityRoot.ReprocessReceiptsPayload.Capped == nil {
 			break
@@ -4627,6 +5814,19 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.ResumeWebhookPayload.Webhook(childComplexity), true
+
+	case "RotatePresenceKeyPayload.key":
+		if e.ComplexityRoot.RotatePresenceKeyPayload.Key == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RotatePresenceKeyPayload.Key(childComplexity), true
+	case "RotatePresenceKeyPayload.presence":
+		if e.ComplexityRoot.RotatePresenceKeyPayload.Presence == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RotatePresenceKeyPayload.Presence(childComplexity), true
 
 	case "RotateSourceSecretPayload.secret":
 		if e.ComplexityRoot.RotateSourceSecretPayload.Secret == nil {
@@ -4666,6 +5866,129 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.RotateWebhookSecretPayload.Webhook(childComplexity), true
+
+	case "Run.assetGroup":
+		if e.ComplexityRoot.Run.AssetGroup == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Run.AssetGroup(childComplexity), true
+	case "Run.createdAt":
+		if e.ComplexityRoot.Run.CreatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Run.CreatedAt(childComplexity), true
+	case "Run.deadline":
+		if e.ComplexityRoot.Run.Deadline == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Run.Deadline(childComplexity), true
+	case "Run.finishedAt":
+		if e.ComplexityRoot.Run.FinishedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Run.FinishedAt(childComplexity), true
+	case "Run.id":
+		if e.ComplexityRoot.Run.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Run.ID(childComplexity), true
+	case "Run.number":
+		if e.ComplexityRoot.Run.Number == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Run.Number(childComplexity), true
+	case "Run.progress":
+		if e.ComplexityRoot.Run.Progress == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Run.Progress(childComplexity), true
+	case "Run.project":
+		if e.ComplexityRoot.Run.Project == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Run.Project(childComplexity), true
+	case "Run.reason":
+		if e.ComplexityRoot.Run.Reason == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Run.Reason(childComplexity), true
+	case "Run.scan":
+		if e.ComplexityRoot.Run.Scan == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Run.Scan(childComplexity), true
+	case "Run.startedAt":
+		if e.ComplexityRoot.Run.StartedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Run.StartedAt(childComplexity), true
+	case "Run.startedBy":
+		if e.ComplexityRoot.Run.StartedBy == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Run.StartedBy(childComplexity), true
+	case "Run.state":
+		if e.ComplexityRoot.Run.State == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Run.State(childComplexity), true
+	case "Run.triggerId":
+		if e.ComplexityRoot.Run.TriggerID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Run.TriggerID(childComplexity), true
+	case "Run.updatedAt":
+		if e.ComplexityRoot.Run.UpdatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Run.UpdatedAt(childComplexity), true
+
+	case "RunConnection.edges":
+		if e.ComplexityRoot.RunConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RunConnection.Edges(childComplexity), true
+	case "RunConnection.pageInfo":
+		if e.ComplexityRoot.RunConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RunConnection.PageInfo(childComplexity), true
+	case "RunConnection.totalCount":
+		if e.ComplexityRoot.RunConnection.TotalCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RunConnection.TotalCount(childComplexity), true
+
+	case "RunEdge.cursor":
+		if e.ComplexityRoot.RunEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RunEdge.Cursor(childComplexity), true
+	case "RunEdge.node":
+		if e.ComplexityRoot.RunEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.RunEdge.Node(childComplexity), true
 
 	case "Scan.actorEmail":
 		if e.ComplexityRoot.Scan.ActorEmail == nil {
@@ -5012,6 +6335,19 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.SessionEdge.Node(childComplexity), true
 
+	case "Snippet.name":
+		if e.ComplexityRoot.Snippet.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Snippet.Name(childComplexity), true
+	case "Snippet.text":
+		if e.ComplexityRoot.Snippet.Text == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Snippet.Text(childComplexity), true
+
 	case "Source.assetGroup":
 		if e.ComplexityRoot.Source.AssetGroup == nil {
 			break
@@ -5071,6 +6407,18 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Source.Receipts(childComplexity, args["after"].(*entgql.Cursor[string]), args["first"].(*int), args["before"].(*entgql.Cursor[string]), args["last"].(*int), args["orderBy"].(TimeOrder)), true
+	case "Source.revision":
+		if e.ComplexityRoot.Source.Revision == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Source.Revision(childComplexity), true
+	case "Source.settings":
+		if e.ComplexityRoot.Source.Settings == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Source.Settings(childComplexity), true
 	case "Source.timeZone":
 		if e.ComplexityRoot.Source.TimeZone == nil {
 			break
@@ -5116,6 +6464,20 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.SourceEdge.Node(childComplexity), true
 
+	case "StartScanPayload.run":
+		if e.ComplexityRoot.StartScanPayload.Run == nil {
+			break
+		}
+
+		return e.ComplexityRoot.StartScanPayload.Run(childComplexity), true
+
+	case "StopScanPayload.run":
+		if e.ComplexityRoot.StopScanPayload.Run == nil {
+			break
+		}
+
+		return e.ComplexityRoot.StopScanPayload.Run(childComplexity), true
+
 	case "Subscription.auditLog":
 		if e.ComplexityRoot.Subscription.AuditLog == nil {
 			break
@@ -5138,6 +6500,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Subscription.DeliveryLog(childComplexity, args["filter"].(*flow.EntryFilter), args["after"].(*string)), true
+	case "Subscription.presenceWork":
+		if e.ComplexityRoot.Subscription.PresenceWork == nil {
+			break
+		}
+
+		args, err := ec.field_Subscription_presenceWork_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Subscription.PresenceWork(childComplexity, args["input"].(PresenceWorkInput)), true
 
 	case "TestEndpointPayload.message":
 		if e.ComplexityRoot.TestEndpointPayload.Message == nil {
@@ -5307,12 +6680,105 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.TransferOwnershipPayload.APIKeyIds(childComplexity), true
+	case "TransferOwnershipPayload.triggerIds":
+		if e.ComplexityRoot.TransferOwnershipPayload.TriggerIds == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TransferOwnershipPayload.TriggerIds(childComplexity), true
 	case "TransferOwnershipPayload.webhookIds":
 		if e.ComplexityRoot.TransferOwnershipPayload.WebhookIds == nil {
 			break
 		}
 
 		return e.ComplexityRoot.TransferOwnershipPayload.WebhookIds(childComplexity), true
+
+	case "Trigger.assetGroup":
+		if e.ComplexityRoot.Trigger.AssetGroup == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Trigger.AssetGroup(childComplexity), true
+	case "Trigger.createdAt":
+		if e.ComplexityRoot.Trigger.CreatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Trigger.CreatedAt(childComplexity), true
+	case "Trigger.enabled":
+		if e.ComplexityRoot.Trigger.Enabled == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Trigger.Enabled(childComplexity), true
+	case "Trigger.id":
+		if e.ComplexityRoot.Trigger.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Trigger.ID(childComplexity), true
+	case "Trigger.kind":
+		if e.ComplexityRoot.Trigger.Kind == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Trigger.Kind(childComplexity), true
+	case "Trigger.name":
+		if e.ComplexityRoot.Trigger.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Trigger.Name(childComplexity), true
+	case "Trigger.owner":
+		if e.ComplexityRoot.Trigger.Owner == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Trigger.Owner(childComplexity), true
+	case "Trigger.project":
+		if e.ComplexityRoot.Trigger.Project == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Trigger.Project(childComplexity), true
+	case "Trigger.updatedAt":
+		if e.ComplexityRoot.Trigger.UpdatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Trigger.UpdatedAt(childComplexity), true
+
+	case "TriggerConnection.edges":
+		if e.ComplexityRoot.TriggerConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TriggerConnection.Edges(childComplexity), true
+	case "TriggerConnection.pageInfo":
+		if e.ComplexityRoot.TriggerConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TriggerConnection.PageInfo(childComplexity), true
+	case "TriggerConnection.totalCount":
+		if e.ComplexityRoot.TriggerConnection.TotalCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TriggerConnection.TotalCount(childComplexity), true
+
+	case "TriggerEdge.cursor":
+		if e.ComplexityRoot.TriggerEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TriggerEdge.Cursor(childComplexity), true
+	case "TriggerEdge.node":
+		if e.ComplexityRoot.TriggerEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.TriggerEdge.Node(childComplexity), true
 
 	case "TrustedIssuer.actsAs":
 		if e.ComplexityRoot.TrustedIssuer.ActsAs == nil {
@@ -5468,6 +6934,20 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.UpdateOrganizationPayload.Organization(childComplexity), true
 
+	case "UpdatePresencePayload.presence":
+		if e.ComplexityRoot.UpdatePresencePayload.Presence == nil {
+			break
+		}
+
+		return e.ComplexityRoot.UpdatePresencePayload.Presence(childComplexity), true
+
+	case "UpdateProjectPayload.project":
+		if e.ComplexityRoot.UpdateProjectPayload.Project == nil {
+			break
+		}
+
+		return e.ComplexityRoot.UpdateProjectPayload.Project(childComplexity), true
+
 	case "UpdateRolePayload.role":
 		if e.ComplexityRoot.UpdateRolePayload.Role == nil {
 			break
@@ -5481,6 +6961,13 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.UpdateSourcePayload.Source(childComplexity), true
+
+	case "UpdateTriggerPayload.trigger":
+		if e.ComplexityRoot.UpdateTriggerPayload.Trigger == nil {
+			break
+		}
+
+		return e.ComplexityRoot.UpdateTriggerPayload.Trigger(childComplexity), true
 
 	case "UpdateTrustedIssuerPayload.trustedIssuer":
 		if e.ComplexityRoot.UpdateTrustedIssuerPayload.TrustedIssuer == nil {
@@ -5621,6 +7108,31 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.UserLink.URL(childComplexity), true
 
+	case "VerifyWebhookPayload.message":
+		if e.ComplexityRoot.VerifyWebhookPayload.Message == nil {
+			break
+		}
+
+		return e.ComplexityRoot.VerifyWebhookPayload.Message(childComplexity), true
+	case "VerifyWebhookPayload.ok":
+		if e.ComplexityRoot.VerifyWebhookPayload.Ok == nil {
+			break
+		}
+
+		return e.ComplexityRoot.VerifyWebhookPayload.Ok(childComplexity), true
+	case "VerifyWebhookPayload.skipped":
+		if e.ComplexityRoot.VerifyWebhookPayload.Skipped == nil {
+			break
+		}
+
+		return e.ComplexityRoot.VerifyWebhookPayload.Skipped(childComplexity), true
+	case "VerifyWebhookPayload.webhook":
+		if e.ComplexityRoot.VerifyWebhookPayload.Webhook == nil {
+			break
+		}
+
+		return e.ComplexityRoot.VerifyWebhookPayload.Webhook(childComplexity), true
+
 	case "Viewer.allGroups":
 		if e.ComplexityRoot.Viewer.All == nil {
 			break
@@ -5735,6 +7247,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Webhook.Global(childComplexity), true
+	case "Webhook.handshake":
+		if e.ComplexityRoot.Webhook.Handshake == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Webhook.Handshake(childComplexity), true
 	case "Webhook.id":
 		if e.ComplexityRoot.Webhook.ID == nil {
 			break
@@ -5819,6 +7337,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Webhook.UpdatedAt(childComplexity), true
+	case "Webhook.verifiedAt":
+		if e.ComplexityRoot.Webhook.VerifiedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Webhook.VerifiedAt(childComplexity), true
 
 	case "WebhookConnection.edges":
 		if e.ComplexityRoot.WebhookConnection.Edges == nil {
@@ -5869,6 +7393,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputApplicationWhereInput,
 		ec.unmarshalInputAssetGroupOrder,
 		ec.unmarshalInputAssetGroupWhereInput,
+		ec.unmarshalInputAttemptTimingInput,
 		ec.unmarshalInputAuditFilter,
 		ec.unmarshalInputBeginSecondFactorInput,
 		ec.unmarshalInputCancelDeliveriesInput,
@@ -5880,6 +7405,8 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputCreateAssetGroupInput,
 		ec.unmarshalInputCreateEndpointInput,
 		ec.unmarshalInputCreateIdentityProviderInput,
+		ec.unmarshalInputCreatePresenceInput,
+		ec.unmarshalInputCreateProjectInput,
 		ec.unmarshalInputCreateRoleInput,
 		ec.unmarshalInputCreateSourceInput,
 		ec.unmarshalInputCreateTrustedIssuerInput,
@@ -5893,17 +7420,22 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputDeleteAssetGroupInput,
 		ec.unmarshalInputDeleteEndpointInput,
 		ec.unmarshalInputDeleteIdentityProviderInput,
+		ec.unmarshalInputDeletePresenceInput,
+		ec.unmarshalInputDeleteProjectInput,
 		ec.unmarshalInputDeleteRoleInput,
 		ec.unmarshalInputDeleteSourceInput,
+		ec.unmarshalInputDeleteTriggerInput,
 		ec.unmarshalInputDeleteTrustedIssuerInput,
 		ec.unmarshalInputDeleteUserInput,
 		ec.unmarshalInputDeleteWebhookInput,
 		ec.unmarshalInputDeliveryFilter,
 		ec.unmarshalInputDeliveryLogFilter,
 		ec.unmarshalInputDisableSourceInput,
+		ec.unmarshalInputDisableTriggerInput,
 		ec.unmarshalInputDisableUserInput,
 		ec.unmarshalInputDisableWebhookInput,
 		ec.unmarshalInputEnableSourceInput,
+		ec.unmarshalInputEnableTriggerInput,
 		ec.unmarshalInputEnableUserInput,
 		ec.unmarshalInputEnableWebhookInput,
 		ec.unmarshalInputEndSessionInput,
@@ -5918,6 +7450,9 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputFindingInput,
 		ec.unmarshalInputFindingOrder,
 		ec.unmarshalInputFindingWhereInput,
+		ec.unmarshalInputForgetProjectSetupInput,
+		ec.unmarshalInputGenerateTriggerInput,
+		ec.unmarshalInputHeaderInput,
 		ec.unmarshalInputIdentityProviderOrder,
 		ec.unmarshalInputIdentityProviderWhereInput,
 		ec.unmarshalInputInviteUserInput,
@@ -5926,19 +7461,33 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputOrganizationOrder,
 		ec.unmarshalInputOrganizationWhereInput,
 		ec.unmarshalInputPauseWebhookInput,
+		ec.unmarshalInputPresenceAnswerInput,
+		ec.unmarshalInputPresenceCheckResultInput,
+		ec.unmarshalInputPresenceOrder,
+		ec.unmarshalInputPresenceResultInput,
+		ec.unmarshalInputPresenceSentInput,
+		ec.unmarshalInputPresenceWhereInput,
+		ec.unmarshalInputPresenceWorkInput,
+		ec.unmarshalInputProjectOrder,
+		ec.unmarshalInputProjectWhereInput,
 		ec.unmarshalInputReceiptFilter,
 		ec.unmarshalInputRedeliverDeliveriesInput,
 		ec.unmarshalInputRedeliverInput,
+		ec.unmarshalInputRegenerateTriggerInput,
 		ec.unmarshalInputRemoveSecondFactorInput,
 		ec.unmarshalInputRemoveUserSecondFactorInput,
 		ec.unmarshalInputReportInput,
 		ec.unmarshalInputReportOrder,
+		ec.unmarshalInputReportPresenceWorkInput,
 		ec.unmarshalInputReportWhereInput,
 		ec.unmarshalInputReprocessReceiptsInput,
 		ec.unmarshalInputResumeWebhookInput,
+		ec.unmarshalInputRotatePresenceKeyInput,
 		ec.unmarshalInputRotateSourceSecretInput,
 		ec.unmarshalInputRotateSourceTokenInput,
 		ec.unmarshalInputRotateWebhookSecretInput,
+		ec.unmarshalInputRunOrder,
+		ec.unmarshalInputRunWhereInput,
 		ec.unmarshalInputScanInput,
 		ec.unmarshalInputScanOrder,
 		ec.unmarshalInputScanWhereInput,
@@ -5948,6 +7497,8 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputSessionWhereInput,
 		ec.unmarshalInputSourceOrder,
 		ec.unmarshalInputSourceWhereInput,
+		ec.unmarshalInputStartScanInput,
+		ec.unmarshalInputStopScanInput,
 		ec.unmarshalInputTestEndpointInput,
 		ec.unmarshalInputTestIdentityProviderInput,
 		ec.unmarshalInputTestWebhookInput,
@@ -5955,6 +7506,8 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputTicketOrder,
 		ec.unmarshalInputTicketWhereInput,
 		ec.unmarshalInputTransferOwnershipInput,
+		ec.unmarshalInputTriggerOrder,
+		ec.unmarshalInputTriggerWhereInput,
 		ec.unmarshalInputTrustedIssuerOrder,
 		ec.unmarshalInputTrustedIssuerWhereInput,
 		ec.unmarshalInputUnlinkUserInput,
@@ -5964,13 +7517,17 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputUpdateEndpointInput,
 		ec.unmarshalInputUpdateIdentityProviderInput,
 		ec.unmarshalInputUpdateOrganizationInput,
+		ec.unmarshalInputUpdatePresenceInput,
+		ec.unmarshalInputUpdateProjectInput,
 		ec.unmarshalInputUpdateRoleInput,
 		ec.unmarshalInputUpdateSourceInput,
+		ec.unmarshalInputUpdateTriggerInput,
 		ec.unmarshalInputUpdateTrustedIssuerInput,
 		ec.unmarshalInputUpdateUserInput,
 		ec.unmarshalInputUpdateWebhookInput,
 		ec.unmarshalInputUserOrder,
 		ec.unmarshalInputUserWhereInput,
+		ec.unmarshalInputVerifyWebhookInput,
 		ec.unmarshalInputWebhookOrder,
 		ec.unmarshalInputWebhookWhereInput,
 	)
@@ -6181,6 +7738,8 @@ input CreateApplicationInput {
   name: String!
   "What it is for."
   description: String
+  "The ID by which the system that scans it knows it; sources find applications by it, too."
+  key: String
   "ID of the asset group that it is in."
   assetGroupId: ID!
 }
@@ -6199,6 +7758,8 @@ input UpdateApplicationInput {
   name: String
   "What it is for."
   description: String
+  "The ID by which the system that scans it knows it; empty: none."
+  key: String
   "ID of the asset group that it is in."
   assetGroupId: ID
 }
@@ -6856,6 +8417,8 @@ input CreateEndpointInput {
   burst: Int
   "At most this many deliveries of one webhook at a time; 0 is the hub's default."
   maxInFlight: Int
+  "ID of the Presence that makes the calls. Null: the hub itself does."
+  presenceId: ID
   "IDs of other asset groups whose webhooks may use it, too."
   sharedGroupIds: [ID!]
 }
@@ -6908,6 +8471,8 @@ input UpdateEndpointInput {
   maxInFlight: Int
   "ID of the asset group that it belongs to. Null: the organization. It takes the rights at both levels."
   assetGroupId: ID @goField(omittable: true)
+  "ID of the Presence that makes the calls. Null: the hub itself does. What is in flight is not called back."
+  presenceId: ID @goField(omittable: true)
   "IDs of other asset groups whose webhooks may use it, too: all of those that you see. One whose webhooks use it cannot be left out."
   sharedGroupIds: [ID!]
 }
@@ -7557,6 +9122,10 @@ type Application implements Node {
   """
   description: String!
   """
+  The ID by which the system that scans it knows it; sources find applications by it, too. Empty: none.
+  """
+  key: String!
+  """
   The asset group that it is in.
   """
   assetGroup: AssetGroup!
@@ -7785,6 +9354,58 @@ input ApplicationWhereInput {
   Whether name contains this, in any case.
   """
   nameContainsFold: String
+  """
+  Whether key is exactly this.
+  """
+  key: String
+  """
+  Whether key is anything but this.
+  """
+  keyNEQ: String
+  """
+  Whether key is one of these.
+  """
+  keyIn: [String!]
+  """
+  Whether key is none of these.
+  """
+  keyNotIn: [String!]
+  """
+  Whether key is greater.
+  """
+  keyGT: String
+  """
+  Whether key is this or greater.
+  """
+  keyGTE: String
+  """
+  Whether key is less.
+  """
+  keyLT: String
+  """
+  Whether key is this or less.
+  """
+  keyLTE: String
+  """
+  Whether key contains this.
+  """
+  keyContains: String
+  """
+  Whether key begins with this.
+  """
+  keyHasPrefix: String
+  """
+  Whether key ends with this.
+  """
+  keyHasSuffix: String
+  """
+  Whether key is this, in any case.
+  """
+  keyEqualFold: String
+  """
+  Whether key contains this, in any case.
+  """
+  keyContainsFold: String
   """
   Whether assetGroupId is exactly this.
   """
@@ -8203,6 +9824,10 @@ enum AuditEntryActorKind @goModel(model: "github.com/hookyard/hookyard/ent/gen/a
   """
   HUB
   """
+  Whoever has a trigger's address.
+  """
+  TRIGGER
+  """
   Somebody who is not signed in.
   """
   NOBODY
@@ -8526,6 +10151,10 @@ type Endpoint implements Node {
   The asset group that it belongs to. Null: the organization.
   """
   assetGroup: AssetGroup
+  """
+  The Presence that makes the calls. Null: the hub itself does, or it is not yours to see: see throughPresence.
+  """
+  presence: Presence
   """
   Other asset groups whose webhooks may use it, too.
   """
@@ -8936,6 +10565,66 @@ input EndpointWhereInput {
   Whether url contains this, in any case.
   """
   urlContainsFold: String
+  """
+  Whether presenceId is exactly this.
+  """
+  presenceId: ID
+  """
+  Whether presenceId is anything but this.
+  """
+  presenceIdNEQ: ID
+  """
+  Whether presenceId is one of these.
+  """
+  presenceIdIn: [ID!]
+  """
+  Whether presenceId is none of these.
+  """
+  presenceIdNotIn: [ID!]
+  """
+  Whether presenceId is greater.
+  """
+  presenceIdGT: ID
+  """
+  Whether presenceId is this or greater.
+  """
+  presenceIdGTE: ID
+  """
+  Whether presenceId is less.
+  """
+  presenceIdLT: ID
+  """
+  Whether presenceId is this or less.
+  """
+  presenceIdLTE: ID
+  """
+  Whether presenceId contains this.
+  """
+  presenceIdContains: ID
+  """
+  Whether presenceId begins with this.
+  """
+  presenceIdHasPrefix: ID
+  """
+  Whether presenceId ends with this.
+  """
+  presenceIdHasSuffix: ID
+  """
+  Whether presenceId is null.
+  """
+  presenceIdIsNil: Boolean
+  """
+  Whether presenceId is known.
+  """
+  presenceIdNotNil: Boolean
+  """
+  Whether presenceId is this, in any case.
+  """
+  presenceIdEqualFold: ID
+  """
+  Whether presenceId contains this, in any case.
+  """
+  presenceIdContainsFold: ID
   """
   Whether enabled is exactly this.
   """
@@ -11031,6 +12720,955 @@ type PageInfo {
   endCursor: Cursor
 }
 """
+An agent inside a private network: it links out to the hub and makes the calls that the hub cannot.
+"""
+type Presence implements Node {
+  """
+  The global ID.
+  """
+  id: ID!
+  """
+  When it was created.
+  """
+  createdAt: Time!
+  """
+  When it was last changed.
+  """
+  updatedAt: Time!
+  """
+  The name, unique in the organization.
+  """
+  name: String!
+  """
+  What it is for, in the words of whoever made it.
+  """
+  description: String!
+  """
+  Whether its agents may link to the hub; when not, its deliveries wait.
+  """
+  enabled: Boolean!
+  """
+  The first characters of its key, to recognise it by.
+  """
+  keyPrefix: String!
+  """
+  Until when the previous key counts beside the new one. Null: there is no other.
+  """
+  previousKeyUntil: Time
+  """
+  The asset group that it belongs to. Null: the organization.
+  """
+  assetGroup: AssetGroup
+  """
+  Other asset groups whose endpoints may use it, too.
+  """
+  sharedGroups: [AssetGroup!]
+}
+"""
+A connection to a list of items.
+"""
+type PresenceConnection {
+  """
+  A list of edges.
+  """
+  edges: [PresenceEdge]
+  """
+  Information to aid in pagination.
+  """
+  pageInfo: PageInfo!
+  """
+  Identifies the total count of items in the connection.
+  """
+  totalCount: Int!
+}
+"""
+An edge in a connection.
+"""
+type PresenceEdge {
+  """
+  The item at the end of the edge.
+  """
+  node: Presence
+  """
+  A cursor for use in pagination.
+  """
+  cursor: Cursor!
+}
+"""
+Ordering options for Presence connections
+"""
+input PresenceOrder {
+  """
+  The ordering direction.
+  """
+  direction: OrderDirection! = ASC
+  """
+  The field by which to order Presences.
+  """
+  field: PresenceOrderField!
+}
+"""
+Properties by which Presence connections can be ordered.
+"""
+enum PresenceOrderField {
+  """
+  By name.
+  """
+  NAME
+}
+"""
+Which Presence objects are wanted: all conditions must hold.
+"""
+input PresenceWhereInput {
+  """
+  This must not hold.
+  """
+  not: PresenceWhereInput
+  """
+  All of these must hold.
+  """
+  and: [PresenceWhereInput!]
+  """
+  One of these must hold.
+  """
+  or: [PresenceWhereInput!]
+  """
+  Whether id is exactly this.
+  """
+  id: ID
+  """
+  Whether id is anything but this.
+  """
+  idNEQ: ID
+  """
+  Whether id is one of these.
+  """
+  idIn: [ID!]
+  """
+  Whether id is none of these.
+  """
+  idNotIn: [ID!]
+  """
+  Whether id is greater.
+  """
+  idGT: ID
+  """
+  Whether id is this or greater.
+  """
+  idGTE: ID
+  """
+  Whether id is less.
+  """
+  idLT: ID
+  """
+  Whether id is this or less.
+  """
+  idLTE: ID
+  """
+  Whether id is this, in any case.
+  """
+  idEqualFold: ID
+  """
+  Whether id contains this, in any case.
+  """
+  idContainsFold: ID
+  """
+  Whether createdAt is exactly this.
+  """
+  createdAt: Time
+  """
+  Whether createdAt is anything but this.
+  """
+  createdAtNEQ: Time
+  """
+  Whether createdAt is one of these.
+  """
+  createdAtIn: [Time!]
+  """
+  Whether createdAt is none of these.
+  """
+  createdAtNotIn: [Time!]
+  """
+  Whether createdAt is greater.
+  """
+  createdAtGT: Time
+  """
+  Whether createdAt is this or greater.
+  """
+  createdAtGTE: Time
+  """
+  Whether createdAt is less.
+  """
+  createdAtLT: Time
+  """
+  Whether createdAt is this or less.
+  """
+  createdAtLTE: Time
+  """
+  Whether updatedAt is exactly this.
+  """
+  updatedAt: Time
+  """
+  Whether updatedAt is anything but this.
+  """
+  updatedAtNEQ: Time
+  """
+  Whether updatedAt is one of these.
+  """
+  updatedAtIn: [Time!]
+  """
+  Whether updatedAt is none of these.
+  """
+  updatedAtNotIn: [Time!]
+  """
+  Whether updatedAt is greater.
+  """
+  updatedAtGT: Time
+  """
+  Whether updatedAt is this or greater.
+  """
+  updatedAtGTE: Time
+  """
+  Whether updatedAt is less.
+  """
+  updatedAtLT: Time
+  """
+  Whether updatedAt is this or less.
+  """
+  updatedAtLTE: Time
+  """
+  Whether name is exactly this.
+  """
+  name: String
+  """
+  Whether name is anything but this.
+  """
+  nameNEQ: String
+  """
+  Whether name is one of these.
+  """
+  nameIn: [String!]
+  """
+  Whether name is none of these.
+  """
+  nameNotIn: [String!]
+  """
+  Whether name is greater.
+  """
+  nameGT: String
+  """
+  Whether name is this or greater.
+  """
+  nameGTE: String
+  """
+  Whether name is less.
+  """
+  nameLT: String
+  """
+  Whether name is this or less.
+  """
+  nameLTE: String
+  """
+  Whether name contains this.
+  """
+  nameContains: String
+  """
+  Whether name begins with this.
+  """
+  nameHasPrefix: String
+  """
+  Whether name ends with this.
+  """
+  nameHasSuffix: String
+  """
+  Whether name is this, in any case.
+  """
+  nameEqualFold: String
+  """
+  Whether name contains this, in any case.
+  """
+  nameContainsFold: String
+  """
+  Whether assetGroupId is exactly this.
+  """
+  assetGroupId: ID
+  """
+  Whether assetGroupId is anything but this.
+  """
+  assetGroupIdNEQ: ID
+  """
+  Whether assetGroupId is one of these.
+  """
+  assetGroupIdIn: [ID!]
+  """
+  Whether assetGroupId is none of these.
+  """
+  assetGroupIdNotIn: [ID!]
+  """
+  Whether assetGroupId is greater.
+  """
+  assetGroupIdGT: ID
+  """
+  Whether assetGroupId is this or greater.
+  """
+  assetGroupIdGTE: ID
+  """
+  Whether assetGroupId is less.
+  """
+  assetGroupIdLT: ID
+  """
+  Whether assetGroupId is this or less.
+  """
+  assetGroupIdLTE: ID
+  """
+  Whether assetGroupId contains this.
+  """
+  assetGroupIdContains: ID
+  """
+  Whether assetGroupId begins with this.
+  """
+  assetGroupIdHasPrefix: ID
+  """
+  Whether assetGroupId ends with this.
+  """
+  assetGroupIdHasSuffix: ID
+  """
+  Whether assetGroupId is null.
+  """
+  assetGroupIdIsNil: Boolean
+  """
+  Whether assetGroupId is known.
+  """
+  assetGroupIdNotNil: Boolean
+  """
+  Whether assetGroupId is this, in any case.
+  """
+  assetGroupIdEqualFold: ID
+  """
+  Whether assetGroupId contains this, in any case.
+  """
+  assetGroupIdContainsFold: ID
+  """
+  Whether enabled is exactly this.
+  """
+  enabled: Boolean
+  """
+  Whether enabled is anything but this.
+  """
+  enabledNEQ: Boolean
+  """
+  Whether keyPrefix is exactly this.
+  """
+  keyPrefix: String
+  """
+  Whether keyPrefix is anything but this.
+  """
+  keyPrefixNEQ: String
+  """
+  Whether keyPrefix is one of these.
+  """
+  keyPrefixIn: [String!]
+  """
+  Whether keyPrefix is none of these.
+  """
+  keyPrefixNotIn: [String!]
+  """
+  Whether keyPrefix is greater.
+  """
+  keyPrefixGT: String
+  """
+  Whether keyPrefix is this or greater.
+  """
+  keyPrefixGTE: String
+  """
+  Whether keyPrefix is less.
+  """
+  keyPrefixLT: String
+  """
+  Whether keyPrefix is this or less.
+  """
+  keyPrefixLTE: String
+  """
+  Whether keyPrefix contains this.
+  """
+  keyPrefixContains: String
+  """
+  Whether keyPrefix begins with this.
+  """
+  keyPrefixHasPrefix: String
+  """
+  Whether keyPrefix ends with this.
+  """
+  keyPrefixHasSuffix: String
+  """
+  Whether keyPrefix is this, in any case.
+  """
+  keyPrefixEqualFold: String
+  """
+  Whether keyPrefix contains this, in any case.
+  """
+  keyPrefixContainsFold: String
+}
+"""
+Something that the hub itself has scanned, again and again: one target of an application, with its scanner.
+"""
+type Project implements Node {
+  """
+  The global ID.
+  """
+  id: ID!
+  """
+  When it was created.
+  """
+  createdAt: Time!
+  """
+  When it was last changed.
+  """
+  updatedAt: Time!
+  """
+  The name, unique in the organization.
+  """
+  name: String!
+  """
+  What it is for, in the words of whoever made it.
+  """
+  description: String!
+  """
+  What sort of thing is scanned.
+  """
+  targetKind: ProjectTargetKind!
+  """
+  Where the scans begin.
+  """
+  targetUrl: String!
+  """
+  The origins that scans may touch besides the target's own: "https://api.example.com".
+  """
+  origins: [String!]!
+  """
+  The connector that scans, by name.
+  """
+  scanner: String!
+  """
+  Settings of the scanner, valid against its schema; secret ones are not shown.
+  """
+  settings: Map
+  """
+  When the credentials or the API specification that are kept for its scans were last replaced. Null: none are kept.
+  """
+  setupAt: Time
+  """
+  How long a scan may take, in minutes; then it ends as failed.
+  """
+  timeLimitMinutes: Int!
+  """
+  Goes up by one with each change.
+  """
+  revision: Int!
+  """
+  The application that its scans belong to.
+  """
+  application: Application!
+  """
+  The asset group of its application.
+  """
+  assetGroup: AssetGroup!
+}
+"""
+A connection to a list of items.
+"""
+type ProjectConnection {
+  """
+  A list of edges.
+  """
+  edges: [ProjectEdge]
+  """
+  Information to aid in pagination.
+  """
+  pageInfo: PageInfo!
+  """
+  Identifies the total count of items in the connection.
+  """
+  totalCount: Int!
+}
+"""
+An edge in a connection.
+"""
+type ProjectEdge {
+  """
+  The item at the end of the edge.
+  """
+  node: Project
+  """
+  A cursor for use in pagination.
+  """
+  cursor: Cursor!
+}
+"""
+Ordering options for Project connections
+"""
+input ProjectOrder {
+  """
+  The ordering direction.
+  """
+  direction: OrderDirection! = ASC
+  """
+  The field by which to order Projects.
+  """
+  field: ProjectOrderField!
+}
+"""
+Properties by which Project connections can be ordered.
+"""
+enum ProjectOrderField {
+  """
+  By name.
+  """
+  NAME
+}
+"""
+ProjectTargetKind is enum for the field target_kind
+"""
+enum ProjectTargetKind @goModel(model: "github.com/hookyard/hookyard/ent/gen/project.TargetKind") {
+  """
+  A web application.
+  """
+  WEB
+  """
+  An API.
+  """
+  API
+}
+"""
+Which Project objects are wanted: all conditions must hold.
+"""
+input ProjectWhereInput {
+  """
+  This must not hold.
+  """
+  not: ProjectWhereInput
+  """
+  All of these must hold.
+  """
+  and: [ProjectWhereInput!]
+  """
+  One of these must hold.
+  """
+  or: [ProjectWhereInput!]
+  """
+  Whether id is exactly this.
+  """
+  id: ID
+  """
+  Whether id is anything but this.
+  """
+  idNEQ: ID
+  """
+  Whether id is one of these.
+  """
+  idIn: [ID!]
+  """
+  Whether id is none of these.
+  """
+  idNotIn: [ID!]
+  """
+  Whether id is greater.
+  """
+  idGT: ID
+  """
+  Whether id is this or greater.
+  """
+  idGTE: ID
+  """
+  Whether id is less.
+  """
+  idLT: ID
+  """
+  Whether id is this or less.
+  """
+  idLTE: ID
+  """
+  Whether id is this, in any case.
+  """
+  idEqualFold: ID
+  """
+  Whether id contains this, in any case.
+  """
+  idContainsFold: ID
+  """
+  Whether createdAt is exactly this.
+  """
+  createdAt: Time
+  """
+  Whether createdAt is anything but this.
+  """
+  createdAtNEQ: Time
+  """
+  Whether createdAt is one of these.
+  """
+  createdAtIn: [Time!]
+  """
+  Whether createdAt is none of these.
+  """
+  createdAtNotIn: [Time!]
+  """
+  Whether createdAt is greater.
+  """
+  createdAtGT: Time
+  """
+  Whether createdAt is this or greater.
+  """
+  createdAtGTE: Time
+  """
+  Whether createdAt is less.
+  """
+  createdAtLT: Time
+  """
+  Whether createdAt is this or less.
+  """
+  createdAtLTE: Time
+  """
+  Whether updatedAt is exactly this.
+  """
+  updatedAt: Time
+  """
+  Whether updatedAt is anything but this.
+  """
+  updatedAtNEQ: Time
+  """
+  Whether updatedAt is one of these.
+  """
+  updatedAtIn: [Time!]
+  """
+  Whether updatedAt is none of these.
+  """
+  updatedAtNotIn: [Time!]
+  """
+  Whether updatedAt is greater.
+  """
+  updatedAtGT: Time
+  """
+  Whether updatedAt is this or greater.
+  """
+  updatedAtGTE: Time
+  """
+  Whether updatedAt is less.
+  """
+  updatedAtLT: Time
+  """
+  Whether updatedAt is this or less.
+  """
+  updatedAtLTE: Time
+  """
+  Whether name is exactly this.
+  """
+  name: String
+  """
+  Whether name is anything but this.
+  """
+  nameNEQ: String
+  """
+  Whether name is one of these.
+  """
+  nameIn: [String!]
+  """
+  Whether name is none of these.
+  """
+  nameNotIn: [String!]
+  """
+  Whether name is greater.
+  """
+  nameGT: String
+  """
+  Whether name is this or greater.
+  """
+  nameGTE: String
+  """
+  Whether name is less.
+  """
+  nameLT: String
+  """
+  Whether name is this or less.
+  """
+  nameLTE: String
+  """
+  Whether name contains this.
+  """
+  nameContains: String
+  """
+  Whether name begins with this.
+  """
+  nameHasPrefix: String
+  """
+  Whether name ends with this.
+  """
+  nameHasSuffix: String
+  """
+  Whether name is this, in any case.
+  """
+  nameEqualFold: String
+  """
+  Whether name contains this, in any case.
+  """
+  nameContainsFold: String
+  """
+  Whether applicationId is exactly this.
+  """
+  applicationId: ID
+  """
+  Whether applicationId is anything but this.
+  """
+  applicationIdNEQ: ID
+  """
+  Whether applicationId is one of these.
+  """
+  applicationIdIn: [ID!]
+  """
+  Whether applicationId is none of these.
+  """
+  applicationIdNotIn: [ID!]
+  """
+  Whether applicationId is greater.
+  """
+  applicationIdGT: ID
+  """
+  Whether applicationId is this or greater.
+  """
+  applicationIdGTE: ID
+  """
+  Whether applicationId is less.
+  """
+  applicationIdLT: ID
+  """
+  Whether applicationId is this or less.
+  """
+  applicationIdLTE: ID
+  """
+  Whether applicationId contains this.
+  """
+  applicationIdContains: ID
+  """
+  Whether applicationId begins with this.
+  """
+  applicationIdHasPrefix: ID
+  """
+  Whether applicationId ends with this.
+  """
+  applicationIdHasSuffix: ID
+  """
+  Whether applicationId is this, in any case.
+  """
+  applicationIdEqualFold: ID
+  """
+  Whether applicationId contains this, in any case.
+  """
+  applicationIdContainsFold: ID
+  """
+  Whether assetGroupId is exactly this.
+  """
+  assetGroupId: ID
+  """
+  Whether assetGroupId is anything but this.
+  """
+  assetGroupIdNEQ: ID
+  """
+  Whether assetGroupId is one of these.
+  """
+  assetGroupIdIn: [ID!]
+  """
+  Whether assetGroupId is none of these.
+  """
+  assetGroupIdNotIn: [ID!]
+  """
+  Whether assetGroupId is greater.
+  """
+  assetGroupIdGT: ID
+  """
+  Whether assetGroupId is this or greater.
+  """
+  assetGroupIdGTE: ID
+  """
+  Whether assetGroupId is less.
+  """
+  assetGroupIdLT: ID
+  """
+  Whether assetGroupId is this or less.
+  """
+  assetGroupIdLTE: ID
+  """
+  Whether assetGroupId contains this.
+  """
+  assetGroupIdContains: ID
+  """
+  Whether assetGroupId begins with this.
+  """
+  assetGroupIdHasPrefix: ID
+  """
+  Whether assetGroupId ends with this.
+  """
+  assetGroupIdHasSuffix: ID
+  """
+  Whether assetGroupId is this, in any case.
+  """
+  assetGroupIdEqualFold: ID
+  """
+  Whether assetGroupId contains this, in any case.
+  """
+  assetGroupIdContainsFold: ID
+  """
+  Whether targetKind is exactly this.
+  """
+  targetKind: ProjectTargetKind
+  """
+  Whether targetKind is anything but this.
+  """
+  targetKindNEQ: ProjectTargetKind
+  """
+  Whether targetKind is one of these.
+  """
+  targetKindIn: [ProjectTargetKind!]
+  """
+  Whether targetKind is none of these.
+  """
+  targetKindNotIn: [ProjectTargetKind!]
+  """
+  Whether targetUrl is exactly this.
+  """
+  targetUrl: String
+  """
+  Whether targetUrl is anything but this.
+  """
+  targetUrlNEQ: String
+  """
+  Whether targetUrl is one of these.
+  """
+  targetUrlIn: [String!]
+  """
+  Whether targetUrl is none of these.
+  """
+  targetUrlNotIn: [String!]
+  """
+  Whether targetUrl is greater.
+  """
+  targetUrlGT: String
+  """
+  Whether targetUrl is this or greater.
+  """
+  targetUrlGTE: String
+  """
+  Whether targetUrl is less.
+  """
+  targetUrlLT: String
+  """
+  Whether targetUrl is this or less.
+  """
+  targetUrlLTE: String
+  """
+  Whether targetUrl contains this.
+  """
+  targetUrlContains: String
+  """
+  Whether targetUrl begins with this.
+  """
+  targetUrlHasPrefix: String
+  """
+  Whether targetUrl ends with this.
+  """
+  targetUrlHasSuffix: String
+  """
+  Whether targetUrl is this, in any case.
+  """
+  targetUrlEqualFold: String
+  """
+  Whether targetUrl contains this, in any case.
+  """
+  targetUrlContainsFold: String
+  """
+  Whether scanner is exactly this.
+  """
+  scanner: String
+  """
+  Whether scanner is anything but this.
+  """
+  scannerNEQ: String
+  """
+  Whether scanner is one of these.
+  """
+  scannerIn: [String!]
+  """
+  Whether scanner is none of these.
+  """
+  scannerNotIn: [String!]
+  """
+  Whether scanner is greater.
+  """
+  scannerGT: String
+  """
+  Whether scanner is this or greater.
+  """
+  scannerGTE: String
+  """
+  Whether scanner is less.
+  """
+  scannerLT: String
+  """
+  Whether scanner is this or less.
+  """
+  scannerLTE: String
+  """
+  Whether scanner contains this.
+  """
+  scannerContains: String
+  """
+  Whether scanner begins with this.
+  """
+  scannerHasPrefix: String
+  """
+  Whether scanner ends with this.
+  """
+  scannerHasSuffix: String
+  """
+  Whether scanner is this, in any case.
+  """
+  scannerEqualFold: String
+  """
+  Whether scanner contains this, in any case.
+  """
+  scannerContainsFold: String
+  """
+  Whether timeLimitMinutes is exactly this.
+  """
+  timeLimitMinutes: Int
+  """
+  Whether timeLimitMinutes is anything but this.
+  """
+  timeLimitMinutesNEQ: Int
+  """
+  Whether timeLimitMinutes is one of these.
+  """
+  timeLimitMinutesIn: [Int!]
+  """
+  Whether timeLimitMinutes is none of these.
+  """
+  timeLimitMinutesNotIn: [Int!]
+  """
+  Whether timeLimitMinutes is greater.
+  """
+  timeLimitMinutesGT: Int
+  """
+  Whether timeLimitMinutes is this or greater.
+  """
+  timeLimitMinutesGTE: Int
+  """
+  Whether timeLimitMinutes is less.
+  """
+  timeLimitMinutesLT: Int
+  """
+  Whether timeLimitMinutes is this or less.
+  """
+  timeLimitMinutesLTE: Int
+}
+"""
 Everything that can be asked.
 """
 type Query {
@@ -11575,6 +14213,557 @@ enum Role @goModel(model: "github.com/hookyard/hookyard/ent/viewer.Role") {
   A role that the organization has made: see customRole.
   """
   CUSTOM
+}
+"""
+The hub's own carrying out of one scan of a project. A project has one at a time.
+"""
+type Run implements Node {
+  """
+  The global ID.
+  """
+  id: ID!
+  """
+  When it was created.
+  """
+  createdAt: Time!
+  """
+  When it was last changed.
+  """
+  updatedAt: Time!
+  """
+  ID of the trigger that started it. Null: a person or a program did, through the API.
+  """
+  triggerId: String
+  """
+  ID of who started it: a trigger, user or key.
+  """
+  startedBy: String!
+  """
+  The number by which callers of triggers know it; unique in the organization.
+  """
+  number: Int!
+  """
+  How far it is; the last three are ends.
+  """
+  state: RunState!
+  """
+  Why it failed or was stopped.
+  """
+  reason: String!
+  """
+  How far it is, in percent.
+  """
+  progress: Int!
+  """
+  When the scanner began. Null: not yet.
+  """
+  startedAt: Time
+  """
+  When it ended. Null: not yet.
+  """
+  finishedAt: Time
+  """
+  When it ends as failed if it has not ended before.
+  """
+  deadline: Time!
+  """
+  What was scanned.
+  """
+  project: Project!
+  """
+  The asset group of the project's application.
+  """
+  assetGroup: AssetGroup!
+}
+"""
+A connection to a list of items.
+"""
+type RunConnection {
+  """
+  A list of edges.
+  """
+  edges: [RunEdge]
+  """
+  Information to aid in pagination.
+  """
+  pageInfo: PageInfo!
+  """
+  Identifies the total count of items in the connection.
+  """
+  totalCount: Int!
+}
+"""
+An edge in a connection.
+"""
+type RunEdge {
+  """
+  The item at the end of the edge.
+  """
+  node: Run
+  """
+  A cursor for use in pagination.
+  """
+  cursor: Cursor!
+}
+"""
+Ordering options for Run connections
+"""
+input RunOrder {
+  """
+  The ordering direction.
+  """
+  direction: OrderDirection! = ASC
+  """
+  The field by which to order Runs.
+  """
+  field: RunOrderField!
+}
+"""
+Properties by which Run connections can be ordered.
+"""
+enum RunOrderField {
+  """
+  By when it was created; of the same time, by ID.
+  """
+  CREATED_AT
+}
+"""
+RunState is enum for the field state
+"""
+enum RunState @goModel(model: "github.com/hookyard/hookyard/ent/gen/run.State") {
+  """
+  It waits for its scanner.
+  """
+  QUEUED
+  """
+  It is under way.
+  """
+  RUNNING
+  """
+  It has come to its end.
+  """
+  FINISHED
+  """
+  It could not be carried out, or not to its end: reason says why.
+  """
+  FAILED
+  """
+  Somebody has stopped it.
+  """
+  STOPPED
+}
+"""
+Which Run objects are wanted: all conditions must hold.
+"""
+input RunWhereInput {
+  """
+  This must not hold.
+  """
+  not: RunWhereInput
+  """
+  All of these must hold.
+  """
+  and: [RunWhereInput!]
+  """
+  One of these must hold.
+  """
+  or: [RunWhereInput!]
+  """
+  Whether id is exactly this.
+  """
+  id: ID
+  """
+  Whether id is anything but this.
+  """
+  idNEQ: ID
+  """
+  Whether id is one of these.
+  """
+  idIn: [ID!]
+  """
+  Whether id is none of these.
+  """
+  idNotIn: [ID!]
+  """
+  Whether id is greater.
+  """
+  idGT: ID
+  """
+  Whether id is this or greater.
+  """
+  idGTE: ID
+  """
+  Whether id is less.
+  """
+  idLT: ID
+  """
+  Whether id is this or less.
+  """
+  idLTE: ID
+  """
+  Whether id is this, in any case.
+  """
+  idEqualFold: ID
+  """
+  Whether id contains this, in any case.
+  """
+  idContainsFold: ID
+  """
+  Whether createdAt is exactly this.
+  """
+  createdAt: Time
+  """
+  Whether createdAt is anything but this.
+  """
+  createdAtNEQ: Time
+  """
+  Whether createdAt is one of these.
+  """
+  createdAtIn: [Time!]
+  """
+  Whether createdAt is none of these.
+  """
+  createdAtNotIn: [Time!]
+  """
+  Whether createdAt is greater.
+  """
+  createdAtGT: Time
+  """
+  Whether createdAt is this or greater.
+  """
+  createdAtGTE: Time
+  """
+  Whether createdAt is less.
+  """
+  createdAtLT: Time
+  """
+  Whether createdAt is this or less.
+  """
+  createdAtLTE: Time
+  """
+  Whether updatedAt is exactly this.
+  """
+  updatedAt: Time
+  """
+  Whether updatedAt is anything but this.
+  """
+  updatedAtNEQ: Time
+  """
+  Whether updatedAt is one of these.
+  """
+  updatedAtIn: [Time!]
+  """
+  Whether updatedAt is none of these.
+  """
+  updatedAtNotIn: [Time!]
+  """
+  Whether updatedAt is greater.
+  """
+  updatedAtGT: Time
+  """
+  Whether updatedAt is this or greater.
+  """
+  updatedAtGTE: Time
+  """
+  Whether updatedAt is less.
+  """
+  updatedAtLT: Time
+  """
+  Whether updatedAt is this or less.
+  """
+  updatedAtLTE: Time
+  """
+  Whether projectId is exactly this.
+  """
+  projectId: ID
+  """
+  Whether projectId is anything but this.
+  """
+  projectIdNEQ: ID
+  """
+  Whether projectId is one of these.
+  """
+  projectIdIn: [ID!]
+  """
+  Whether projectId is none of these.
+  """
+  projectIdNotIn: [ID!]
+  """
+  Whether projectId is greater.
+  """
+  projectIdGT: ID
+  """
+  Whether projectId is this or greater.
+  """
+  projectIdGTE: ID
+  """
+  Whether projectId is less.
+  """
+  projectIdLT: ID
+  """
+  Whether projectId is this or less.
+  """
+  projectIdLTE: ID
+  """
+  Whether projectId contains this.
+  """
+  projectIdContains: ID
+  """
+  Whether projectId begins with this.
+  """
+  projectIdHasPrefix: ID
+  """
+  Whether projectId ends with this.
+  """
+  projectIdHasSuffix: ID
+  """
+  Whether projectId is this, in any case.
+  """
+  projectIdEqualFold: ID
+  """
+  Whether projectId contains this, in any case.
+  """
+  projectIdContainsFold: ID
+  """
+  Whether triggerId is exactly this.
+  """
+  triggerId: String
+  """
+  Whether triggerId is anything but this.
+  """
+  triggerIdNEQ: String
+  """
+  Whether triggerId is one of these.
+  """
+  triggerIdIn: [String!]
+  """
+  Whether triggerId is none of these.
+  """
+  triggerIdNotIn: [String!]
+  """
+  Whether triggerId is greater.
+  """
+  triggerIdGT: String
+  """
+  Whether triggerId is this or greater.
+  """
+  triggerIdGTE: String
+  """
+  Whether triggerId is less.
+  """
+  triggerIdLT: String
+  """
+  Whether triggerId is this or less.
+  """
+  triggerIdLTE: String
+  """
+  Whether triggerId contains this.
+  """
+  triggerIdContains: String
+  """
+  Whether triggerId begins with this.
+  """
+  triggerIdHasPrefix: String
+  """
+  Whether triggerId ends with this.
+  """
+  triggerIdHasSuffix: String
+  """
+  Whether triggerId is null.
+  """
+  triggerIdIsNil: Boolean
+  """
+  Whether triggerId is known.
+  """
+  triggerIdNotNil: Boolean
+  """
+  Whether triggerId is this, in any case.
+  """
+  triggerIdEqualFold: String
+  """
+  Whether triggerId contains this, in any case.
+  """
+  triggerIdContainsFold: String
+  """
+  Whether assetGroupId is exactly this.
+  """
+  assetGroupId: ID
+  """
+  Whether assetGroupId is anything but this.
+  """
+  assetGroupIdNEQ: ID
+  """
+  Whether assetGroupId is one of these.
+  """
+  assetGroupIdIn: [ID!]
+  """
+  Whether assetGroupId is none of these.
+  """
+  assetGroupIdNotIn: [ID!]
+  """
+  Whether assetGroupId is greater.
+  """
+  assetGroupIdGT: ID
+  """
+  Whether assetGroupId is this or greater.
+  """
+  assetGroupIdGTE: ID
+  """
+  Whether assetGroupId is less.
+  """
+  assetGroupIdLT: ID
+  """
+  Whether assetGroupId is this or less.
+  """
+  assetGroupIdLTE: ID
+  """
+  Whether assetGroupId contains this.
+  """
+  assetGroupIdContains: ID
+  """
+  Whether assetGroupId begins with this.
+  """
+  assetGroupIdHasPrefix: ID
+  """
+  Whether assetGroupId ends with this.
+  """
+  assetGroupIdHasSuffix: ID
+  """
+  Whether assetGroupId is this, in any case.
+  """
+  assetGroupIdEqualFold: ID
+  """
+  Whether assetGroupId contains this, in any case.
+  """
+  assetGroupIdContainsFold: ID
+  """
+  Whether number is exactly this.
+  """
+  number: Int
+  """
+  Whether number is anything but this.
+  """
+  numberNEQ: Int
+  """
+  Whether number is one of these.
+  """
+  numberIn: [Int!]
+  """
+  Whether number is none of these.
+  """
+  numberNotIn: [Int!]
+  """
+  Whether number is greater.
+  """
+  numberGT: Int
+  """
+  Whether number is this or greater.
+  """
+  numberGTE: Int
+  """
+  Whether number is less.
+  """
+  numberLT: Int
+  """
+  Whether number is this or less.
+  """
+  numberLTE: Int
+  """
+  Whether state is exactly this.
+  """
+  state: RunState
+  """
+  Whether state is anything but this.
+  """
+  stateNEQ: RunState
+  """
+  Whether state is one of these.
+  """
+  stateIn: [RunState!]
+  """
+  Whether state is none of these.
+  """
+  stateNotIn: [RunState!]
+  """
+  Whether startedAt is exactly this.
+  """
+  startedAt: Time
+  """
+  Whether startedAt is anything but this.
+  """
+  startedAtNEQ: Time
+  """
+  Whether startedAt is one of these.
+  """
+  startedAtIn: [Time!]
+  """
+  Whether startedAt is none of these.
+  """
+  startedAtNotIn: [Time!]
+  """
+  Whether startedAt is greater.
+  """
+  startedAtGT: Time
+  """
+  Whether startedAt is this or greater.
+  """
+  startedAtGTE: Time
+  """
+  Whether startedAt is less.
+  """
+  startedAtLT: Time
+  """
+  Whether startedAt is this or less.
+  """
+  startedAtLTE: Time
+  """
+  Whether startedAt is null.
+  """
+  startedAtIsNil: Boolean
+  """
+  Whether startedAt is known.
+  """
+  startedAtNotNil: Boolean
+  """
+  Whether finishedAt is exactly this.
+  """
+  finishedAt: Time
+  """
+  Whether finishedAt is anything but this.
+  """
+  finishedAtNEQ: Time
+  """
+  Whether finishedAt is one of these.
+  """
+  finishedAtIn: [Time!]
+  """
+  Whether finishedAt is none of these.
+  """
+  finishedAtNotIn: [Time!]
+  """
+  Whether finishedAt is greater.
+  """
+  finishedAtGT: Time
+  """
+  Whether finishedAt is this or greater.
+  """
+  finishedAtGTE: Time
+  """
+  Whether finishedAt is less.
+  """
+  finishedAtLT: Time
+  """
+  Whether finishedAt is this or less.
+  """
+  finishedAtLTE: Time
+  """
+  Whether finishedAt is null.
+  """
+  finishedAtIsNil: Boolean
+  """
+  Whether finishedAt is known.
+  """
+  finishedAtNotNil: Boolean
 }
 """
 One execution of a scan, as its source last told of it.
@@ -13367,9 +16556,17 @@ type Source implements Node {
   """
   mapping: Mapping!
   """
+  How the hub reaches the sender, for kinds whose requests do not tell everything: settings of their connector, valid against its schema; secret ones are not shown.
+  """
+  settings: Map
+  """
   Until when other signing secrets than the current one are accepted. Null: all of them are, for good.
   """
   oldSecretsUntil: Time
+  """
+  Goes up by one with each change.
+  """
+  revision: Int!
   """
   The asset group that new applications of this source go to. Null: the source belongs to the organization.
   """
@@ -13771,6 +16968,38 @@ input SourceWhereInput {
   Whether timeZone contains this, in any case.
   """
   timeZoneContainsFold: String
+  """
+  Whether revision is exactly this.
+  """
+  revision: Int
+  """
+  Whether revision is anything but this.
+  """
+  revisionNEQ: Int
+  """
+  Whether revision is one of these.
+  """
+  revisionIn: [Int!]
+  """
+  Whether revision is none of these.
+  """
+  revisionNotIn: [Int!]
+  """
+  Whether revision is greater.
+  """
+  revisionGT: Int
+  """
+  Whether revision is this or greater.
+  """
+  revisionGTE: Int
+  """
+  Whether revision is less.
+  """
+  revisionLT: Int
+  """
+  Whether revision is this or less.
+  """
+  revisionLTE: Int
 }
 """
 A work item at the vendor's side, as its source last told of it.
@@ -14481,6 +17710,496 @@ input TicketWhereInput {
   Whether asset contains this, in any case.
   """
   assetContainsFold: String
+}
+"""
+An inbound address with which CI starts a scan, follows it and fetches a JUnit report. The address itself is shown once, when it is made.
+"""
+type Trigger implements Node {
+  """
+  The global ID.
+  """
+  id: ID!
+  """
+  When it was created.
+  """
+  createdAt: Time!
+  """
+  When it was last changed.
+  """
+  updatedAt: Time!
+  """
+  The name.
+  """
+  name: String!
+  """
+  What its callers speak: "crashtest", …
+  """
+  kind: String!
+  """
+  Whether calls are answered.
+  """
+  enabled: Boolean!
+  """
+  What it has scanned.
+  """
+  project: Project!
+  """
+  The asset group of the project's application.
+  """
+  assetGroup: AssetGroup!
+  """
+  The user that looks after it: who made it, at first. Null: nobody, or nobody you may see.
+  """
+  owner: User
+}
+"""
+A connection to a list of items.
+"""
+type TriggerConnection {
+  """
+  A list of edges.
+  """
+  edges: [TriggerEdge]
+  """
+  Information to aid in pagination.
+  """
+  pageInfo: PageInfo!
+  """
+  Identifies the total count of items in the connection.
+  """
+  totalCount: Int!
+}
+"""
+An edge in a connection.
+"""
+type TriggerEdge {
+  """
+  The item at the end of the edge.
+  """
+  node: Trigger
+  """
+  A cursor for use in pagination.
+  """
+  cursor: Cursor!
+}
+"""
+Ordering options for Trigger connections
+"""
+input TriggerOrder {
+  """
+  The ordering direction.
+  """
+  direction: OrderDirection! = ASC
+  """
+  The field by which to order Triggers.
+  """
+  field: TriggerOrderField!
+}
+"""
+Properties by which Trigger connections can be ordered.
+"""
+enum TriggerOrderField {
+  """
+  By name.
+  """
+  NAME
+}
+"""
+Which Trigger objects are wanted: all conditions must hold.
+"""
+input TriggerWhereInput {
+  """
+  This must not hold.
+  """
+  not: TriggerWhereInput
+  """
+  All of these must hold.
+  """
+  and: [TriggerWhereInput!]
+  """
+  One of these must hold.
+  """
+  or: [TriggerWhereInput!]
+  """
+  Whether id is exactly this.
+  """
+  id: ID
+  """
+  Whether id is anything but this.
+  """
+  idNEQ: ID
+  """
+  Whether id is one of these.
+  """
+  idIn: [ID!]
+  """
+  Whether id is none of these.
+  """
+  idNotIn: [ID!]
+  """
+  Whether id is greater.
+  """
+  idGT: ID
+  """
+  Whether id is this or greater.
+  """
+  idGTE: ID
+  """
+  Whether id is less.
+  """
+  idLT: ID
+  """
+  Whether id is this or less.
+  """
+  idLTE: ID
+  """
+  Whether id is this, in any case.
+  """
+  idEqualFold: ID
+  """
+  Whether id contains this, in any case.
+  """
+  idContainsFold: ID
+  """
+  Whether createdAt is exactly this.
+  """
+  createdAt: Time
+  """
+  Whether createdAt is anything but this.
+  """
+  createdAtNEQ: Time
+  """
+  Whether createdAt is one of these.
+  """
+  createdAtIn: [Time!]
+  """
+  Whether createdAt is none of these.
+  """
+  createdAtNotIn: [Time!]
+  """
+  Whether createdAt is greater.
+  """
+  createdAtGT: Time
+  """
+  Whether createdAt is this or greater.
+  """
+  createdAtGTE: Time
+  """
+  Whether createdAt is less.
+  """
+  createdAtLT: Time
+  """
+  Whether createdAt is this or less.
+  """
+  createdAtLTE: Time
+  """
+  Whether updatedAt is exactly this.
+  """
+  updatedAt: Time
+  """
+  Whether updatedAt is anything but this.
+  """
+  updatedAtNEQ: Time
+  """
+  Whether updatedAt is one of these.
+  """
+  updatedAtIn: [Time!]
+  """
+  Whether updatedAt is none of these.
+  """
+  updatedAtNotIn: [Time!]
+  """
+  Whether updatedAt is greater.
+  """
+  updatedAtGT: Time
+  """
+  Whether updatedAt is this or greater.
+  """
+  updatedAtGTE: Time
+  """
+  Whether updatedAt is less.
+  """
+  updatedAtLT: Time
+  """
+  Whether updatedAt is this or less.
+  """
+  updatedAtLTE: Time
+  """
+  Whether name is exactly this.
+  """
+  name: String
+  """
+  Whether name is anything but this.
+  """
+  nameNEQ: String
+  """
+  Whether name is one of these.
+  """
+  nameIn: [String!]
+  """
+  Whether name is none of these.
+  """
+  nameNotIn: [String!]
+  """
+  Whether name is greater.
+  """
+  nameGT: String
+  """
+  Whether name is this or greater.
+  """
+  nameGTE: String
+  """
+  Whether name is less.
+  """
+  nameLT: String
+  """
+  Whether name is this or less.
+  """
+  nameLTE: String
+  """
+  Whether name contains this.
+  """
+  nameContains: String
+  """
+  Whether name begins with this.
+  """
+  nameHasPrefix: String
+  """
+  Whether name ends with this.
+  """
+  nameHasSuffix: String
+  """
+  Whether name is this, in any case.
+  """
+  nameEqualFold: String
+  """
+  Whether name contains this, in any case.
+  """
+  nameContainsFold: String
+  """
+  Whether kind is exactly this.
+  """
+  kind: String
+  """
+  Whether kind is anything but this.
+  """
+  kindNEQ: String
+  """
+  Whether kind is one of these.
+  """
+  kindIn: [String!]
+  """
+  Whether kind is none of these.
+  """
+  kindNotIn: [String!]
+  """
+  Whether kind is greater.
+  """
+  kindGT: String
+  """
+  Whether kind is this or greater.
+  """
+  kindGTE: String
+  """
+  Whether kind is less.
+  """
+  kindLT: String
+  """
+  Whether kind is this or less.
+  """
+  kindLTE: String
+  """
+  Whether kind contains this.
+  """
+  kindContains: String
+  """
+  Whether kind begins with this.
+  """
+  kindHasPrefix: String
+  """
+  Whether kind ends with this.
+  """
+  kindHasSuffix: String
+  """
+  Whether kind is this, in any case.
+  """
+  kindEqualFold: String
+  """
+  Whether kind contains this, in any case.
+  """
+  kindContainsFold: String
+  """
+  Whether projectId is exactly this.
+  """
+  projectId: ID
+  """
+  Whether projectId is anything but this.
+  """
+  projectIdNEQ: ID
+  """
+  Whether projectId is one of these.
+  """
+  projectIdIn: [ID!]
+  """
+  Whether projectId is none of these.
+  """
+  projectIdNotIn: [ID!]
+  """
+  Whether projectId is greater.
+  """
+  projectIdGT: ID
+  """
+  Whether projectId is this or greater.
+  """
+  projectIdGTE: ID
+  """
+  Whether projectId is less.
+  """
+  projectIdLT: ID
+  """
+  Whether projectId is this or less.
+  """
+  projectIdLTE: ID
+  """
+  Whether projectId contains this.
+  """
+  projectIdContains: ID
+  """
+  Whether projectId begins with this.
+  """
+  projectIdHasPrefix: ID
+  """
+  Whether projectId ends with this.
+  """
+  projectIdHasSuffix: ID
+  """
+  Whether projectId is this, in any case.
+  """
+  projectIdEqualFold: ID
+  """
+  Whether projectId contains this, in any case.
+  """
+  projectIdContainsFold: ID
+  """
+  Whether assetGroupId is exactly this.
+  """
+  assetGroupId: ID
+  """
+  Whether assetGroupId is anything but this.
+  """
+  assetGroupIdNEQ: ID
+  """
+  Whether assetGroupId is one of these.
+  """
+  assetGroupIdIn: [ID!]
+  """
+  Whether assetGroupId is none of these.
+  """
+  assetGroupIdNotIn: [ID!]
+  """
+  Whether assetGroupId is greater.
+  """
+  assetGroupIdGT: ID
+  """
+  Whether assetGroupId is this or greater.
+  """
+  assetGroupIdGTE: ID
+  """
+  Whether assetGroupId is less.
+  """
+  assetGroupIdLT: ID
+  """
+  Whether assetGroupId is this or less.
+  """
+  assetGroupIdLTE: ID
+  """
+  Whether assetGroupId contains this.
+  """
+  assetGroupIdContains: ID
+  """
+  Whether assetGroupId begins with this.
+  """
+  assetGroupIdHasPrefix: ID
+  """
+  Whether assetGroupId ends with this.
+  """
+  assetGroupIdHasSuffix: ID
+  """
+  Whether assetGroupId is this, in any case.
+  """
+  assetGroupIdEqualFold: ID
+  """
+  Whether assetGroupId contains this, in any case.
+  """
+  assetGroupIdContainsFold: ID
+  """
+  Whether ownerId is exactly this.
+  """
+  ownerId: ID
+  """
+  Whether ownerId is anything but this.
+  """
+  ownerIdNEQ: ID
+  """
+  Whether ownerId is one of these.
+  """
+  ownerIdIn: [ID!]
+  """
+  Whether ownerId is none of these.
+  """
+  ownerIdNotIn: [ID!]
+  """
+  Whether ownerId is greater.
+  """
+  ownerIdGT: ID
+  """
+  Whether ownerId is this or greater.
+  """
+  ownerIdGTE: ID
+  """
+  Whether ownerId is less.
+  """
+  ownerIdLT: ID
+  """
+  Whether ownerId is this or less.
+  """
+  ownerIdLTE: ID
+  """
+  Whether ownerId contains this.
+  """
+  ownerIdContains: ID
+  """
+  Whether ownerId begins with this.
+  """
+  ownerIdHasPrefix: ID
+  """
+  Whether ownerId ends with this.
+  """
+  ownerIdHasSuffix: ID
+  """
+  Whether ownerId is null.
+  """
+  ownerIdIsNil: Boolean
+  """
+  Whether ownerId is known.
+  """
+  ownerIdNotNil: Boolean
+  """
+  Whether ownerId is this, in any case.
+  """
+  ownerIdEqualFold: ID
+  """
+  Whether ownerId contains this, in any case.
+  """
+  ownerIdContainsFold: ID
+  """
+  Whether enabled is exactly this.
+  """
+  enabled: Boolean
+  """
+  Whether enabled is anything but this.
+  """
+  enabledNEQ: Boolean
 }
 """
 An outside system whose JWTs are credentials here.
@@ -15596,6 +19315,14 @@ type Webhook implements Node {
   """
   stateReason: String!
   """
+  Whether its address is asked, in the way of the format, before anything is sent there. Formats that know no handshake do without.
+  """
+  handshake: Boolean!
+  """
+  When its address last agreed to get events. Null: it has not been asked, or has not agreed since it changed.
+  """
+  verifiedAt: Time
+  """
   Until when the previous signing secret counts beside the new one. Null: there is no other.
   """
   oldSecretUntil: Time
@@ -16266,6 +19993,14 @@ input WebhookWhereInput {
   Whether stateReason contains this, in any case.
   """
   stateReasonContainsFold: String
+  """
+  Whether handshake is exactly this.
+  """
+  handshake: Boolean
+  """
+  Whether handshake is anything but this.
+  """
+  handshakeNEQ: Boolean
   """
   Whether timeoutSeconds is exactly this.
   """
@@ -16963,6 +20698,456 @@ type Body @goModel(model: "github.com/hookyard/hookyard/graph/scalar.Body") {
   base64: String!
 }
 `, BuiltIn: false},
+	{Name: "../schema/presence.graphql", Input: `extend type Query {
+  "The Presences: agents inside private networks."
+  presences(
+    "Only what comes after this cursor."
+    after: Cursor
+    "How many from the start: 1 to 200; 50 when neither first nor last is given."
+    first: Int
+    "Only what comes before this cursor."
+    before: Cursor
+    "How many from the end: 1 to 200."
+    last: Int
+    "How they are sorted; by ID when not given."
+    orderBy: [PresenceOrder!]
+    "Which are wanted; all when not given."
+    where: PresenceWhereInput
+  ): PresenceConnection!
+  "Presences that an endpoint of a level can use: those of the level and, for an asset group, those that are shared with it. At most 200, by name."
+  presenceChoices(
+    "ID of the endpoint's asset group. Null: the organization."
+    assetGroupId: ID
+    "What is in the name, in any case."
+    nameContains: String
+  ): [PresenceChoice!]! @requires(permission: CREATE_MODIFY_WEBHOOKS)
+}
+
+extend type Mutation {
+  "Creates a Presence. Its key is shown this once: ` + "`" + `hookyard presence` + "`" + ` inside the private network links with it."
+  createPresence("The new Presence." input: CreatePresenceInput!): CreatePresencePayload! @requires(permission: MANAGE_PRESENCES)
+  "Changes a Presence. Disabling it ends the links of its agents at once; its deliveries wait."
+  updatePresence("What to change." input: UpdatePresenceInput!): UpdatePresencePayload! @requires(permission: MANAGE_PRESENCES)
+  "Deletes a Presence. No endpoint may use it any more; links of its agents end at once."
+  deletePresence("What to delete." input: DeletePresenceInput!): DeletePayload! @requires(permission: MANAGE_PRESENCES)
+  "Gives a Presence a new key, shown this once. The old one counts for a while more, or ends at once and with it every link that was made with it."
+  rotatePresenceKey("Which key." input: RotatePresenceKeyInput!): RotatePresenceKeyPayload! @requires(permission: MANAGE_PRESENCES)
+  "Tells what came of work. Answers the attempts that the agent may forget, once they are durable; what is not among them is to be told again."
+  reportPresenceWork("What came of it." input: ReportPresenceWorkInput!): ReportPresenceWorkPayload! @agent
+}
+
+extend type Subscription {
+  "Links an agent of a Presence and hands it work, as long as it is there. The first piece is empty. What an agent had in hand when its link was cut is handed over again: it must know what it has made already."
+  presenceWork("The agent." input: PresenceWorkInput!): PresenceWork! @agent
+}
+
+"Refuses whoever is not an agent of a Presence, with the Presence's key; an agent may ask for nothing else."
+directive @agent on FIELD_DEFINITION
+
+extend type Presence {
+  "Whether an agent is linked, to any node of the hub."
+  linked: Boolean! @goField(forceResolver: true)
+  "Its agents, linked or not, by name. One that was not seen for a month is forgotten."
+  agents: [PresenceAgent!]! @goField(forceResolver: true)
+}
+
+extend type Endpoint {
+  "Whether a Presence makes the calls, also one that is not yours to see."
+  throughPresence: Boolean! @goField(forceResolver: true)
+}
+
+"An agent of a Presence: a process inside the private network."
+type PresenceAgent @goModel(model: "github.com/hookyard/hookyard/server/flow.AgentView") {
+  "The fingerprint of its key, which secrets are sealed for."
+  fingerprint: String! @goField(name: "ID")
+  "Its name: that of its machine, unless it was given another."
+  name: String!
+  "The version of its program."
+  version: String!
+  "Whether it is linked now."
+  linked: Boolean!
+  "The node of the hub that it is linked to; empty: none."
+  node: String!
+  "When its last link began."
+  linkedAt: Time!
+  "When it last gave a sign of life, to within some seconds."
+  seenAt: Time!
+}
+
+"As much of a Presence as it takes to choose it."
+type PresenceChoice @goModel(model: "github.com/hookyard/hookyard/ent/gen.Presence") {
+  "ID of the Presence."
+  id: ID!
+  "The name, unique in the organization."
+  name: String!
+}
+
+"A new Presence."
+input CreatePresenceInput {
+  "The name, unique in the organization."
+  name: String!
+  "What it is for."
+  description: String
+  "ID of the asset group that it belongs to. Null: the organization."
+  assetGroupId: ID
+  "IDs of other asset groups whose endpoints may use it, too."
+  sharedGroupIds: [ID!]
+}
+
+"What came of it."
+type CreatePresencePayload {
+  "The new Presence."
+  presence: Presence!
+  "Its key. It cannot be read again."
+  key: String!
+}
+
+"What to change of a Presence. What is not given stays as it is."
+input UpdatePresenceInput {
+  "ID of the Presence."
+  id: ID!
+  "The name, unique in the organization."
+  name: String
+  "What it is for."
+  description: String
+  "Whether its agents may link to the hub; when not, its deliveries wait."
+  enabled: Boolean
+  "ID of the asset group that it belongs to. Null: the organization. It takes the rights at both levels."
+  assetGroupId: ID @goField(omittable: true)
+  "IDs of other asset groups whose endpoints may use it, too: all of those that you see. One whose endpoints use it cannot be left out."
+  sharedGroupIds: [ID!]
+}
+
+"What came of it."
+type UpdatePresencePayload {
+  "The Presence as it is now."
+  presence: Presence!
+}
+
+"Which Presence to delete."
+input DeletePresenceInput {
+  "ID of the Presence."
+  id: ID!
+}
+
+"Which key to replace."
+input RotatePresenceKeyInput {
+  "ID of the Presence."
+  id: ID!
+  "For how many seconds the old key counts beside the new one, at most 30 days; 0 ends it, and its links, at once."
+  overlapSeconds: Int! = 86400
+}
+
+"What came of it."
+type RotatePresenceKeyPayload {
+  "The Presence as it is now."
+  presence: Presence!
+  "The new key. It cannot be read again."
+  key: String!
+}
+
+"An agent, as it says of itself."
+input PresenceWorkInput {
+  "Its name, for people."
+  name: String!
+  "The version of its program."
+  version: String!
+  "Its public key (X25519), in base64. Endpoints' secrets are sealed for it with HPKE."
+  publicKey: String!
+}
+
+"What an agent has to do. An endpoint comes before the work that names it, and again when it has changed."
+type PresenceWork @goModel(model: "github.com/hookyard/hookyard/server/flow.Work") {
+  "Endpoints that the agent does not know yet, or not like this."
+  endpoints: [PresenceEndpoint!]!
+  "Attempts to be made."
+  deliveries: [PresenceDelivery!]!
+  "Endpoints to be tried without delivering anything."
+  checks: [PresenceCheck!]!
+}
+
+"An endpoint, for the agent that delivers there."
+type PresenceEndpoint @goModel(model: "github.com/hookyard/hookyard/server/flow.WorkEndpoint") {
+  "What deliveries name it by. It changes with the endpoint."
+  ref: String!
+  "ID of the endpoint."
+  id: ID!
+  "The connector that delivers there, by name."
+  connector: String!
+  "The address, for connectors that have one."
+  url: String!
+  "Settings of the connector."
+  settings: JSON
+  "Its secrets, sealed for this agent, in base64: a JSON object of values by name."
+  sealedSecrets: String! @goField(name: "Secrets")
+}
+
+"One attempt to be made."
+type PresenceDelivery @goModel(model: "github.com/hookyard/hookyard/server/flow.WorkDelivery") {
+  "ID of the attempt, the same however often it is handed over."
+  attempt: ID! @goField(name: "Try")
+  "ID of the delivery."
+  deliveryId: ID! @goField(name: "ID")
+  "The attempt's number within the delivery, from 1."
+  number: Int! @goField(name: "Attempt")
+  "The ref of the endpoint."
+  endpoint: String!
+  "How long it may take."
+  timeout: Milliseconds!
+  "The request to send; null: the connector writes it, from the event."
+  request: PresenceRequest
+  "The body of the request, in base64."
+  requestBody: String! @goField(name: "Body64")
+  "The event; null: the request says it all."
+  event: JSON @goField(name: "Document")
+}
+
+"A request to be sent."
+type PresenceRequest @goModel(model: "github.com/hookyard/hookyard/connectors.Request") {
+  "The HTTP method."
+  method: String!
+  "The address."
+  url: String!
+  "The headers."
+  headers: [PresenceHeader!]! @goField(name: "Header")
+}
+
+"One header of a request to be sent."
+type PresenceHeader @goModel(model: "github.com/hookyard/hookyard/connectors.Header") {
+  "The header's name."
+  name: String!
+  "The value; empty for a secret one."
+  value: String!
+  "The name of the endpoint's secret that is the value; empty: none."
+  sealed: String! @goField(name: "Secret")
+}
+
+"An endpoint to be tried."
+type PresenceCheck @goModel(model: "github.com/hookyard/hookyard/server/flow.WorkCheck") {
+  "What the answer names it by."
+  id: ID!
+  "The ref of the endpoint."
+  endpoint: String!
+}
+
+"What came of an agent's work."
+input ReportPresenceWorkInput {
+  "What came of attempts; at most 256 at a time."
+  results: [PresenceResultInput!]!
+  "What came of checks."
+  checks: [PresenceCheckResultInput!]
+}
+
+"What came of one attempt."
+input PresenceResultInput {
+  "ID of the attempt."
+  attempt: ID!
+  "ID of the delivery."
+  deliveryId: ID!
+  "The attempt's number within the delivery."
+  number: Int!
+  "What it came to."
+  outcome: AttemptOutcome!
+  "Whose fault a failure was; null: it was none."
+  fault: AttemptFault
+  "What went wrong, for people; empty: nothing."
+  error: String! = ""
+  "When to try again, if the other side said so; 0: it did not."
+  retryAfter: Milliseconds! = 0
+  "When it started."
+  startedAt: Time!
+  "How long the phases took."
+  timing: AttemptTimingInput!
+  "The request as it was sent, secrets by their names; null: there was none."
+  request: PresenceSentInput
+  "The answer; null: there was none."
+  response: PresenceAnswerInput
+}
+
+"How long the phases of an attempt took; 0: it did not happen."
+input AttemptTimingInput @goModel(model: "github.com/hookyard/hookyard/connectors.Timing") {
+  "To resolve the name."
+  dns: Milliseconds! = 0
+  "To connect."
+  connect: Milliseconds! = 0
+  "The TLS handshake."
+  tls: Milliseconds! = 0
+  "To the first byte of the answer."
+  firstByte: Milliseconds! = 0
+  "All of it."
+  total: Milliseconds!
+}
+
+"A request as it was sent."
+input PresenceSentInput {
+  "The HTTP method."
+  method: String!
+  "The address."
+  url: String!
+  "The headers."
+  headers: [HeaderInput!]!
+}
+
+"The answer to a request."
+input PresenceAnswerInput {
+  "The HTTP status."
+  status: Int!
+  "The headers."
+  headers: [HeaderInput!]!
+  "The beginning of the body, up to 64 KiB, in base64."
+  body: String!
+  "Whether the body was longer."
+  truncated: Boolean!
+}
+
+"One header."
+input HeaderInput {
+  "The header's name."
+  name: String!
+  "The value."
+  value: String!
+}
+
+"What came of a check."
+input PresenceCheckResultInput @goModel(model: "github.com/hookyard/hookyard/server/flow.AgentCheck") {
+  "The check."
+  id: ID!
+  "What is wrong, for people; empty: nothing."
+  error: String! = ""
+}
+
+"What came of it."
+type ReportPresenceWorkPayload {
+  "Attempts that the agent may forget."
+  forget: [ID!]!
+}
+`, BuiltIn: false},
+	{Name: "../schema/project.graphql", Input: `extend type Query {
+  "The projects: what the hub itself has scanned."
+  projects(
+    "Only what comes after this cursor."
+    after: Cursor
+    "How many from the start: 1 to 200; 50 when neither first nor last is given."
+    first: Int
+    "Only what comes before this cursor."
+    before: Cursor
+    "How many from the end: 1 to 200."
+    last: Int
+    "How they are sorted; by ID when not given."
+    orderBy: [ProjectOrder!]
+    "Which are wanted; all when not given."
+    where: ProjectWhereInput
+  ): ProjectConnection!
+  "The connectors that scan. Their settings are those of a project."
+  scanners: [Connector!]!
+}
+
+extend type Mutation {
+  "Creates a project."
+  createProject("The new project." input: CreateProjectInput!): CreateProjectPayload! @requires(permission: MANAGE_TRIGGERS)
+  "Changes a project. Whoever changes where its credentials go (target, origins, scanner or its settings) has them forgotten: they must be given anew."
+  updateProject("What to change." input: UpdateProjectInput!): UpdateProjectPayload! @requires(permission: MANAGE_TRIGGERS)
+  "Deletes a project that is not being scanned, with its triggers and runs. Scans and findings stay in the catalogue."
+  deleteProject("What to delete." input: DeleteProjectInput!): DeletePayload! @requires(permission: MANAGE_TRIGGERS)
+  "Forgets the credentials and the API specification that are kept for a project."
+  forgetProjectSetup("Which project." input: ForgetProjectSetupInput!): ForgetProjectSetupPayload! @requires(permission: MANAGE_TRIGGERS)
+}
+
+extend type Project {
+  "Where its scans may go: the target's own origin and those that were approved besides."
+  approvedOrigins: [String!]!
+  "What is kept to get into the target. Null: nothing."
+  setup: ProjectSetup @goField(forceResolver: true)
+}
+
+"What is kept for a project to get into its target, without the secrets, which cannot be read again."
+type ProjectSetup {
+  "Whether there is a user for HTTP's own authentication."
+  basicAuth: Boolean!
+  "How many login forms there are."
+  loginForms: Int!
+  "What is sent with each request, without the values: \"HEADER Authorization\"."
+  parameters: [String!]!
+  "Whether there is an API specification."
+  apiSpec: Boolean!
+}
+
+"A new project."
+input CreateProjectInput {
+  "The name, unique in the organization."
+  name: String!
+  "What it is for."
+  description: String
+  "ID of the application that its scans belong to."
+  applicationId: ID!
+  "What sort of thing is scanned."
+  targetKind: ProjectTargetKind!
+  "Where the scans begin."
+  targetUrl: String!
+  "Origins that scans may touch besides the target's own, such as \"https://api.example.com\"."
+  origins: [String!]
+  "The connector that scans, one of scanners."
+  scanner: String!
+  "Settings of the scanner; see its schema."
+  settings: Map
+  "Secret settings of the scanner."
+  secrets: [SecretInput!]
+  "How long a scan may take, in minutes: 1 to 10080; 480 when not given. Then it ends as failed."
+  timeLimitMinutes: Int
+}
+
+"What came of it."
+type CreateProjectPayload {
+  "The new project."
+  project: Project!
+}
+
+"What to change of a project. What is not given stays as it is."
+input UpdateProjectInput {
+  "ID of the project."
+  id: ID!
+  "The name, unique in the organization."
+  name: String
+  "What it is for."
+  description: String
+  "Where the scans begin."
+  targetUrl: String
+  "Origins that scans may touch besides the target's own, all of them."
+  origins: [String!]
+  "The connector that scans, one of scanners."
+  scanner: String
+  "Settings of the scanner, all of them."
+  settings: Map
+  "Secret settings of the scanner, those that change."
+  secrets: [SecretInput!]
+  "How long a scan may take, in minutes."
+  timeLimitMinutes: Int
+}
+
+"What came of it."
+type UpdateProjectPayload {
+  "The project as it is now."
+  project: Project!
+}
+
+"Which project to delete."
+input DeleteProjectInput {
+  "ID of the project."
+  id: ID!
+}
+
+"Whose setup to forget."
+input ForgetProjectSetupInput {
+  "ID of the project."
+  id: ID!
+}
+
+"What came of it."
+type ForgetProjectSetupPayload {
+  "The project as it is now."
+  project: Project!
+}
+`, BuiltIn: false},
 	{Name: "../schema/receipt.graphql", Input: `extend type Query {
   "What sources sent."
   receipts(
@@ -16982,7 +21167,7 @@ type Body @goModel(model: "github.com/hookyard/hookyard/graph/scalar.Body") {
 }
 
 extend type Mutation {
-  "Reads receipts again, with the sources' settings and mapping of today. What has become an event already does not become one again."
+  "Reads receipts again, with the sources' settings and mapping of today; those that need it are enriched again, in the background. What has become an event already does not become one again."
   reprocessReceipts("Which receipts." input: ReprocessReceiptsInput!): ReprocessReceiptsPayload! @requires(permission: MANAGE_SOURCES)
 }
 
@@ -17000,6 +21185,8 @@ type Receipt implements Node @goModel(model: "github.com/hookyard/hookyard/serve
   method: String!
   "The request's headers; credentials read \"[secret]\"."
   headers: [Header!]! @goField(forceResolver: true)
+  "What followed the source's address: empty, or \"/…\"."
+  path: String!
   "The query of the address, without its question mark."
   query: String!
   "The content type."
@@ -17014,6 +21201,10 @@ type Receipt implements Node @goModel(model: "github.com/hookyard/hookyard/serve
   note: String!
   "IDs of the events that it gave."
   eventIds: [ID!]! @goField(name: "Events")
+  "How often the hub has tried to enrich it, while it waits; the note says what came of the last time."
+  attempts: Int!
+  "When it is tried next. Null: it does not wait."
+  nextAttemptAt: Time @goField(forceResolver: true)
 }
 
 "What became of a receipt."
@@ -17171,6 +21362,60 @@ type UpdateRolePayload {
 input DeleteRoleInput {
   "ID of the role."
   id: ID!
+}
+`, BuiltIn: false},
+	{Name: "../schema/run.graphql", Input: `extend type Query {
+  "The runs: scans that the hub itself has carried out, or is about to."
+  runs(
+    "Only what comes after this cursor."
+    after: Cursor
+    "How many from the start: 1 to 200; 50 when neither first nor last is given."
+    first: Int
+    "Only what comes before this cursor."
+    before: Cursor
+    "How many from the end: 1 to 200."
+    last: Int
+    "How they are sorted; newest first when not given."
+    orderBy: RunOrder! = {field: CREATED_AT, direction: DESC}
+    "Which are wanted; all when not given."
+    where: RunWhereInput
+  ): RunConnection!
+}
+
+extend type Mutation {
+  "Has a project scanned, with the credentials that are kept for it."
+  startScan("What to scan." input: StartScanInput!): StartScanPayload! @requires(permission: RUN_SCANS)
+  "Ends a run that is under way."
+  stopScan("Which run." input: StopScanInput!): StopScanPayload! @requires(permission: RUN_SCANS)
+}
+
+extend type Run {
+  "The scan in the catalogue. Null: it has not begun."
+  scan: Scan
+}
+
+"What to scan."
+input StartScanInput {
+  "ID of the project."
+  projectId: ID!
+}
+
+"What came of it."
+type StartScanPayload {
+  "The new run."
+  run: Run!
+}
+
+"Which run to end."
+input StopScanInput {
+  "ID of the run."
+  id: ID!
+}
+
+"What came of it."
+type StopScanPayload {
+  "The run as it is now."
+  run: Run!
 }
 `, BuiltIn: false},
 	{Name: "../schema/scalars.graphql", Input: `"A moment, in RFC 3339 with up to microseconds, UTC: \"2026-01-31T12:00:00.123456Z\"."
@@ -17363,6 +21608,8 @@ type RemoveSecondFactorPayload {
   ): SourceConnection!
   "The kinds of senders that the hub can read."
   sourceKinds: [String!]!
+  "What there is to set for sources of a kind, so that the hub can reach the sender: a JSON Schema, in which properties with \"writeOnly\" are secrets. Null: nothing."
+  sourceSettings("One of sourceKinds." kind: String!): JSON
 }
 
 extend type Mutation {
@@ -17414,6 +21661,10 @@ input CreateSourceInput {
   secrets: [String!]
   "The exact Authorization header that the sender must send. It cannot be read again."
   authorization: String
+  "How the hub reaches the sender, for kinds whose requests do not tell everything: valid against the sourceSettings of their connector."
+  settings: Map
+  "Values of the secret ones of these settings. They cannot be read again."
+  settingSecrets: [SecretInput!]
 }
 
 "How the application of an event is found: the first rule that fits, else the sender's own name for it, else the default, else a new application."
@@ -17460,6 +21711,10 @@ input UpdateSourceInput {
   secrets: [String!]
   "The exact Authorization header that the sender must send; an empty text takes it away. It cannot be read again."
   authorization: String
+  "How the hub reaches the sender: all of these settings."
+  settings: Map
+  "Secret settings that change; the others stay. They cannot be read again."
+  settingSecrets: [SecretInput!]
 }
 
 "What came of it."
@@ -17528,6 +21783,129 @@ input DisableSourceInput {
 type DisableSourcePayload {
   "The source as it is now."
   source: Source!
+}
+`, BuiltIn: false},
+	{Name: "../schema/trigger.graphql", Input: `extend type Query {
+  "The triggers: addresses with which CI has projects scanned."
+  triggers(
+    "Only what comes after this cursor."
+    after: Cursor
+    "How many from the start: 1 to 200; 50 when neither first nor last is given."
+    first: Int
+    "Only what comes before this cursor."
+    before: Cursor
+    "How many from the end: 1 to 200."
+    last: Int
+    "How they are sorted; by ID when not given."
+    orderBy: [TriggerOrder!]
+    "Which are wanted; all when not given."
+    where: TriggerWhereInput
+  ): TriggerConnection!
+  "What callers of triggers can speak."
+  triggerKinds: [String!]!
+}
+
+extend type Mutation {
+  "Makes an address with which CI has a project scanned. The address is the credential, and is shown this once, in ready snippets too."
+  generateTrigger("The new trigger." input: GenerateTriggerInput!): GenerateTriggerPayload! @requires(permission: MANAGE_TRIGGERS)
+  "Gives a trigger a new address; the old one stops working at once."
+  regenerateTrigger("Whose address." input: RegenerateTriggerInput!): RegenerateTriggerPayload! @requires(permission: MANAGE_TRIGGERS)
+  "Changes a trigger."
+  updateTrigger("What to change." input: UpdateTriggerInput!): UpdateTriggerPayload! @requires(permission: MANAGE_TRIGGERS)
+  "Lets a trigger start scans again."
+  enableTrigger("Which trigger." input: EnableTriggerInput!): EnableTriggerPayload! @requires(permission: MANAGE_TRIGGERS)
+  "Refuses a trigger's calls. A scan that it has started goes on."
+  disableTrigger("Which trigger." input: DisableTriggerInput!): DisableTriggerPayload! @requires(permission: MANAGE_TRIGGERS)
+  "Deletes a trigger. A scan that it has started goes on."
+  deleteTrigger("What to delete." input: DeleteTriggerInput!): DeletePayload! @requires(permission: MANAGE_TRIGGERS)
+}
+
+"A new trigger."
+input GenerateTriggerInput {
+  "ID of the project."
+  projectId: ID!
+  "The name; the project's when not given."
+  name: String
+  "What its callers speak, one of triggerKinds."
+  kind: String! = "crashtest"
+}
+
+"What came of it."
+type GenerateTriggerPayload {
+  "The new trigger."
+  trigger: Trigger!
+  "The address to which CI sends. It cannot be read again."
+  address: String!
+  "Ready to be copied into a pipeline, with the address where it has to be. They cannot be read again."
+  snippets: [Snippet!]!
+}
+
+"Text for one kind of pipeline."
+type Snippet @goModel(model: "github.com/hookyard/hookyard/connectors.Snippet") {
+  "What it is for: \"curl\", \"GitHub Actions\", …"
+  name: String!
+  "The text."
+  text: String!
+}
+
+"Which trigger gets a new address."
+input RegenerateTriggerInput {
+  "ID of the trigger."
+  id: ID!
+}
+
+"What came of it."
+type RegenerateTriggerPayload {
+  "The trigger."
+  trigger: Trigger!
+  "The new address. It cannot be read again."
+  address: String!
+  "Ready to be copied into a pipeline, with the address where it has to be. They cannot be read again."
+  snippets: [Snippet!]!
+}
+
+"What to change of a trigger. What is not given stays as it is."
+input UpdateTriggerInput {
+  "ID of the trigger."
+  id: ID!
+  "The name."
+  name: String
+}
+
+"What came of it."
+type UpdateTriggerPayload {
+  "The trigger as it is now."
+  trigger: Trigger!
+}
+
+"Which trigger may start scans again."
+input EnableTriggerInput {
+  "ID of the trigger."
+  id: ID!
+}
+
+"What came of it."
+type EnableTriggerPayload {
+  "The trigger as it is now."
+  trigger: Trigger!
+}
+
+"Which trigger is refused."
+input DisableTriggerInput {
+  "ID of the trigger."
+  id: ID!
+}
+
+"What came of it."
+type DisableTriggerPayload {
+  "The trigger as it is now."
+  trigger: Trigger!
+}
+
+"Which trigger to delete."
+input DeleteTriggerInput {
+  "ID of the trigger."
+  id: ID!
 }
 `, BuiltIn: false},
 	{Name: "../schema/trustedissuer.graphql", Input: `extend type Query {
@@ -17638,13 +22016,13 @@ extend type Mutation {
   createUser("The new user." input: CreateUserInput!): CreateUserPayload! @requires(permission: MANAGE_ACCESS)
   "Changes a user. It takes all the rights that the user has had and will have."
   updateUser("What to change." input: UpdateUserInput!): UpdateUserPayload! @requires(permission: MANAGE_ACCESS)
-  "Shuts a user out: sessions and keys of theirs stop working at once, their webhooks go on. It tells what they own, to be transferred or stopped."
+  "Shuts a user out: sessions and keys of theirs stop working at once, their webhooks and triggers go on. It tells what they own, to be transferred or stopped."
   disableUser("Which user." input: DisableUserInput!): DisableUserPayload! @requires(permission: MANAGE_ACCESS)
   "Lets a disabled user in again; keys of theirs work again."
   enableUser("Which user." input: EnableUserInput!): EnableUserPayload! @requires(permission: MANAGE_ACCESS)
-  "Deletes a user with their keys. Their webhooks go on without an owner."
+  "Deletes a user with their keys. Their webhooks and triggers go on without an owner."
   deleteUser("Which user." input: DeleteUserInput!): DeletePayload! @requires(permission: MANAGE_ACCESS)
-  "Gives what a user owns to another, or stops it: webhooks are disabled and keys deleted. It takes the rights to change each of them; all of it happens or nothing. What you do not see stays as it is."
+  "Gives what a user owns to another, or stops it: webhooks and triggers are disabled and keys deleted. It takes the rights to change each of them; all of it happens or nothing. What you do not see stays as it is."
   transferOwnership("From whom to whom." input: TransferOwnershipInput!): TransferOwnershipPayload! @requires(permission: MANAGE_ACCESS)
 }
 
@@ -17716,6 +22094,10 @@ type Ownership {
   apiKeyCount: Int!
   "The API keys, at most 200; apiKeys(where: {ownerId: ...}) gives all."
   apiKeys: [APIKey!]!
+  "How many triggers there are."
+  triggerCount: Int!
+  "The triggers, at most 200; triggers(where: {ownerId: ...}) gives all."
+  triggers: [Trigger!]!
 }
 
 "Which user to enable."
@@ -17742,7 +22124,7 @@ input TransferOwnershipInput {
   fromId: ID!
   "ID of the user who gets it. Keys have no more rights than this user has, from then on."
   toId: ID
-  "Whether webhooks are disabled and keys deleted instead."
+  "Whether webhooks and triggers are disabled and keys deleted instead."
   stop: Boolean! = false
 }
 
@@ -17752,6 +22134,8 @@ type TransferOwnershipPayload {
   webhookIds: [ID!]!
   "IDs of the API keys that have a new owner, or are deleted."
   apiKeyIds: [ID!]!
+  "IDs of the triggers that have a new owner, or are disabled."
+  triggerIds: [ID!]!
 }
 `, BuiltIn: false},
 	{Name: "../schema/webhook.graphql", Input: `extend type Query {
@@ -17795,6 +22179,8 @@ extend type Mutation {
   enableWebhook("Which webhook." input: EnableWebhookInput!): EnableWebhookPayload! @requires(permission: CREATE_MODIFY_WEBHOOKS)
   "Tries whether the webhook's endpoint would work, without delivering anything."
   testWebhook("What to test." input: TestWebhookInput!): TestWebhookPayload! @requires(permission: CREATE_MODIFY_WEBHOOKS)
+  "Asks the webhook's address once more, in the way of its format, whether it wants events: the handshake. When it agrees, an unverified webhook becomes active."
+  verifyWebhook("Which webhook." input: VerifyWebhookInput!): VerifyWebhookPayload! @requires(permission: CREATE_MODIFY_WEBHOOKS)
   "Gives a webhook a new signing secret, shown this once; the old one signs no more."
   rotateWebhookSecret("Whose secret." input: RotateWebhookSecretInput!): RotateWebhookSecretPayload! @requires(permission: CREATE_MODIFY_WEBHOOKS)
 }
@@ -17823,6 +22209,18 @@ type Format {
   name: String!
   "The kinds of events that a new webhook gets when none are chosen. It can say all of these; of others what it can, and the rest is skipped with its reason."
   eventTypes: [String!]!
+  "Whether an address is asked before anything is sent there."
+  handshake: FormatHandshake!
+}
+
+"Whether an address is asked before anything is sent there."
+enum FormatHandshake {
+  "The format knows no handshake."
+  NONE
+  "It is asked, unless the webhook declines it."
+  OPTIONAL
+  "It is always asked."
+  REQUIRED
 }
 
 "Why a webhook gets, or does not get, an event."
@@ -17877,8 +22275,10 @@ input CreateWebhookInput {
   retryOffsetsSeconds: [Int!]
   "How long one attempt may take, in seconds: 1 to 300."
   timeoutSeconds: Int
-  "The signing secret: \"whsec_\" and 24 to 64 bytes in base64; made when not given. It cannot be read again."
+  "The signing secret: \"whsec_\" and 24 to 64 bytes in base64 or, for formats that sign with the text itself, any text of 16 to 256 characters; made when not given. It cannot be read again."
   signingSecret: String
+  "Whether the address is asked first, where the format leaves the choice. When it does not agree, the webhook stays unverified, and its stateReason says why."
+  handshake: Boolean! = true
 }
 
 "What came of it."
@@ -17923,6 +22323,8 @@ input UpdateWebhookInput {
   retryOffsetsSeconds: [Int!]
   "How long one attempt may take, in seconds: 1 to 300."
   timeoutSeconds: Int
+  "Whether the address is asked first, where the format leaves the choice."
+  handshake: Boolean
 }
 
 "What came of it."
@@ -17997,6 +22399,24 @@ type TestWebhookPayload {
   ok: Boolean!
   "What is wrong and what to do; empty when nothing is."
   message: String!
+}
+
+"Which webhook's address to ask."
+input VerifyWebhookInput {
+  "ID of the webhook."
+  id: ID!
+}
+
+"What came of it."
+type VerifyWebhookPayload {
+  "The webhook as it is now."
+  webhook: Webhook!
+  "Whether the address agreed."
+  ok: Boolean!
+  "Why it did not; empty when it did."
+  message: String!
+  "How many of the webhook's deliveries were skipped and can be redelivered, counted up to 1,000: see redeliverMatching."
+  skipped: Int!
 }
 
 "Which webhook gets a new secret."
@@ -18112,6 +22532,8 @@ func (ec *executionContext) childFields_Application(ctx context.Context, field g
 		return ec.fieldContext_Application_name(ctx, field)
 	case "description":
 		return ec.fieldContext_Application_description(ctx, field)
+	case "key":
+		return ec.fieldContext_Application_key(ctx, field)
 	case "assetGroup":
 		return ec.fieldContext_Application_assetGroup(ctx, field)
 	}
@@ -18452,6 +22874,24 @@ func (ec *executionContext) childFields_CreateIdentityProviderPayload(ctx contex
 	return nil, fmt.Errorf("no field named %q was found under type CreateIdentityProviderPayload", field.Name)
 }
 
+func (ec *executionContext) childFields_CreatePresencePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "presence":
+		return ec.fieldContext_CreatePresencePayload_presence(ctx, field)
+	case "key":
+		return ec.fieldContext_CreatePresencePayload_key(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type CreatePresencePayload", field.Name)
+}
+
+func (ec *executionContext) childFields_CreateProjectPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "project":
+		return ec.fieldContext_CreateProjectPayload_project(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type CreateProjectPayload", field.Name)
+}
+
 func (ec *executionContext) childFields_CreateRolePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "role":
@@ -18676,6 +23116,14 @@ func (ec *executionContext) childFields_DisableSourcePayload(ctx context.Context
 	return nil, fmt.Errorf("no field named %q was found under type DisableSourcePayload", field.Name)
 }
 
+func (ec *executionContext) childFields_DisableTriggerPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "trigger":
+		return ec.fieldContext_DisableTriggerPayload_trigger(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type DisableTriggerPayload", field.Name)
+}
+
 func (ec *executionContext) childFields_DisableUserPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "user":
@@ -18700,6 +23148,14 @@ func (ec *executionContext) childFields_EnableSourcePayload(ctx context.Context,
 		return ec.fieldContext_EnableSourcePayload_source(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type EnableSourcePayload", field.Name)
+}
+
+func (ec *executionContext) childFields_EnableTriggerPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "trigger":
+		return ec.fieldContext_EnableTriggerPayload_trigger(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type EnableTriggerPayload", field.Name)
 }
 
 func (ec *executionContext) childFields_EnableUserPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -18756,8 +23212,12 @@ func (ec *executionContext) childFields_Endpoint(ctx context.Context, field grap
 		return ec.fieldContext_Endpoint_revision(ctx, field)
 	case "assetGroup":
 		return ec.fieldContext_Endpoint_assetGroup(ctx, field)
+	case "presence":
+		return ec.fieldContext_Endpoint_presence(ctx, field)
 	case "sharedGroups":
 		return ec.fieldContext_Endpoint_sharedGroups(ctx, field)
+	case "throughPresence":
+		return ec.fieldContext_Endpoint_throughPresence(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Endpoint", field.Name)
 }
@@ -19010,14 +23470,36 @@ func (ec *executionContext) childFields_FindingEdge(ctx context.Context, field g
 	return nil, fmt.Errorf("no field named %q was found under type FindingEdge", field.Name)
 }
 
+func (ec *executionContext) childFields_ForgetProjectSetupPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "project":
+		return ec.fieldContext_ForgetProjectSetupPayload_project(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ForgetProjectSetupPayload", field.Name)
+}
+
 func (ec *executionContext) childFields_Format(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "name":
 		return ec.fieldContext_Format_name(ctx, field)
 	case "eventTypes":
 		return ec.fieldContext_Format_eventTypes(ctx, field)
+	case "handshake":
+		return ec.fieldContext_Format_handshake(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Format", field.Name)
+}
+
+func (ec *executionContext) childFields_GenerateTriggerPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "trigger":
+		return ec.fieldContext_GenerateTriggerPayload_trigger(ctx, field)
+	case "address":
+		return ec.fieldContext_GenerateTriggerPayload_address(ctx, field)
+	case "snippets":
+		return ec.fieldContext_GenerateTriggerPayload_snippets(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type GenerateTriggerPayload", field.Name)
 }
 
 func (ec *executionContext) childFields_Header(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -19168,6 +23650,10 @@ func (ec *executionContext) childFields_Ownership(ctx context.Context, field gra
 		return ec.fieldContext_Ownership_apiKeyCount(ctx, field)
 	case "apiKeys":
 		return ec.fieldContext_Ownership_apiKeys(ctx, field)
+	case "triggerCount":
+		return ec.fieldContext_Ownership_triggerCount(ctx, field)
+	case "triggers":
+		return ec.fieldContext_Ownership_triggers(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Ownership", field.Name)
 }
@@ -19222,6 +23708,250 @@ func (ec *executionContext) childFields_PredefinedRole(ctx context.Context, fiel
 	return nil, fmt.Errorf("no field named %q was found under type PredefinedRole", field.Name)
 }
 
+func (ec *executionContext) childFields_Presence(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_Presence_id(ctx, field)
+	case "createdAt":
+		return ec.fieldContext_Presence_createdAt(ctx, field)
+	case "updatedAt":
+		return ec.fieldContext_Presence_updatedAt(ctx, field)
+	case "name":
+		return ec.fieldContext_Presence_name(ctx, field)
+	case "description":
+		return ec.fieldContext_Presence_description(ctx, field)
+	case "enabled":
+		return ec.fieldContext_Presence_enabled(ctx, field)
+	case "keyPrefix":
+		return ec.fieldContext_Presence_keyPrefix(ctx, field)
+	case "previousKeyUntil":
+		return ec.fieldContext_Presence_previousKeyUntil(ctx, field)
+	case "assetGroup":
+		return ec.fieldContext_Presence_assetGroup(ctx, field)
+	case "sharedGroups":
+		return ec.fieldContext_Presence_sharedGroups(ctx, field)
+	case "linked":
+		return ec.fieldContext_Presence_linked(ctx, field)
+	case "agents":
+		return ec.fieldContext_Presence_agents(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Presence", field.Name)
+}
+
+func (ec *executionContext) childFields_PresenceAgent(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "fingerprint":
+		return ec.fieldContext_PresenceAgent_fingerprint(ctx, field)
+	case "name":
+		return ec.fieldContext_PresenceAgent_name(ctx, field)
+	case "version":
+		return ec.fieldContext_PresenceAgent_version(ctx, field)
+	case "linked":
+		return ec.fieldContext_PresenceAgent_linked(ctx, field)
+	case "node":
+		return ec.fieldContext_PresenceAgent_node(ctx, field)
+	case "linkedAt":
+		return ec.fieldContext_PresenceAgent_linkedAt(ctx, field)
+	case "seenAt":
+		return ec.fieldContext_PresenceAgent_seenAt(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PresenceAgent", field.Name)
+}
+
+func (ec *executionContext) childFields_PresenceCheck(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_PresenceCheck_id(ctx, field)
+	case "endpoint":
+		return ec.fieldContext_PresenceCheck_endpoint(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PresenceCheck", field.Name)
+}
+
+func (ec *executionContext) childFields_PresenceChoice(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_PresenceChoice_id(ctx, field)
+	case "name":
+		return ec.fieldContext_PresenceChoice_name(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PresenceChoice", field.Name)
+}
+
+func (ec *executionContext) childFields_PresenceConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_PresenceConnection_edges(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_PresenceConnection_pageInfo(ctx, field)
+	case "totalCount":
+		return ec.fieldContext_PresenceConnection_totalCount(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PresenceConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_PresenceDelivery(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "attempt":
+		return ec.fieldContext_PresenceDelivery_attempt(ctx, field)
+	case "deliveryId":
+		return ec.fieldContext_PresenceDelivery_deliveryId(ctx, field)
+	case "number":
+		return ec.fieldContext_PresenceDelivery_number(ctx, field)
+	case "endpoint":
+		return ec.fieldContext_PresenceDelivery_endpoint(ctx, field)
+	case "timeout":
+		return ec.fieldContext_PresenceDelivery_timeout(ctx, field)
+	case "request":
+		return ec.fieldContext_PresenceDelivery_request(ctx, field)
+	case "requestBody":
+		return ec.fieldContext_PresenceDelivery_requestBody(ctx, field)
+	case "event":
+		return ec.fieldContext_PresenceDelivery_event(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PresenceDelivery", field.Name)
+}
+
+func (ec *executionContext) childFields_PresenceEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "node":
+		return ec.fieldContext_PresenceEdge_node(ctx, field)
+	case "cursor":
+		return ec.fieldContext_PresenceEdge_cursor(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PresenceEdge", field.Name)
+}
+
+func (ec *executionContext) childFields_PresenceEndpoint(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "ref":
+		return ec.fieldContext_PresenceEndpoint_ref(ctx, field)
+	case "id":
+		return ec.fieldContext_PresenceEndpoint_id(ctx, field)
+	case "connector":
+		return ec.fieldContext_PresenceEndpoint_connector(ctx, field)
+	case "url":
+		return ec.fieldContext_PresenceEndpoint_url(ctx, field)
+	case "settings":
+		return ec.fieldContext_PresenceEndpoint_settings(ctx, field)
+	case "sealedSecrets":
+		return ec.fieldContext_PresenceEndpoint_sealedSecrets(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PresenceEndpoint", field.Name)
+}
+
+func (ec *executionContext) childFields_PresenceHeader(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "name":
+		return ec.fieldContext_PresenceHeader_name(ctx, field)
+	case "value":
+		return ec.fieldContext_PresenceHeader_value(ctx, field)
+	case "sealed":
+		return ec.fieldContext_PresenceHeader_sealed(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PresenceHeader", field.Name)
+}
+
+func (ec *executionContext) childFields_PresenceRequest(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "method":
+		return ec.fieldContext_PresenceRequest_method(ctx, field)
+	case "url":
+		return ec.fieldContext_PresenceRequest_url(ctx, field)
+	case "headers":
+		return ec.fieldContext_PresenceRequest_headers(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PresenceRequest", field.Name)
+}
+
+func (ec *executionContext) childFields_PresenceWork(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "endpoints":
+		return ec.fieldContext_PresenceWork_endpoints(ctx, field)
+	case "deliveries":
+		return ec.fieldContext_PresenceWork_deliveries(ctx, field)
+	case "checks":
+		return ec.fieldContext_PresenceWork_checks(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PresenceWork", field.Name)
+}
+
+func (ec *executionContext) childFields_Project(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_Project_id(ctx, field)
+	case "createdAt":
+		return ec.fieldContext_Project_createdAt(ctx, field)
+	case "updatedAt":
+		return ec.fieldContext_Project_updatedAt(ctx, field)
+	case "name":
+		return ec.fieldContext_Project_name(ctx, field)
+	case "description":
+		return ec.fieldContext_Project_description(ctx, field)
+	case "targetKind":
+		return ec.fieldContext_Project_targetKind(ctx, field)
+	case "targetUrl":
+		return ec.fieldContext_Project_targetUrl(ctx, field)
+	case "origins":
+		return ec.fieldContext_Project_origins(ctx, field)
+	case "scanner":
+		return ec.fieldContext_Project_scanner(ctx, field)
+	case "settings":
+		return ec.fieldContext_Project_settings(ctx, field)
+	case "setupAt":
+		return ec.fieldContext_Project_setupAt(ctx, field)
+	case "timeLimitMinutes":
+		return ec.fieldContext_Project_timeLimitMinutes(ctx, field)
+	case "revision":
+		return ec.fieldContext_Project_revision(ctx, field)
+	case "application":
+		return ec.fieldContext_Project_application(ctx, field)
+	case "assetGroup":
+		return ec.fieldContext_Project_assetGroup(ctx, field)
+	case "approvedOrigins":
+		return ec.fieldContext_Project_approvedOrigins(ctx, field)
+	case "setup":
+		return ec.fieldContext_Project_setup(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Project", field.Name)
+}
+
+func (ec *executionContext) childFields_ProjectConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_ProjectConnection_edges(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_ProjectConnection_pageInfo(ctx, field)
+	case "totalCount":
+		return ec.fieldContext_ProjectConnection_totalCount(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ProjectConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_ProjectEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "node":
+		return ec.fieldContext_ProjectEdge_node(ctx, field)
+	case "cursor":
+		return ec.fieldContext_ProjectEdge_cursor(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ProjectEdge", field.Name)
+}
+
+func (ec *executionContext) childFields_ProjectSetup(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "basicAuth":
+		return ec.fieldContext_ProjectSetup_basicAuth(ctx, field)
+	case "loginForms":
+		return ec.fieldContext_ProjectSetup_loginForms(ctx, field)
+	case "parameters":
+		return ec.fieldContext_ProjectSetup_parameters(ctx, field)
+	case "apiSpec":
+		return ec.fieldContext_ProjectSetup_apiSpec(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ProjectSetup", field.Name)
+}
+
 func (ec *executionContext) childFields_Receipt(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "id":
@@ -19236,6 +23966,8 @@ func (ec *executionContext) childFields_Receipt(ctx context.Context, field graph
 		return ec.fieldContext_Receipt_method(ctx, field)
 	case "headers":
 		return ec.fieldContext_Receipt_headers(ctx, field)
+	case "path":
+		return ec.fieldContext_Receipt_path(ctx, field)
 	case "query":
 		return ec.fieldContext_Receipt_query(ctx, field)
 	case "contentType":
@@ -19250,6 +23982,10 @@ func (ec *executionContext) childFields_Receipt(ctx context.Context, field graph
 		return ec.fieldContext_Receipt_note(ctx, field)
 	case "eventIds":
 		return ec.fieldContext_Receipt_eventIds(ctx, field)
+	case "attempts":
+		return ec.fieldContext_Receipt_attempts(ctx, field)
+	case "nextAttemptAt":
+		return ec.fieldContext_Receipt_nextAttemptAt(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Receipt", field.Name)
 }
@@ -19292,6 +24028,18 @@ func (ec *executionContext) childFields_RedeliverPayload(ctx context.Context, fi
 		return ec.fieldContext_RedeliverPayload_delivery(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type RedeliverPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_RegenerateTriggerPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "trigger":
+		return ec.fieldContext_RegenerateTriggerPayload_trigger(ctx, field)
+	case "address":
+		return ec.fieldContext_RegenerateTriggerPayload_address(ctx, field)
+	case "snippets":
+		return ec.fieldContext_RegenerateTriggerPayload_snippets(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RegenerateTriggerPayload", field.Name)
 }
 
 func (ec *executionContext) childFields_ReleaseHoldPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -19366,6 +24114,14 @@ func (ec *executionContext) childFields_ReportEdge(ctx context.Context, field gr
 	return nil, fmt.Errorf("no field named %q was found under type ReportEdge", field.Name)
 }
 
+func (ec *executionContext) childFields_ReportPresenceWorkPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "forget":
+		return ec.fieldContext_ReportPresenceWorkPayload_forget(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ReportPresenceWorkPayload", field.Name)
+}
+
 func (ec *executionContext) childFields_ReprocessReceiptsPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "matched":
@@ -19386,6 +24142,16 @@ func (ec *executionContext) childFields_ResumeWebhookPayload(ctx context.Context
 		return ec.fieldContext_ResumeWebhookPayload_webhook(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type ResumeWebhookPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_RotatePresenceKeyPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "presence":
+		return ec.fieldContext_RotatePresenceKeyPayload_presence(ctx, field)
+	case "key":
+		return ec.fieldContext_RotatePresenceKeyPayload_key(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RotatePresenceKeyPayload", field.Name)
 }
 
 func (ec *executionContext) childFields_RotateSourceSecretPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -19416,6 +24182,64 @@ func (ec *executionContext) childFields_RotateWebhookSecretPayload(ctx context.C
 		return ec.fieldContext_RotateWebhookSecretPayload_signingSecret(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type RotateWebhookSecretPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_Run(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_Run_id(ctx, field)
+	case "createdAt":
+		return ec.fieldContext_Run_createdAt(ctx, field)
+	case "updatedAt":
+		return ec.fieldContext_Run_updatedAt(ctx, field)
+	case "triggerId":
+		return ec.fieldContext_Run_triggerId(ctx, field)
+	case "startedBy":
+		return ec.fieldContext_Run_startedBy(ctx, field)
+	case "number":
+		return ec.fieldContext_Run_number(ctx, field)
+	case "state":
+		return ec.fieldContext_Run_state(ctx, field)
+	case "reason":
+		return ec.fieldContext_Run_reason(ctx, field)
+	case "progress":
+		return ec.fieldContext_Run_progress(ctx, field)
+	case "startedAt":
+		return ec.fieldContext_Run_startedAt(ctx, field)
+	case "finishedAt":
+		return ec.fieldContext_Run_finishedAt(ctx, field)
+	case "deadline":
+		return ec.fieldContext_Run_deadline(ctx, field)
+	case "project":
+		return ec.fieldContext_Run_project(ctx, field)
+	case "assetGroup":
+		return ec.fieldContext_Run_assetGroup(ctx, field)
+	case "scan":
+		return ec.fieldContext_Run_scan(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Run", field.Name)
+}
+
+func (ec *executionContext) childFields_RunConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_RunConnection_edges(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_RunConnection_pageInfo(ctx, field)
+	case "totalCount":
+		return ec.fieldContext_RunConnection_totalCount(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RunConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_RunEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "node":
+		return ec.fieldContext_RunEdge_node(ctx, field)
+	case "cursor":
+		return ec.fieldContext_RunEdge_cursor(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type RunEdge", field.Name)
 }
 
 func (ec *executionContext) childFields_Scan(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -19584,6 +24408,16 @@ func (ec *executionContext) childFields_SessionEdge(ctx context.Context, field g
 	return nil, fmt.Errorf("no field named %q was found under type SessionEdge", field.Name)
 }
 
+func (ec *executionContext) childFields_Snippet(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "name":
+		return ec.fieldContext_Snippet_name(ctx, field)
+	case "text":
+		return ec.fieldContext_Snippet_text(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Snippet", field.Name)
+}
+
 func (ec *executionContext) childFields_Source(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "id":
@@ -19602,8 +24436,12 @@ func (ec *executionContext) childFields_Source(ctx context.Context, field graphq
 		return ec.fieldContext_Source_timeZone(ctx, field)
 	case "mapping":
 		return ec.fieldContext_Source_mapping(ctx, field)
+	case "settings":
+		return ec.fieldContext_Source_settings(ctx, field)
 	case "oldSecretsUntil":
 		return ec.fieldContext_Source_oldSecretsUntil(ctx, field)
+	case "revision":
+		return ec.fieldContext_Source_revision(ctx, field)
 	case "assetGroup":
 		return ec.fieldContext_Source_assetGroup(ctx, field)
 	case "receipts":
@@ -19632,6 +24470,22 @@ func (ec *executionContext) childFields_SourceEdge(ctx context.Context, field gr
 		return ec.fieldContext_SourceEdge_cursor(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type SourceEdge", field.Name)
+}
+
+func (ec *executionContext) childFields_StartScanPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "run":
+		return ec.fieldContext_StartScanPayload_run(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type StartScanPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_StopScanPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "run":
+		return ec.fieldContext_StopScanPayload_run(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type StopScanPayload", field.Name)
 }
 
 func (ec *executionContext) childFields_TestEndpointPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -19728,8 +24582,56 @@ func (ec *executionContext) childFields_TransferOwnershipPayload(ctx context.Con
 		return ec.fieldContext_TransferOwnershipPayload_webhookIds(ctx, field)
 	case "apiKeyIds":
 		return ec.fieldContext_TransferOwnershipPayload_apiKeyIds(ctx, field)
+	case "triggerIds":
+		return ec.fieldContext_TransferOwnershipPayload_triggerIds(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type TransferOwnershipPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_Trigger(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_Trigger_id(ctx, field)
+	case "createdAt":
+		return ec.fieldContext_Trigger_createdAt(ctx, field)
+	case "updatedAt":
+		return ec.fieldContext_Trigger_updatedAt(ctx, field)
+	case "name":
+		return ec.fieldContext_Trigger_name(ctx, field)
+	case "kind":
+		return ec.fieldContext_Trigger_kind(ctx, field)
+	case "enabled":
+		return ec.fieldContext_Trigger_enabled(ctx, field)
+	case "project":
+		return ec.fieldContext_Trigger_project(ctx, field)
+	case "assetGroup":
+		return ec.fieldContext_Trigger_assetGroup(ctx, field)
+	case "owner":
+		return ec.fieldContext_Trigger_owner(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Trigger", field.Name)
+}
+
+func (ec *executionContext) childFields_TriggerConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_TriggerConnection_edges(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_TriggerConnection_pageInfo(ctx, field)
+	case "totalCount":
+		return ec.fieldContext_TriggerConnection_totalCount(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type TriggerConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_TriggerEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "node":
+		return ec.fieldContext_TriggerEdge_node(ctx, field)
+	case "cursor":
+		return ec.fieldContext_TriggerEdge_cursor(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type TriggerEdge", field.Name)
 }
 
 func (ec *executionContext) childFields_TrustedIssuer(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -19840,6 +24742,22 @@ func (ec *executionContext) childFields_UpdateOrganizationPayload(ctx context.Co
 	return nil, fmt.Errorf("no field named %q was found under type UpdateOrganizationPayload", field.Name)
 }
 
+func (ec *executionContext) childFields_UpdatePresencePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "presence":
+		return ec.fieldContext_UpdatePresencePayload_presence(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type UpdatePresencePayload", field.Name)
+}
+
+func (ec *executionContext) childFields_UpdateProjectPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "project":
+		return ec.fieldContext_UpdateProjectPayload_project(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type UpdateProjectPayload", field.Name)
+}
+
 func (ec *executionContext) childFields_UpdateRolePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "role":
@@ -19854,6 +24772,14 @@ func (ec *executionContext) childFields_UpdateSourcePayload(ctx context.Context,
 		return ec.fieldContext_UpdateSourcePayload_source(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type UpdateSourcePayload", field.Name)
+}
+
+func (ec *executionContext) childFields_UpdateTriggerPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "trigger":
+		return ec.fieldContext_UpdateTriggerPayload_trigger(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type UpdateTriggerPayload", field.Name)
 }
 
 func (ec *executionContext) childFields_UpdateTrustedIssuerPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -19942,6 +24868,20 @@ func (ec *executionContext) childFields_UserLink(ctx context.Context, field grap
 	return nil, fmt.Errorf("no field named %q was found under type UserLink", field.Name)
 }
 
+func (ec *executionContext) childFields_VerifyWebhookPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "webhook":
+		return ec.fieldContext_VerifyWebhookPayload_webhook(ctx, field)
+	case "ok":
+		return ec.fieldContext_VerifyWebhookPayload_ok(ctx, field)
+	case "message":
+		return ec.fieldContext_VerifyWebhookPayload_message(ctx, field)
+	case "skipped":
+		return ec.fieldContext_VerifyWebhookPayload_skipped(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type VerifyWebhookPayload", field.Name)
+}
+
 func (ec *executionContext) childFields_Viewer(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "id":
@@ -19992,6 +24932,10 @@ func (ec *executionContext) childFields_Webhook(ctx context.Context, field graph
 		return ec.fieldContext_Webhook_state(ctx, field)
 	case "stateReason":
 		return ec.fieldContext_Webhook_stateReason(ctx, field)
+	case "handshake":
+		return ec.fieldContext_Webhook_handshake(ctx, field)
+	case "verifiedAt":
+		return ec.fieldContext_Webhook_verifiedAt(ctx, field)
 	case "oldSecretUntil":
 		return ec.fieldContext_Webhook_oldSecretUntil(ctx, field)
 	case "retryOffsetsSeconds":

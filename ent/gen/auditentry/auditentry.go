@@ -115,6 +115,7 @@ const (
 	ActorKindOUTSIDER ActorKind = "OUTSIDER"
 	ActorKindOPERATOR ActorKind = "OPERATOR"
 	ActorKindHUB      ActorKind = "HUB"
+	ActorKindTRIGGER  ActorKind = "TRIGGER"
 	ActorKindNOBODY   ActorKind = "NOBODY"
 )
 
@@ -125,7 +126,7 @@ func (ak ActorKind) String() string {
 // ActorKindValidator is a validator for the "actor_kind" field enum values. It is called by the builders before save.
 func ActorKindValidator(ak ActorKind) error {
 	switch ak {
-	case ActorKindUSER, ActorKindKEY, ActorKindOUTSIDER, ActorKindOPERATOR, ActorKindHUB, ActorKindNOBODY:
+	case ActorKindUSER, ActorKindKEY, ActorKindOUTSIDER, ActorKindOPERATOR, ActorKindHUB, ActorKindTRIGGER, ActorKindNOBODY:
 		return nil
 	default:
 		return fmt.Errorf("auditentry: invalid enum value for actor_kind field: %q", ak)

@@ -3,6 +3,7 @@
 package migrate
 
 import (
+	"entgo.io/ent/dialect/entsql"
 	"entgo.io/ent/dialect/sql/schema"
 	"entgo.io/ent/schema/field"
 )
@@ -59,6 +60,7 @@ var (
 		{Name: "organization_id", Type: field.TypeString},
 		{Name: "name", Type: field.TypeString, Size: 200},
 		{Name: "description", Type: field.TypeString, Size: 4000, Default: ""},
+		{Name: "key", Type: field.TypeString, Size: 512, Default: ""},
 		{Name: "asset_group_id", Type: field.TypeString, Size: 64},
 	}
 	// ApplicationsTable holds the schema information for the "applications" table.
@@ -69,7 +71,7 @@ var (
 		ForeignKeys: []*schema.ForeignKey{
 			{
 				Symbol:     "applications_asset_groups_asset_group",
-				Columns:    []*schema.Column{ApplicationsColumns[6]},
+				Columns:    []*schema.Column{ApplicationsColumns[7]},
 				RefColumns: []*schema.Column{AssetGroupsColumns[0]},
 				OnDelete:   schema.NoAction,
 			},
@@ -83,7 +85,12 @@ var (
 			{
 				Name:    "application_asset_group_id",
 				Unique:  false,
-				Columns: []*schema.Column{ApplicationsColumns[6]},
+				Columns: []*schema.Column{ApplicationsColumns[7]},
+			},
+			{
+				Name:    "application_organization_id_key",
+				Unique:  false,
+				Columns: []*schema.Column{ApplicationsColumns[3], ApplicationsColumns[6]},
 			},
 		},
 	}
@@ -116,7 +123,7 @@ var (
 		{Name: "organization_id", Type: field.TypeString},
 		{Name: "number", Type: field.TypeInt64},
 		{Name: "at", Type: field.TypeTime},
-		{Name: "actor_kind", Type: field.TypeEnum, Enums: []string{"USER", "KEY", "OUTSIDER", "OPERATOR", "HUB", "NOBODY"}},
+		{Name: "actor_kind", Type: field.TypeEnum, Enums: []string{"USER", "KEY", "OUTSIDER", "OPERATOR", "HUB", "TRIGGER", "NOBODY"}},
 		{Name: "actor_id", Type: field.TypeString, Default: ""},
 		{Name: "actor_name", Type: field.TypeString, Default: ""},
 		{Name: "origin", Type: field.TypeString, Default: ""},
@@ -197,6 +204,7 @@ var (
 		{Name: "max_in_flight", Type: field.TypeInt, Default: 0},
 		{Name: "revision", Type: field.TypeInt64, Default: 1},
 		{Name: "asset_group_id", Type: field.TypeString, Nullable: true, Size: 64},
+		{Name: "presence_id", Type: field.TypeString, Nullable: true, Size: 64},
 	}
 	// EndpointsTable holds the schema information for the "endpoints" table.
 	EndpointsTable = &schema.Table{
@@ -210,6 +218,12 @@ var (
 				RefColumns: []*schema.Column{AssetGroupsColumns[0]},
 				OnDelete:   schema.Restrict,
 			},
+			{
+				Symbol:     "endpoints_presences_presence",
+				Columns:    []*schema.Column{EndpointsColumns[16]},
+				RefColumns: []*schema.Column{PresencesColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
 		},
 		Indexes: []*schema.Index{
 			{
@@ -221,6 +235,11 @@ var (
 				Name:    "endpoint_asset_group_id",
 				Unique:  false,
 				Columns: []*schema.Column{EndpointsColumns[15]},
+			},
+			{
+				Name:    "endpoint_presence_id",
+				Unique:  false,
+				Columns: []*schema.Column{EndpointsColumns[16]},
 			},
 		},
 	}
@@ -423,6 +442,105 @@ var (
 		Columns:    OrganizationsColumns,
 		PrimaryKey: []*schema.Column{OrganizationsColumns[0]},
 	}
+	// PresencesColumns holds the columns for the "presences" table.
+	PresencesColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString, Size: 64},
+		{Name: "created_at", Type: field.TypeTime},
+		{Name: "updated_at", Type: field.TypeTime},
+		{Name: "organization_id", Type: field.TypeString},
+		{Name: "name", Type: field.TypeString, Size: 200},
+		{Name: "description", Type: field.TypeString, Size: 4000, Default: ""},
+		{Name: "enabled", Type: field.TypeBool, Default: true},
+		{Name: "key_prefix", Type: field.TypeString},
+		{Name: "key_hash", Type: field.TypeString, Unique: true},
+		{Name: "previous_key_hash", Type: field.TypeString, Unique: true, Nullable: true},
+		{Name: "previous_key_until", Type: field.TypeTime, Nullable: true},
+		{Name: "asset_group_id", Type: field.TypeString, Nullable: true, Size: 64},
+	}
+	// PresencesTable holds the schema information for the "presences" table.
+	PresencesTable = &schema.Table{
+		Name:       "presences",
+		Columns:    PresencesColumns,
+		PrimaryKey: []*schema.Column{PresencesColumns[0]},
+		ForeignKeys: []*schema.ForeignKey{
+			{
+				Symbol:     "presences_asset_groups_asset_group",
+				Columns:    []*schema.Column{PresencesColumns[11]},
+				RefColumns: []*schema.Column{AssetGroupsColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+		},
+		Indexes: []*schema.Index{
+			{
+				Name:    "presence_organization_id_name",
+				Unique:  true,
+				Columns: []*schema.Column{PresencesColumns[3], PresencesColumns[4]},
+			},
+			{
+				Name:    "presence_asset_group_id",
+				Unique:  false,
+				Columns: []*schema.Column{PresencesColumns[11]},
+			},
+		},
+	}
+	// ProjectsColumns holds the columns for the "projects" table.
+	ProjectsColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString, Size: 64},
+		{Name: "created_at", Type: field.TypeTime},
+		{Name: "updated_at", Type: field.TypeTime},
+		{Name: "organization_id", Type: field.TypeString},
+		{Name: "name", Type: field.TypeString, Size: 200},
+		{Name: "description", Type: field.TypeString, Size: 4000, Default: ""},
+		{Name: "target_kind", Type: field.TypeEnum, Enums: []string{"WEB", "API"}},
+		{Name: "target_url", Type: field.TypeString, Size: 2048},
+		{Name: "origins", Type: field.TypeJSON},
+		{Name: "scanner", Type: field.TypeString},
+		{Name: "settings", Type: field.TypeJSON, Nullable: true},
+		{Name: "secrets", Type: field.TypeBytes, Nullable: true},
+		{Name: "setup", Type: field.TypeBytes, Nullable: true},
+		{Name: "setup_at", Type: field.TypeTime, Nullable: true},
+		{Name: "time_limit_minutes", Type: field.TypeInt, Default: 480},
+		{Name: "revision", Type: field.TypeInt64, Default: 1},
+		{Name: "application_id", Type: field.TypeString, Size: 64},
+		{Name: "asset_group_id", Type: field.TypeString, Size: 64},
+	}
+	// ProjectsTable holds the schema information for the "projects" table.
+	ProjectsTable = &schema.Table{
+		Name:       "projects",
+		Columns:    ProjectsColumns,
+		PrimaryKey: []*schema.Column{ProjectsColumns[0]},
+		ForeignKeys: []*schema.ForeignKey{
+			{
+				Symbol:     "projects_applications_application",
+				Columns:    []*schema.Column{ProjectsColumns[16]},
+				RefColumns: []*schema.Column{ApplicationsColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "projects_asset_groups_asset_group",
+				Columns:    []*schema.Column{ProjectsColumns[17]},
+				RefColumns: []*schema.Column{AssetGroupsColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+		},
+		Indexes: []*schema.Index{
+			{
+				Name:    "project_organization_id_name",
+				Unique:  true,
+				Columns: []*schema.Column{ProjectsColumns[3], ProjectsColumns[4]},
+			},
+			{
+				Name:    "project_application_id",
+				Unique:  false,
+				Columns: []*schema.Column{ProjectsColumns[16]},
+			},
+			{
+				Name:    "project_asset_group_id",
+				Unique:  false,
+				Columns: []*schema.Column{ProjectsColumns[17]},
+			},
+		},
+	}
 	// ReportsColumns holds the columns for the "reports" table.
 	ReportsColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeString, Size: 64},
@@ -467,6 +585,87 @@ var (
 				Name:    "report_organization_id_application_id_created_at",
 				Unique:  false,
 				Columns: []*schema.Column{ReportsColumns[3], ReportsColumns[10], ReportsColumns[1]},
+			},
+		},
+	}
+	// RunsColumns holds the columns for the "runs" table.
+	RunsColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString, Size: 64},
+		{Name: "created_at", Type: field.TypeTime},
+		{Name: "updated_at", Type: field.TypeTime},
+		{Name: "organization_id", Type: field.TypeString},
+		{Name: "trigger_id", Type: field.TypeString, Nullable: true},
+		{Name: "started_by", Type: field.TypeString, Default: ""},
+		{Name: "number", Type: field.TypeInt},
+		{Name: "scan_id", Type: field.TypeString},
+		{Name: "state", Type: field.TypeEnum, Enums: []string{"QUEUED", "RUNNING", "FINISHED", "FAILED", "STOPPED"}, Default: "QUEUED"},
+		{Name: "reason", Type: field.TypeString, Default: ""},
+		{Name: "progress", Type: field.TypeInt, Default: 0},
+		{Name: "started_at", Type: field.TypeTime, Nullable: true},
+		{Name: "finished_at", Type: field.TypeTime, Nullable: true},
+		{Name: "deadline", Type: field.TypeTime},
+		{Name: "checks", Type: field.TypeJSON, Nullable: true},
+		{Name: "untold", Type: field.TypeBool, Default: false},
+		{Name: "lease_node", Type: field.TypeString, Default: ""},
+		{Name: "lease_epoch", Type: field.TypeInt64, Default: 0},
+		{Name: "project_id", Type: field.TypeString, Size: 64},
+		{Name: "asset_group_id", Type: field.TypeString, Size: 64},
+	}
+	// RunsTable holds the schema information for the "runs" table.
+	RunsTable = &schema.Table{
+		Name:       "runs",
+		Columns:    RunsColumns,
+		PrimaryKey: []*schema.Column{RunsColumns[0]},
+		ForeignKeys: []*schema.ForeignKey{
+			{
+				Symbol:     "runs_projects_project",
+				Columns:    []*schema.Column{RunsColumns[18]},
+				RefColumns: []*schema.Column{ProjectsColumns[0]},
+				OnDelete:   schema.Cascade,
+			},
+			{
+				Symbol:     "runs_asset_groups_asset_group",
+				Columns:    []*schema.Column{RunsColumns[19]},
+				RefColumns: []*schema.Column{AssetGroupsColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+		},
+		Indexes: []*schema.Index{
+			{
+				Name:    "run_organization_id_created_at",
+				Unique:  false,
+				Columns: []*schema.Column{RunsColumns[3], RunsColumns[1]},
+			},
+			{
+				Name:    "run_organization_id_number",
+				Unique:  true,
+				Columns: []*schema.Column{RunsColumns[3], RunsColumns[6]},
+			},
+			{
+				Name:    "run_project_id_created_at",
+				Unique:  false,
+				Columns: []*schema.Column{RunsColumns[18], RunsColumns[1]},
+			},
+			{
+				Name:    "run_asset_group_id",
+				Unique:  false,
+				Columns: []*schema.Column{RunsColumns[19]},
+			},
+			{
+				Name:    "run_running",
+				Unique:  true,
+				Columns: []*schema.Column{RunsColumns[18]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "finished_at IS NULL",
+				},
+			},
+			{
+				Name:    "run_untold",
+				Unique:  false,
+				Columns: []*schema.Column{RunsColumns[15]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "untold",
+				},
 			},
 		},
 	}
@@ -615,9 +814,12 @@ var (
 		{Name: "enabled", Type: field.TypeBool, Default: true},
 		{Name: "time_zone", Type: field.TypeString, Default: "UTC"},
 		{Name: "mapping", Type: field.TypeJSON},
+		{Name: "settings", Type: field.TypeJSON, Nullable: true},
+		{Name: "setting_secrets", Type: field.TypeBytes, Nullable: true},
 		{Name: "secrets", Type: field.TypeBytes, Nullable: true},
 		{Name: "old_secrets_until", Type: field.TypeTime, Nullable: true},
 		{Name: "authorization", Type: field.TypeBytes, Nullable: true},
+		{Name: "revision", Type: field.TypeInt64, Default: 1},
 		{Name: "asset_group_id", Type: field.TypeString, Nullable: true, Size: 64},
 	}
 	// SourcesTable holds the schema information for the "sources" table.
@@ -628,7 +830,7 @@ var (
 		ForeignKeys: []*schema.ForeignKey{
 			{
 				Symbol:     "sources_asset_groups_asset_group",
-				Columns:    []*schema.Column{SourcesColumns[13]},
+				Columns:    []*schema.Column{SourcesColumns[16]},
 				RefColumns: []*schema.Column{AssetGroupsColumns[0]},
 				OnDelete:   schema.Restrict,
 			},
@@ -642,7 +844,7 @@ var (
 			{
 				Name:    "source_asset_group_id",
 				Unique:  false,
-				Columns: []*schema.Column{SourcesColumns[13]},
+				Columns: []*schema.Column{SourcesColumns[16]},
 			},
 		},
 	}
@@ -695,6 +897,68 @@ var (
 				Name:    "ticket_organization_id_application_id_created_at",
 				Unique:  false,
 				Columns: []*schema.Column{TicketsColumns[3], TicketsColumns[15], TicketsColumns[1]},
+			},
+		},
+	}
+	// TriggersColumns holds the columns for the "triggers" table.
+	TriggersColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString, Size: 64},
+		{Name: "created_at", Type: field.TypeTime},
+		{Name: "updated_at", Type: field.TypeTime},
+		{Name: "organization_id", Type: field.TypeString},
+		{Name: "name", Type: field.TypeString, Size: 200},
+		{Name: "kind", Type: field.TypeString},
+		{Name: "token_hash", Type: field.TypeString, Unique: true},
+		{Name: "enabled", Type: field.TypeBool, Default: true},
+		{Name: "project_id", Type: field.TypeString, Size: 64},
+		{Name: "asset_group_id", Type: field.TypeString, Size: 64},
+		{Name: "owner_id", Type: field.TypeString, Nullable: true, Size: 64},
+	}
+	// TriggersTable holds the schema information for the "triggers" table.
+	TriggersTable = &schema.Table{
+		Name:       "triggers",
+		Columns:    TriggersColumns,
+		PrimaryKey: []*schema.Column{TriggersColumns[0]},
+		ForeignKeys: []*schema.ForeignKey{
+			{
+				Symbol:     "triggers_projects_project",
+				Columns:    []*schema.Column{TriggersColumns[8]},
+				RefColumns: []*schema.Column{ProjectsColumns[0]},
+				OnDelete:   schema.Cascade,
+			},
+			{
+				Symbol:     "triggers_asset_groups_asset_group",
+				Columns:    []*schema.Column{TriggersColumns[9]},
+				RefColumns: []*schema.Column{AssetGroupsColumns[0]},
+				OnDelete:   schema.Restrict,
+			},
+			{
+				Symbol:     "triggers_users_owner",
+				Columns:    []*schema.Column{TriggersColumns[10]},
+				RefColumns: []*schema.Column{UsersColumns[0]},
+				OnDelete:   schema.SetNull,
+			},
+		},
+		Indexes: []*schema.Index{
+			{
+				Name:    "trigger_organization_id_name",
+				Unique:  false,
+				Columns: []*schema.Column{TriggersColumns[3], TriggersColumns[4]},
+			},
+			{
+				Name:    "trigger_project_id",
+				Unique:  false,
+				Columns: []*schema.Column{TriggersColumns[8]},
+			},
+			{
+				Name:    "trigger_asset_group_id",
+				Unique:  false,
+				Columns: []*schema.Column{TriggersColumns[9]},
+			},
+			{
+				Name:    "trigger_owner_id",
+				Unique:  false,
+				Columns: []*schema.Column{TriggersColumns[10]},
 			},
 		},
 	}
@@ -788,6 +1052,8 @@ var (
 		{Name: "unknown_counts", Type: field.TypeEnum, Enums: []string{"SKIP", "ZERO"}, Default: "SKIP"},
 		{Name: "state", Type: field.TypeEnum, Enums: []string{"ACTIVE", "PAUSED", "DISABLED", "UNVERIFIED"}, Default: "ACTIVE"},
 		{Name: "state_reason", Type: field.TypeString, Default: ""},
+		{Name: "handshake", Type: field.TypeBool, Default: true},
+		{Name: "verified_at", Type: field.TypeTime, Nullable: true},
 		{Name: "signing_secrets", Type: field.TypeBytes, Nullable: true},
 		{Name: "old_secret_until", Type: field.TypeTime, Nullable: true},
 		{Name: "retry_offsets_seconds", Type: field.TypeJSON},
@@ -804,19 +1070,19 @@ var (
 		ForeignKeys: []*schema.ForeignKey{
 			{
 				Symbol:     "webhooks_asset_groups_asset_group",
-				Columns:    []*schema.Column{WebhooksColumns[18]},
+				Columns:    []*schema.Column{WebhooksColumns[20]},
 				RefColumns: []*schema.Column{AssetGroupsColumns[0]},
 				OnDelete:   schema.Restrict,
 			},
 			{
 				Symbol:     "webhooks_users_owner",
-				Columns:    []*schema.Column{WebhooksColumns[19]},
+				Columns:    []*schema.Column{WebhooksColumns[21]},
 				RefColumns: []*schema.Column{UsersColumns[0]},
 				OnDelete:   schema.SetNull,
 			},
 			{
 				Symbol:     "webhooks_endpoints_endpoint",
-				Columns:    []*schema.Column{WebhooksColumns[20]},
+				Columns:    []*schema.Column{WebhooksColumns[22]},
 				RefColumns: []*schema.Column{EndpointsColumns[0]},
 				OnDelete:   schema.Restrict,
 			},
@@ -830,17 +1096,17 @@ var (
 			{
 				Name:    "webhook_asset_group_id",
 				Unique:  false,
-				Columns: []*schema.Column{WebhooksColumns[18]},
+				Columns: []*schema.Column{WebhooksColumns[20]},
 			},
 			{
 				Name:    "webhook_endpoint_id",
 				Unique:  false,
-				Columns: []*schema.Column{WebhooksColumns[20]},
+				Columns: []*schema.Column{WebhooksColumns[22]},
 			},
 			{
 				Name:    "webhook_owner_id",
 				Unique:  false,
-				Columns: []*schema.Column{WebhooksColumns[19]},
+				Columns: []*schema.Column{WebhooksColumns[21]},
 			},
 		},
 	}
@@ -889,6 +1155,31 @@ var (
 			{
 				Symbol:     "endpoint_shared_groups_asset_group_id",
 				Columns:    []*schema.Column{EndpointSharedGroupsColumns[1]},
+				RefColumns: []*schema.Column{AssetGroupsColumns[0]},
+				OnDelete:   schema.Cascade,
+			},
+		},
+	}
+	// PresenceSharedGroupsColumns holds the columns for the "presence_shared_groups" table.
+	PresenceSharedGroupsColumns = []*schema.Column{
+		{Name: "presence_id", Type: field.TypeString, Size: 64},
+		{Name: "asset_group_id", Type: field.TypeString, Size: 64},
+	}
+	// PresenceSharedGroupsTable holds the schema information for the "presence_shared_groups" table.
+	PresenceSharedGroupsTable = &schema.Table{
+		Name:       "presence_shared_groups",
+		Columns:    PresenceSharedGroupsColumns,
+		PrimaryKey: []*schema.Column{PresenceSharedGroupsColumns[0], PresenceSharedGroupsColumns[1]},
+		ForeignKeys: []*schema.ForeignKey{
+			{
+				Symbol:     "presence_shared_groups_presence_id",
+				Columns:    []*schema.Column{PresenceSharedGroupsColumns[0]},
+				RefColumns: []*schema.Column{PresencesColumns[0]},
+				OnDelete:   schema.Cascade,
+			},
+			{
+				Symbol:     "presence_shared_groups_asset_group_id",
+				Columns:    []*schema.Column{PresenceSharedGroupsColumns[1]},
 				RefColumns: []*schema.Column{AssetGroupsColumns[0]},
 				OnDelete:   schema.Cascade,
 			},
@@ -1007,17 +1298,22 @@ var (
 		IdentityProvidersTable,
 		OneTimeLinksTable,
 		OrganizationsTable,
+		PresencesTable,
+		ProjectsTable,
 		ReportsTable,
+		RunsTable,
 		ScansTable,
 		SessionsTable,
 		SigningKeysTable,
 		SourcesTable,
 		TicketsTable,
+		TriggersTable,
 		TrustedIssuersTable,
 		UsersTable,
 		WebhooksTable,
 		APIKeyGroupsTable,
 		EndpointSharedGroupsTable,
+		PresenceSharedGroupsTable,
 		UserGroupsTable,
 		WebhookApplicationsTable,
 		WebhookScopeGroupsTable,
@@ -1030,19 +1326,28 @@ func init() {
 	APIKeysTable.ForeignKeys[1].RefTable = UsersTable
 	ApplicationsTable.ForeignKeys[0].RefTable = AssetGroupsTable
 	EndpointsTable.ForeignKeys[0].RefTable = AssetGroupsTable
+	EndpointsTable.ForeignKeys[1].RefTable = PresencesTable
 	FindingsTable.ForeignKeys[0].RefTable = ApplicationsTable
 	FindingsTable.ForeignKeys[1].RefTable = AssetGroupsTable
 	IdentitiesTable.ForeignKeys[0].RefTable = IdentityProvidersTable
 	IdentitiesTable.ForeignKeys[1].RefTable = UsersTable
 	OneTimeLinksTable.ForeignKeys[0].RefTable = UsersTable
+	PresencesTable.ForeignKeys[0].RefTable = AssetGroupsTable
+	ProjectsTable.ForeignKeys[0].RefTable = ApplicationsTable
+	ProjectsTable.ForeignKeys[1].RefTable = AssetGroupsTable
 	ReportsTable.ForeignKeys[0].RefTable = ApplicationsTable
 	ReportsTable.ForeignKeys[1].RefTable = AssetGroupsTable
+	RunsTable.ForeignKeys[0].RefTable = ProjectsTable
+	RunsTable.ForeignKeys[1].RefTable = AssetGroupsTable
 	ScansTable.ForeignKeys[0].RefTable = ApplicationsTable
 	ScansTable.ForeignKeys[1].RefTable = AssetGroupsTable
 	SessionsTable.ForeignKeys[0].RefTable = UsersTable
 	SourcesTable.ForeignKeys[0].RefTable = AssetGroupsTable
 	TicketsTable.ForeignKeys[0].RefTable = ApplicationsTable
 	TicketsTable.ForeignKeys[1].RefTable = AssetGroupsTable
+	TriggersTable.ForeignKeys[0].RefTable = ProjectsTable
+	TriggersTable.ForeignKeys[1].RefTable = AssetGroupsTable
+	TriggersTable.ForeignKeys[2].RefTable = UsersTable
 	UsersTable.ForeignKeys[0].RefTable = CustomRolesTable
 	WebhooksTable.ForeignKeys[0].RefTable = AssetGroupsTable
 	WebhooksTable.ForeignKeys[1].RefTable = UsersTable
@@ -1051,6 +1356,8 @@ func init() {
 	APIKeyGroupsTable.ForeignKeys[1].RefTable = AssetGroupsTable
 	EndpointSharedGroupsTable.ForeignKeys[0].RefTable = EndpointsTable
 	EndpointSharedGroupsTable.ForeignKeys[1].RefTable = AssetGroupsTable
+	PresenceSharedGroupsTable.ForeignKeys[0].RefTable = PresencesTable
+	PresenceSharedGroupsTable.ForeignKeys[1].RefTable = AssetGroupsTable
 	UserGroupsTable.ForeignKeys[0].RefTable = UsersTable
 	UserGroupsTable.ForeignKeys[1].RefTable = AssetGroupsTable
 	WebhookApplicationsTable.ForeignKeys[0].RefTable = WebhooksTable

@@ -39,6 +39,9 @@ type OneTimeLink func(*sql.Selector)
 // Organization is the predicate function for organization builders.
 type Organization func(*sql.Selector)
 
+// Presence is the predicate function for presence builders.
+type Presence func(*sql.Selector)
+
 // Project is the predicate function for project builders.
 type Project func(*sql.Selector)
 

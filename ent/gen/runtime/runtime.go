@@ -17,12 +17,16 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/identityprovider"
 	"github.com/hookyard/hookyard/ent/gen/onetimelink"
 	"github.com/hookyard/hookyard/ent/gen/organization"
+	"github.com/hookyard/hookyard/ent/gen/presence"
+	"github.com/hookyard/hookyard/ent/gen/project"
 	"github.com/hookyard/hookyard/ent/gen/report"
+	"github.com/hookyard/hookyard/ent/gen/run"
 	"github.com/hookyard/hookyard/ent/gen/scan"
 	"github.com/hookyard/hookyard/ent/gen/session"
 	"github.com/hookyard/hookyard/ent/gen/signingkey"
 	"github.com/hookyard/hookyard/ent/gen/source"
 	"github.com/hookyard/hookyard/ent/gen/ticket"
+	"github.com/hookyard/hookyard/ent/gen/trigger"
 	"github.com/hookyard/hookyard/ent/gen/trustedissuer"
 	"github.com/hookyard/hookyard/ent/gen/user"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
@@ -184,6 +188,12 @@ func init() {
 	application.DefaultDescription = applicationDescDescription.Default.(string)
 	// application.DescriptionValidator is a validator for the "description" field. It is called by the builders before save.
 	application.DescriptionValidator = applicationDescDescription.Validators[0].(func(string) error)
+	// applicationDescKey is the schema descriptor for key field.
+	applicationDescKey := applicationFields[2].Descriptor()
+	// application.DefaultKey holds the default value on creation for the key field.
+	application.DefaultKey = applicationDescKey.Default.(string)
+	// application.KeyValidator is a validator for the "key" field. It is called by the builders before save.
+	application.KeyValidator = applicationDescKey.Validators[0].(func(string) error)
 	// applicationDescID is the schema descriptor for id field.
 	applicationDescID := applicationMixinFields0[0].Descriptor()
 	// application.IDValidator is a validator for the "id" field. It is called by the builders before save.
@@ -504,29 +514,29 @@ func init() {
 	// endpoint.URLValidator is a validator for the "url" field. It is called by the builders before save.
 	endpoint.URLValidator = endpointDescURL.Validators[0].(func(string) error)
 	// endpointDescEnabled is the schema descriptor for enabled field.
-	endpointDescEnabled := endpointFields[4].Descriptor()
+	endpointDescEnabled := endpointFields[5].Descriptor()
 	// endpoint.DefaultEnabled holds the default value on creation for the enabled field.
 	endpoint.DefaultEnabled = endpointDescEnabled.Default.(bool)
 	// endpointDescRatePerSecond is the schema descriptor for rate_per_second field.
-	endpointDescRatePerSecond := endpointFields[8].Descriptor()
+	endpointDescRatePerSecond := endpointFields[9].Descriptor()
 	// endpoint.DefaultRatePerSecond holds the default value on creation for the rate_per_second field.
 	endpoint.DefaultRatePerSecond = endpointDescRatePerSecond.Default.(float64)
 	// endpoint.RatePerSecondValidator is a validator for the "rate_per_second" field. It is called by the builders before save.
 	endpoint.RatePerSecondValidator = endpointDescRatePerSecond.Validators[0].(func(float64) error)
 	// endpointDescBurst is the schema descriptor for burst field.
-	endpointDescBurst := endpointFields[9].Descriptor()
+	endpointDescBurst := endpointFields[10].Descriptor()
 	// endpoint.DefaultBurst holds the default value on creation for the burst field.
 	endpoint.DefaultBurst = endpointDescBurst.Default.(int)
 	// endpoint.BurstValidator is a validator for the "burst" field. It is called by the builders before save.
 	endpoint.BurstValidator = endpointDescBurst.Validators[0].(func(int) error)
 	// endpointDescMaxInFlight is the schema descriptor for max_in_flight field.
-	endpointDescMaxInFlight := endpointFields[10].Descriptor()
+	endpointDescMaxInFlight := endpointFields[11].Descriptor()
 	// endpoint.DefaultMaxInFlight holds the default value on creation for the max_in_flight field.
 	endpoint.DefaultMaxInFlight = endpointDescMaxInFlight.Default.(int)
 	// endpoint.MaxInFlightValidator is a validator for the "max_in_flight" field. It is called by the builders before save.
 	endpoint.MaxInFlightValidator = endpointDescMaxInFlight.Validators[0].(func(int) error)
 	// endpointDescRevision is the schema descriptor for revision field.
-	endpointDescRevision := endpointFields[11].Descriptor()
+	endpointDescRevision := endpointFields[12].Descriptor()
 	// endpoint.DefaultRevision holds the default value on creation for the revision field.
 	endpoint.DefaultRevision = endpointDescRevision.Default.(int64)
 	// endpointDescID is the schema descriptor for id field.
@@ -1021,6 +1031,216 @@ func init() {
 			return nil
 		}
 	}()
+	presenceMixin := schema.Presence{}.Mixin()
+	presence.Policy = privacy.NewPolicies(schema.Presence{})
+	presence.Hooks[0] = func(next ent.Mutator) ent.Mutator {
+		return ent.MutateFunc(func(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+			if err := presence.Policy.EvalMutation(ctx, m); err != nil {
+				return nil, err
+			}
+			return next.Mutate(ctx, m)
+		})
+	}
+	presenceMixinHooks2 := presenceMixin[2].Hooks()
+
+	presence.Hooks[1] = presenceMixinHooks2[0]
+
+	presence.Hooks[2] = presenceMixinHooks2[1]
+	presenceMixinFields0 := presenceMixin[0].Fields()
+	_ = presenceMixinFields0
+	presenceMixinFields1 := presenceMixin[1].Fields()
+	_ = presenceMixinFields1
+	presenceMixinFields2 := presenceMixin[2].Fields()
+	_ = presenceMixinFields2
+	presenceFields := schema.Presence{}.Fields()
+	_ = presenceFields
+	// presenceDescCreatedAt is the schema descriptor for created_at field.
+	presenceDescCreatedAt := presenceMixinFields1[0].Descriptor()
+	// presence.DefaultCreatedAt holds the default value on creation for the created_at field.
+	presence.DefaultCreatedAt = presenceDescCreatedAt.Default.(func() time.Time)
+	// presenceDescUpdatedAt is the schema descriptor for updated_at field.
+	presenceDescUpdatedAt := presenceMixinFields1[1].Descriptor()
+	// presence.DefaultUpdatedAt holds the default value on creation for the updated_at field.
+	presence.DefaultUpdatedAt = presenceDescUpdatedAt.Default.(func() time.Time)
+	// presence.UpdateDefaultUpdatedAt holds the default value on update for the updated_at field.
+	presence.UpdateDefaultUpdatedAt = presenceDescUpdatedAt.UpdateDefault.(func() time.Time)
+	// presenceDescOrganizationID is the schema descriptor for organization_id field.
+	presenceDescOrganizationID := presenceMixinFields2[0].Descriptor()
+	// presence.OrganizationIDValidator is a validator for the "organization_id" field. It is called by the builders before save.
+	presence.OrganizationIDValidator = presenceDescOrganizationID.Validators[0].(func(string) error)
+	// presenceDescName is the schema descriptor for name field.
+	presenceDescName := presenceFields[0].Descriptor()
+	// presence.NameValidator is a validator for the "name" field. It is called by the builders before save.
+	presence.NameValidator = func() func(string) error {
+		validators := presenceDescName.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(name string) error {
+			for _, fn := range fns {
+				if err := fn(name); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	// presenceDescDescription is the schema descriptor for description field.
+	presenceDescDescription := presenceFields[1].Descriptor()
+	// presence.DefaultDescription holds the default value on creation for the description field.
+	presence.DefaultDescription = presenceDescDescription.Default.(string)
+	// presence.DescriptionValidator is a validator for the "description" field. It is called by the builders before save.
+	presence.DescriptionValidator = presenceDescDescription.Validators[0].(func(string) error)
+	// presenceDescEnabled is the schema descriptor for enabled field.
+	presenceDescEnabled := presenceFields[3].Descriptor()
+	// presence.DefaultEnabled holds the default value on creation for the enabled field.
+	presence.DefaultEnabled = presenceDescEnabled.Default.(bool)
+	// presenceDescKeyPrefix is the schema descriptor for key_prefix field.
+	presenceDescKeyPrefix := presenceFields[4].Descriptor()
+	// presence.KeyPrefixValidator is a validator for the "key_prefix" field. It is called by the builders before save.
+	presence.KeyPrefixValidator = presenceDescKeyPrefix.Validators[0].(func(string) error)
+	// presenceDescKeyHash is the schema descriptor for key_hash field.
+	presenceDescKeyHash := presenceFields[5].Descriptor()
+	// presence.KeyHashValidator is a validator for the "key_hash" field. It is called by the builders before save.
+	presence.KeyHashValidator = presenceDescKeyHash.Validators[0].(func(string) error)
+	// presenceDescID is the schema descriptor for id field.
+	presenceDescID := presenceMixinFields0[0].Descriptor()
+	// presence.IDValidator is a validator for the "id" field. It is called by the builders before save.
+	presence.IDValidator = func() func(string) error {
+		validators := presenceDescID.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(id string) error {
+			for _, fn := range fns {
+				if err := fn(id); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	projectMixin := schema.Project{}.Mixin()
+	project.Policy = privacy.NewPolicies(schema.Project{})
+	project.Hooks[0] = func(next ent.Mutator) ent.Mutator {
+		return ent.MutateFunc(func(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+			if err := project.Policy.EvalMutation(ctx, m); err != nil {
+				return nil, err
+			}
+			return next.Mutate(ctx, m)
+		})
+	}
+	projectMixinHooks2 := projectMixin[2].Hooks()
+	projectHooks := schema.Project{}.Hooks()
+
+	project.Hooks[1] = projectMixinHooks2[0]
+
+	project.Hooks[2] = projectMixinHooks2[1]
+
+	project.Hooks[3] = projectHooks[0]
+	projectMixinFields0 := projectMixin[0].Fields()
+	_ = projectMixinFields0
+	projectMixinFields1 := projectMixin[1].Fields()
+	_ = projectMixinFields1
+	projectMixinFields2 := projectMixin[2].Fields()
+	_ = projectMixinFields2
+	projectFields := schema.Project{}.Fields()
+	_ = projectFields
+	// projectDescCreatedAt is the schema descriptor for created_at field.
+	projectDescCreatedAt := projectMixinFields1[0].Descriptor()
+	// project.DefaultCreatedAt holds the default value on creation for the created_at field.
+	project.DefaultCreatedAt = projectDescCreatedAt.Default.(func() time.Time)
+	// projectDescUpdatedAt is the schema descriptor for updated_at field.
+	projectDescUpdatedAt := projectMixinFields1[1].Descriptor()
+	// project.DefaultUpdatedAt holds the default value on creation for the updated_at field.
+	project.DefaultUpdatedAt = projectDescUpdatedAt.Default.(func() time.Time)
+	// project.UpdateDefaultUpdatedAt holds the default value on update for the updated_at field.
+	project.UpdateDefaultUpdatedAt = projectDescUpdatedAt.UpdateDefault.(func() time.Time)
+	// projectDescOrganizationID is the schema descriptor for organization_id field.
+	projectDescOrganizationID := projectMixinFields2[0].Descriptor()
+	// project.OrganizationIDValidator is a validator for the "organization_id" field. It is called by the builders before save.
+	project.OrganizationIDValidator = projectDescOrganizationID.Validators[0].(func(string) error)
+	// projectDescName is the schema descriptor for name field.
+	projectDescName := projectFields[0].Descriptor()
+	// project.NameValidator is a validator for the "name" field. It is called by the builders before save.
+	project.NameValidator = func() func(string) error {
+		validators := projectDescName.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(name string) error {
+			for _, fn := range fns {
+				if err := fn(name); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	// projectDescDescription is the schema descriptor for description field.
+	projectDescDescription := projectFields[1].Descriptor()
+	// project.DefaultDescription holds the default value on creation for the description field.
+	project.DefaultDescription = projectDescDescription.Default.(string)
+	// project.DescriptionValidator is a validator for the "description" field. It is called by the builders before save.
+	project.DescriptionValidator = projectDescDescription.Validators[0].(func(string) error)
+	// projectDescTargetURL is the schema descriptor for target_url field.
+	projectDescTargetURL := projectFields[5].Descriptor()
+	// project.TargetURLValidator is a validator for the "target_url" field. It is called by the builders before save.
+	project.TargetURLValidator = func() func(string) error {
+		validators := projectDescTargetURL.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+			validators[2].(func(string) error),
+		}
+		return func(target_url string) error {
+			for _, fn := range fns {
+				if err := fn(target_url); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	// projectDescOrigins is the schema descriptor for origins field.
+	projectDescOrigins := projectFields[6].Descriptor()
+	// project.DefaultOrigins holds the default value on creation for the origins field.
+	project.DefaultOrigins = projectDescOrigins.Default.([]string)
+	// projectDescScanner is the schema descriptor for scanner field.
+	projectDescScanner := projectFields[7].Descriptor()
+	// project.ScannerValidator is a validator for the "scanner" field. It is called by the builders before save.
+	project.ScannerValidator = projectDescScanner.Validators[0].(func(string) error)
+	// projectDescTimeLimitMinutes is the schema descriptor for time_limit_minutes field.
+	projectDescTimeLimitMinutes := projectFields[12].Descriptor()
+	// project.DefaultTimeLimitMinutes holds the default value on creation for the time_limit_minutes field.
+	project.DefaultTimeLimitMinutes = projectDescTimeLimitMinutes.Default.(int)
+	// project.TimeLimitMinutesValidator is a validator for the "time_limit_minutes" field. It is called by the builders before save.
+	project.TimeLimitMinutesValidator = projectDescTimeLimitMinutes.Validators[0].(func(int) error)
+	// projectDescRevision is the schema descriptor for revision field.
+	projectDescRevision := projectFields[13].Descriptor()
+	// project.DefaultRevision holds the default value on creation for the revision field.
+	project.DefaultRevision = projectDescRevision.Default.(int64)
+	// projectDescID is the schema descriptor for id field.
+	projectDescID := projectMixinFields0[0].Descriptor()
+	// project.IDValidator is a validator for the "id" field. It is called by the builders before save.
+	project.IDValidator = func() func(string) error {
+		validators := projectDescID.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(id string) error {
+			for _, fn := range fns {
+				if err := fn(id); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
 	reportMixin := schema.Report{}.Mixin()
 	report.Policy = privacy.NewPolicies(schema.Report{})
 	report.Hooks[0] = func(next ent.Mutator) ent.Mutator {
@@ -1079,6 +1299,91 @@ func init() {
 	// report.IDValidator is a validator for the "id" field. It is called by the builders before save.
 	report.IDValidator = func() func(string) error {
 		validators := reportDescID.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(id string) error {
+			for _, fn := range fns {
+				if err := fn(id); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	runMixin := schema.Run{}.Mixin()
+	run.Policy = privacy.NewPolicies(schema.Run{})
+	run.Hooks[0] = func(next ent.Mutator) ent.Mutator {
+		return ent.MutateFunc(func(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+			if err := run.Policy.EvalMutation(ctx, m); err != nil {
+				return nil, err
+			}
+			return next.Mutate(ctx, m)
+		})
+	}
+	runMixinHooks2 := runMixin[2].Hooks()
+
+	run.Hooks[1] = runMixinHooks2[0]
+
+	run.Hooks[2] = runMixinHooks2[1]
+	runMixinFields0 := runMixin[0].Fields()
+	_ = runMixinFields0
+	runMixinFields1 := runMixin[1].Fields()
+	_ = runMixinFields1
+	runMixinFields2 := runMixin[2].Fields()
+	_ = runMixinFields2
+	runFields := schema.Run{}.Fields()
+	_ = runFields
+	// runDescCreatedAt is the schema descriptor for created_at field.
+	runDescCreatedAt := runMixinFields1[0].Descriptor()
+	// run.DefaultCreatedAt holds the default value on creation for the created_at field.
+	run.DefaultCreatedAt = runDescCreatedAt.Default.(func() time.Time)
+	// runDescUpdatedAt is the schema descriptor for updated_at field.
+	runDescUpdatedAt := runMixinFields1[1].Descriptor()
+	// run.DefaultUpdatedAt holds the default value on creation for the updated_at field.
+	run.DefaultUpdatedAt = runDescUpdatedAt.Default.(func() time.Time)
+	// run.UpdateDefaultUpdatedAt holds the default value on update for the updated_at field.
+	run.UpdateDefaultUpdatedAt = runDescUpdatedAt.UpdateDefault.(func() time.Time)
+	// runDescOrganizationID is the schema descriptor for organization_id field.
+	runDescOrganizationID := runMixinFields2[0].Descriptor()
+	// run.OrganizationIDValidator is a validator for the "organization_id" field. It is called by the builders before save.
+	run.OrganizationIDValidator = runDescOrganizationID.Validators[0].(func(string) error)
+	// runDescStartedBy is the schema descriptor for started_by field.
+	runDescStartedBy := runFields[2].Descriptor()
+	// run.DefaultStartedBy holds the default value on creation for the started_by field.
+	run.DefaultStartedBy = runDescStartedBy.Default.(string)
+	// runDescNumber is the schema descriptor for number field.
+	runDescNumber := runFields[4].Descriptor()
+	// run.NumberValidator is a validator for the "number" field. It is called by the builders before save.
+	run.NumberValidator = runDescNumber.Validators[0].(func(int) error)
+	// runDescReason is the schema descriptor for reason field.
+	runDescReason := runFields[7].Descriptor()
+	// run.DefaultReason holds the default value on creation for the reason field.
+	run.DefaultReason = runDescReason.Default.(string)
+	// runDescProgress is the schema descriptor for progress field.
+	runDescProgress := runFields[8].Descriptor()
+	// run.DefaultProgress holds the default value on creation for the progress field.
+	run.DefaultProgress = runDescProgress.Default.(int)
+	// run.ProgressValidator is a validator for the "progress" field. It is called by the builders before save.
+	run.ProgressValidator = runDescProgress.Validators[0].(func(int) error)
+	// runDescUntold is the schema descriptor for untold field.
+	runDescUntold := runFields[13].Descriptor()
+	// run.DefaultUntold holds the default value on creation for the untold field.
+	run.DefaultUntold = runDescUntold.Default.(bool)
+	// runDescLeaseNode is the schema descriptor for lease_node field.
+	runDescLeaseNode := runFields[14].Descriptor()
+	// run.DefaultLeaseNode holds the default value on creation for the lease_node field.
+	run.DefaultLeaseNode = runDescLeaseNode.Default.(string)
+	// runDescLeaseEpoch is the schema descriptor for lease_epoch field.
+	runDescLeaseEpoch := runFields[15].Descriptor()
+	// run.DefaultLeaseEpoch holds the default value on creation for the lease_epoch field.
+	run.DefaultLeaseEpoch = runDescLeaseEpoch.Default.(int64)
+	// runDescID is the schema descriptor for id field.
+	runDescID := runMixinFields0[0].Descriptor()
+	// run.IDValidator is a validator for the "id" field. It is called by the builders before save.
+	run.IDValidator = func() func(string) error {
+		validators := runDescID.Validators
 		fns := [...]func(string) error{
 			validators[0].(func(string) error),
 			validators[1].(func(string) error),
@@ -1333,10 +1638,13 @@ func init() {
 		})
 	}
 	sourceMixinHooks2 := sourceMixin[2].Hooks()
+	sourceHooks := schema.Source{}.Hooks()
 
 	source.Hooks[1] = sourceMixinHooks2[0]
 
 	source.Hooks[2] = sourceMixinHooks2[1]
+
+	source.Hooks[3] = sourceHooks[0]
 	sourceMixinFields0 := sourceMixin[0].Fields()
 	_ = sourceMixinFields0
 	sourceMixinFields1 := sourceMixin[1].Fields()
@@ -1413,6 +1721,10 @@ func init() {
 	sourceDescMapping := sourceFields[6].Descriptor()
 	// source.DefaultMapping holds the default value on creation for the mapping field.
 	source.DefaultMapping = sourceDescMapping.Default.(parts.Mapping)
+	// sourceDescRevision is the schema descriptor for revision field.
+	sourceDescRevision := sourceFields[12].Descriptor()
+	// source.DefaultRevision holds the default value on creation for the revision field.
+	source.DefaultRevision = sourceDescRevision.Default.(int64)
 	// sourceDescID is the schema descriptor for id field.
 	sourceDescID := sourceMixinFields0[0].Descriptor()
 	// source.IDValidator is a validator for the "id" field. It is called by the builders before save.
@@ -1505,6 +1817,91 @@ func init() {
 	// ticket.IDValidator is a validator for the "id" field. It is called by the builders before save.
 	ticket.IDValidator = func() func(string) error {
 		validators := ticketDescID.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(id string) error {
+			for _, fn := range fns {
+				if err := fn(id); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	triggerMixin := schema.Trigger{}.Mixin()
+	trigger.Policy = privacy.NewPolicies(schema.Trigger{})
+	trigger.Hooks[0] = func(next ent.Mutator) ent.Mutator {
+		return ent.MutateFunc(func(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+			if err := trigger.Policy.EvalMutation(ctx, m); err != nil {
+				return nil, err
+			}
+			return next.Mutate(ctx, m)
+		})
+	}
+	triggerMixinHooks2 := triggerMixin[2].Hooks()
+
+	trigger.Hooks[1] = triggerMixinHooks2[0]
+
+	trigger.Hooks[2] = triggerMixinHooks2[1]
+	triggerMixinFields0 := triggerMixin[0].Fields()
+	_ = triggerMixinFields0
+	triggerMixinFields1 := triggerMixin[1].Fields()
+	_ = triggerMixinFields1
+	triggerMixinFields2 := triggerMixin[2].Fields()
+	_ = triggerMixinFields2
+	triggerFields := schema.Trigger{}.Fields()
+	_ = triggerFields
+	// triggerDescCreatedAt is the schema descriptor for created_at field.
+	triggerDescCreatedAt := triggerMixinFields1[0].Descriptor()
+	// trigger.DefaultCreatedAt holds the default value on creation for the created_at field.
+	trigger.DefaultCreatedAt = triggerDescCreatedAt.Default.(func() time.Time)
+	// triggerDescUpdatedAt is the schema descriptor for updated_at field.
+	triggerDescUpdatedAt := triggerMixinFields1[1].Descriptor()
+	// trigger.DefaultUpdatedAt holds the default value on creation for the updated_at field.
+	trigger.DefaultUpdatedAt = triggerDescUpdatedAt.Default.(func() time.Time)
+	// trigger.UpdateDefaultUpdatedAt holds the default value on update for the updated_at field.
+	trigger.UpdateDefaultUpdatedAt = triggerDescUpdatedAt.UpdateDefault.(func() time.Time)
+	// triggerDescOrganizationID is the schema descriptor for organization_id field.
+	triggerDescOrganizationID := triggerMixinFields2[0].Descriptor()
+	// trigger.OrganizationIDValidator is a validator for the "organization_id" field. It is called by the builders before save.
+	trigger.OrganizationIDValidator = triggerDescOrganizationID.Validators[0].(func(string) error)
+	// triggerDescName is the schema descriptor for name field.
+	triggerDescName := triggerFields[0].Descriptor()
+	// trigger.NameValidator is a validator for the "name" field. It is called by the builders before save.
+	trigger.NameValidator = func() func(string) error {
+		validators := triggerDescName.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(name string) error {
+			for _, fn := range fns {
+				if err := fn(name); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	// triggerDescKind is the schema descriptor for kind field.
+	triggerDescKind := triggerFields[1].Descriptor()
+	// trigger.KindValidator is a validator for the "kind" field. It is called by the builders before save.
+	trigger.KindValidator = triggerDescKind.Validators[0].(func(string) error)
+	// triggerDescTokenHash is the schema descriptor for token_hash field.
+	triggerDescTokenHash := triggerFields[5].Descriptor()
+	// trigger.TokenHashValidator is a validator for the "token_hash" field. It is called by the builders before save.
+	trigger.TokenHashValidator = triggerDescTokenHash.Validators[0].(func(string) error)
+	// triggerDescEnabled is the schema descriptor for enabled field.
+	triggerDescEnabled := triggerFields[6].Descriptor()
+	// trigger.DefaultEnabled holds the default value on creation for the enabled field.
+	trigger.DefaultEnabled = triggerDescEnabled.Default.(bool)
+	// triggerDescID is the schema descriptor for id field.
+	triggerDescID := triggerMixinFields0[0].Descriptor()
+	// trigger.IDValidator is a validator for the "id" field. It is called by the builders before save.
+	trigger.IDValidator = func() func(string) error {
+		validators := triggerDescID.Validators
 		fns := [...]func(string) error{
 			validators[0].(func(string) error),
 			validators[1].(func(string) error),
@@ -1856,12 +2253,16 @@ func init() {
 	webhookDescStateReason := webhookFields[12].Descriptor()
 	// webhook.DefaultStateReason holds the default value on creation for the state_reason field.
 	webhook.DefaultStateReason = webhookDescStateReason.Default.(string)
+	// webhookDescHandshake is the schema descriptor for handshake field.
+	webhookDescHandshake := webhookFields[13].Descriptor()
+	// webhook.DefaultHandshake holds the default value on creation for the handshake field.
+	webhook.DefaultHandshake = webhookDescHandshake.Default.(bool)
 	// webhookDescRetryOffsetsSeconds is the schema descriptor for retry_offsets_seconds field.
-	webhookDescRetryOffsetsSeconds := webhookFields[15].Descriptor()
+	webhookDescRetryOffsetsSeconds := webhookFields[17].Descriptor()
 	// webhook.DefaultRetryOffsetsSeconds holds the default value on creation for the retry_offsets_seconds field.
 	webhook.DefaultRetryOffsetsSeconds = webhookDescRetryOffsetsSeconds.Default.([]int)
 	// webhookDescTimeoutSeconds is the schema descriptor for timeout_seconds field.
-	webhookDescTimeoutSeconds := webhookFields[16].Descriptor()
+	webhookDescTimeoutSeconds := webhookFields[18].Descriptor()
 	// webhook.DefaultTimeoutSeconds holds the default value on creation for the timeout_seconds field.
 	webhook.DefaultTimeoutSeconds = webhookDescTimeoutSeconds.Default.(int)
 	// webhook.TimeoutSecondsValidator is a validator for the "timeout_seconds" field. It is called by the builders before save.
