@@ -345,6 +345,9 @@ func TestTriggerCalls(t *testing.T) {
 		if got := status(t, address, next); got != 103 {
 			t.Errorf("a failed scan has the status %d", got)
 		}
+		if code, b := call(t, http.MethodGet, fmt.Sprintf("%s/scans/%d/report/junit", address, next), "", nil); code != http.StatusOK || !bytes.Contains(b, []byte(`errors="1"`)) {
+			t.Errorf("the report of a failed scan is %d %s", code, b) // and no all-clear
+		}
 	})
 }
 
@@ -407,6 +410,7 @@ func TestTriggerSetup(t *testing.T) {
 			{api, "application/json", `{"specs": {"api_spec": {"swagger": "2.0", "host": "evil.example.com"}}}`, 422},
 			{api, "application/json", `{"specs": {"api_spec": {"openapi": "3.0.0", "servers": [{"url": "/v1"}, {"url": "https://evil.example.com/v1"}]}}}`, 422},
 			{api, "application/json", `{"specs": {"api_spec": {"openapi": "3.0.0", "paths": {"/a": {"get": {"servers": [{"url": "//evil.example.com"}]}}}}}}`, 422},
+			{api, "application/json", `{"specs": {"api_spec": {"openapi": "3.0.0", "components": {"securitySchemes": {"a": {"type": "oauth2", "flows": {"password": {"tokenUrl": "https://evil.example.com/token"}}}}}}}}`, 422},
 			{api, "application/json", `{"specs": {"api_spec": {"basePath": "/v1"}}}`, 422},
 			{web, formType, strings.Repeat("a", 2<<20), 413},
 		} {

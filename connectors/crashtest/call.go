@@ -110,6 +110,8 @@ func setup(body []byte, target connectors.TargetKind, c *connectors.TriggerCall)
 				return connectors.Refuse(http.StatusUnprocessableEntity, at+".type", "must be HEADER, COOKIE, QUERY, GET or POST")
 			case x.Key == "":
 				return connectors.Refuse(http.StatusUnprocessableEntity, at+".key", "is missing or empty")
+			case strings.ContainsAny(x.Key+x.Value, "\r\n\x00"):
+				return connectors.Refuse(http.StatusUnprocessableEntity, at, "must not have line ends")
 			}
 			c.Setup.Parameters = append(c.Setup.Parameters, connectors.ScanParameter{In: in, Name: x.Key, Value: x.Value})
 		}
@@ -209,7 +211,7 @@ func named(v any, at string, depth int, hosts *[]connectors.NamedHost) bool {
 	case map[string]any:
 		for name, x := range v {
 			field := at + "." + name
-			if s, ok := x.(string); ok && name == "$ref" {
+			if s, ok := x.(string); ok && leads(name) {
 				address(s, field, hosts)
 			}
 			if list, ok := x.([]any); ok && name == "servers" {
@@ -226,6 +228,16 @@ func named(v any, at string, depth int, hosts *[]connectors.NamedHost) bool {
 		}
 	}
 	return true
+}
+
+// leads says whether a string of this name is an address that a scanner goes to: other
+// parts of the document, or where it gets tokens.
+func leads(name string) bool {
+	switch name {
+	case "$ref", "tokenUrl", "authorizationUrl", "refreshUrl", "openIdConnectUrl":
+		return true
+	}
+	return false
 }
 
 // address adds the place that an address names; a relative one names none.

@@ -90,7 +90,7 @@ func failed(v reflect.Value) error { err, _ := v.Interface().(error); return err
 func (m *maker) value(n anyNoun, c *schema.Column, like any) any {
 	m.n++
 	text := fmt.Sprintf("x%d", m.n)
-	if c.Name == "issuer" || c.Name == "url" || c.Name == "jwks_url" {
+	if slices.Contains([]string{"issuer", "url", "jwks_url", "target_url"}, c.Name) {
 		text = "https://" + text + ".example.com"
 	}
 	switch c.Name {
