@@ -210,7 +210,7 @@ func TestHandshakes(t *testing.T) {
 		x.next(t)
 		hookOf(t, h, bad).check(t, "ACTIVE", "")
 		x.silent(t)
-		if err := h.Do(ctx, `mutation ($f: DeliveryFilter!) { redeliverMatching(input: {filter: $f}) { matched } }`,
+		if err := h.Do(ctx, `mutation ($f: DeliveryFilter!) { redeliverDeliveries(input: {filter: $f}) { matched } }`,
 			program.Input{"f": program.Input{"webhookIds": []string{bad}, "states": []string{"SKIPPED"}}}, nil); err != nil {
 			t.Fatal(err)
 		}
