@@ -19,7 +19,7 @@ build-go = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$
 
 .PHONY: help
 help: ## list the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The go command knows best what has changed: programs are built each time, from its cache.
 .PHONY: build
@@ -41,11 +41,24 @@ smoke: build ## one event through the whole hub, from the vendor's bytes to the 
 	$(BIN)/smoke -hookyard $(BIN)/hookyard
 
 .PHONY: test
-test: build $(TOOLS)/gotestsum ## every test, with the race detector, on SQLite and a throw-away PostgreSQL
+test: build examples $(TOOLS)/gotestsum ## every test, with the race detector, on SQLite and a throw-away PostgreSQL
 	.ci/need gcc postgres
 	@.ci/need iproute2 || true # the tests that need it say that they are skipped
 	HOOKYARD_TEST_BINARY=$(abspath $(BIN))/hookyard .ci/postgres with $(TOOLS)/gotestsum --format pkgname --post-run-command .ci/verdict -- \
 		-race -timeout $(TEST_TIMEOUT) $(TEST_ARGS) ./...
+
+# What is needed to try both examples; the one in Go has a go.mod and tests of its own.
+.PHONY: examples
+examples:
+	.ci/need node
+	npm ci --prefix examples/radar-node --ignore-scripts --no-audit --no-fund --silent
+	$(GO) -C examples/acme vet ./...
+	$(GO) -C examples/acme test -timeout $(TEST_TIMEOUT) ./...
+
+.PHONY: test-connectors
+test-connectors: examples $(TOOLS)/gotestsum ## the part of make test about connectors: every shipped one, both examples, and what runs them
+	.ci/need gcc
+	$(TOOLS)/gotestsum --format pkgname --post-run-command .ci/verdict -- -race -timeout $(TEST_TIMEOUT) $(TEST_ARGS) ./connectors/... ./plugins/...
 
 .PHONY: bench
 bench: build ## the bench table: SQLite, PostgreSQL and the ceiling, interleaved (about an hour; BENCH_ARGS='-only P1 -repeat 1' for less)
