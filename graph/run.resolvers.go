@@ -33,9 +33,6 @@ func (r *mutationResolver) StopScan(ctx context.Context, input graphgen.StopScan
 
 // Runs is the resolver for the runs field.
 func (r *queryResolver) Runs(ctx context.Context, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.RunOrder, where *gen.RunWhereInput) (*gen.RunConnection, error) {
-	if err := cursorsInTime(after, before); err != nil {
-		return nil, err
-	}
 	return r.DB.Client.Run.Query().Paginate(ctx, after, first, before, last, gen.WithRunOrder(&orderBy), gen.WithRunFilter(where.Filter))
 }
 

@@ -250,17 +250,6 @@ func (s *Session) Forget(endpointID string) {
 	}
 }
 
-// Given is an endpoint that the process has, or had so lately that a call may need it.
-func (s *Session) Given(ref string) (connectors.Endpoint, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	g := s.given[ref]
-	if g == nil {
-		return connectors.Endpoint{}, false
-	}
-	return g.Endpoint, true
-}
-
 // Ping asks for a sign of life; Ponged is the highest number that came back.
 func (s *Session) Ping(number uint64) {
 	s.out.put(message{other: &wirev1.SessionRequest{Message: &wirev1.SessionRequest_Ping{Ping: &wirev1.Ping{Number: number}}}})

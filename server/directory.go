@@ -64,7 +64,7 @@ func (d *directory) PresenceViewer(ctx context.Context, hash string) (*viewer.Vi
 	if p.KeyHash != hash {
 		expires = *p.PreviousKeyUntil
 	}
-	v, err := d.active(ctx, &viewer.Viewer{ID: p.ID, Name: p.Name, Organization: p.OrganizationID})
+	v, _, err := d.active(ctx, &viewer.Viewer{ID: p.ID, Name: p.Name, Organization: p.OrganizationID})
 	return v, expires, err
 }
 
