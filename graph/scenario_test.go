@@ -36,7 +36,7 @@ func TestScenarios(t *testing.T) {
 				if i > 0 { // the first one has the database that is there
 					own = another(t, db)
 				}
-				run(t, newWorld(t, own, Options{Introspection: true}, watch.Options{}), file)
+				runScenario(t, newWorld(t, own, Options{Introspection: true}, watch.Options{}), file)
 			})
 		}
 	})
@@ -49,7 +49,7 @@ func another(t *testing.T, like *store.DB) *store.DB {
 	return storetest.Open(t, store.Config{DataDir: t.TempDir()})
 }
 
-func run(t *testing.T, w *world, file string) {
+func runScenario(t *testing.T, w *world, file string) {
 	b, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)

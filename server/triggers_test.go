@@ -203,8 +203,8 @@ func status(t *testing.T, address string, scan int64) int {
 	return *got.Data.Status.Code
 }
 
-// refused expects an error with a JSON message.
-func refused(t *testing.T, want int, method, address, contentType string, body []byte) (message string) {
+// refusedCall expects an error with a JSON message.
+func refusedCall(t *testing.T, want int, method, address, contentType string, body []byte) (message string) {
 	t.Helper()
 	code, b := call(t, method, address, contentType, body)
 	var got struct{ Message string }
@@ -272,7 +272,7 @@ func TestTriggerCalls(t *testing.T) {
 			t.Errorf("a second start is answered with %d %s", code, b)
 		}
 		report := fmt.Sprintf("%s/scans/%d/report/junit", address, scan)
-		refused(t, http.StatusConflict, http.MethodGet, report, "", nil)
+		refusedCall(t, http.StatusConflict, http.MethodGet, report, "", nil)
 		s.say(simulated.Step{Kind: connectors.ScanProgressed, Percent: 50})
 		s.say(simulated.Step{Kind: connectors.ScanFound, Checks: []connectors.ScanCheck{check("xss", "Cross-Site Scripting (XSS) (1)", "high"), check("sqlinjection", "SQL Injection (1)", "critical")}})
 		s.say(simulated.Step{Kind: connectors.ScanFound, Checks: []connectors.ScanCheck{check("xxe", "XML External Entity (XXE) (1)", ""), check("ssl", "Transport Layer Security (TLS/SSL) (1)", "")}})
@@ -414,18 +414,18 @@ func TestTriggerSetup(t *testing.T) {
 			{api, "application/json", `{"specs": {"api_spec": {"basePath": "/v1"}}}`, 422},
 			{web, formType, strings.Repeat("a", 2<<20), 413},
 		} {
-			refused(t, c.status, http.MethodPost, c.address, c.contentType, []byte(c.body))
+			refusedCall(t, c.status, http.MethodPost, c.address, c.contentType, []byte(c.body))
 		}
 		is(run(web, nil), "Bearer 12345678")
-		refused(t, 405, http.MethodGet, web, "", nil)
-		refused(t, 405, http.MethodPost, web+"/scans/1/status", "", nil)
-		refused(t, 404, http.MethodPost, web+"x", "", nil)
-		refused(t, 404, http.MethodGet, web+"/scans/99999/status", "", nil)
-		refused(t, 404, http.MethodGet, web+"/scans/99999/report/junit", "", nil)
-		refused(t, 404, http.MethodGet, web+"/elsewhere", "", nil)
+		refusedCall(t, 405, http.MethodGet, web, "", nil)
+		refusedCall(t, 405, http.MethodPost, web+"/scans/1/status", "", nil)
+		refusedCall(t, 404, http.MethodPost, web+"x", "", nil)
+		refusedCall(t, 404, http.MethodGet, web+"/scans/99999/status", "", nil)
+		refusedCall(t, 404, http.MethodGet, web+"/scans/99999/report/junit", "", nil)
+		refusedCall(t, 404, http.MethodGet, web+"/elsewhere", "", nil)
 		other := trigger(t, api, nil)
 		s.begun()
-		refused(t, 404, http.MethodGet, fmt.Sprintf("%s/scans/%d/status", web, other), "", nil)
+		refusedCall(t, 404, http.MethodGet, fmt.Sprintf("%s/scans/%d/status", web, other), "", nil)
 		s.end(api, other, connectors.ScanFinished)
 
 		// Neither the API nor the audit log shows a secret.
@@ -511,14 +511,14 @@ func TestTriggerAddress(t *testing.T) {
 		if err := do("mgrA", `mutation ($id: ID!) { r: regenerateTrigger(input: {id: $id}) { address } }`, program.Input{"id": id}, &got); err != nil {
 			t.Fatal(err)
 		}
-		refused(t, 404, http.MethodPost, old, formType, nil)
+		refusedCall(t, 404, http.MethodPost, old, formType, nil)
 		if n := status(t, got.R.Address, scan); n != 104 {
 			t.Errorf("at the new address it has the status %d", n)
 		}
 		if err := do("admin", `mutation ($id: ID!) { r: transferOwnership(input: {fromId: $id, stop: true}) { triggerIds } }`, program.Input{"id": user}, &got); err != nil || len(got.R.TriggerIDs) != 1 {
 			t.Fatalf("stopping what the user owns gave %+v, %v", got.R.TriggerIDs, err)
 		}
-		refused(t, 403, http.MethodPost, got.R.Address, formType, nil)
+		refusedCall(t, 403, http.MethodPost, got.R.Address, formType, nil)
 		if err := do("mgrA", `mutation ($id: ID!) { enableTrigger(input: {id: $id}) { trigger { id } } }`, program.Input{"id": id}, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -547,7 +547,7 @@ func TestTriggerAddress(t *testing.T) {
 		if err := do("admin", `mutation ($p: ID!) { deleteProject(input: {id: $p}) { deletedId } }`, program.Input{"p": project}, nil); err != nil {
 			t.Error(err)
 		}
-		refused(t, 404, http.MethodPost, got.R.Address, formType, nil)
+		refusedCall(t, 404, http.MethodPost, got.R.Address, formType, nil)
 	})
 }
 

@@ -19,8 +19,8 @@ import (
 	"github.com/hookyard/hookyard/server/servertest/program"
 )
 
-// call is a request that came to a receiver.
-type call struct {
+// inbound is a request that came to a receiver.
+type inbound struct {
 	method, target string
 	header         http.Header
 	body           []byte
@@ -29,7 +29,7 @@ type call struct {
 // receiver is somebody's server: it keeps what it is sent and answers as told.
 type receiver struct {
 	url   string
-	calls chan call
+	calls chan inbound
 
 	mu     sync.Mutex
 	answer func(w http.ResponseWriter, r *http.Request)
@@ -37,7 +37,7 @@ type receiver struct {
 
 func newReceiver(t *testing.T) *receiver {
 	t.Helper()
-	x := &receiver{calls: make(chan call, 1024)}
+	x := &receiver{calls: make(chan inbound, 1024)}
 	x.url = listen(t, "127.0.0.1:0", x)
 	return x
 }
@@ -61,7 +61,7 @@ func (x *receiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
-	x.calls <- call{r.Method, r.RequestURI, r.Header, b}
+	x.calls <- inbound{r.Method, r.RequestURI, r.Header, b}
 	x.mu.Lock()
 	answer := x.answer
 	x.mu.Unlock()
@@ -76,12 +76,12 @@ func (x *receiver) answers(f func(http.ResponseWriter, *http.Request)) {
 	x.mu.Unlock()
 }
 
-func status(n int) func(http.ResponseWriter, *http.Request) {
+func withStatus(n int) func(http.ResponseWriter, *http.Request) {
 	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(n) }
 }
 
 // next is the next call, which must come.
-func (x *receiver) next(t *testing.T) call {
+func (x *receiver) next(t *testing.T) inbound {
 	t.Helper()
 	select {
 	case c := <-x.calls:
@@ -89,7 +89,7 @@ func (x *receiver) next(t *testing.T) call {
 	case <-time.After(30 * time.Second):
 		t.Fatal("no request came")
 	}
-	return call{}
+	return inbound{}
 }
 
 // silent says that no call has come that was not looked at.
@@ -138,7 +138,7 @@ func hookAt(t *testing.T, h *program.Hub, name, url string, in program.Input) (h
 
 const vendorSecret = "whsec_test_0123456789abcdef"
 
-func signed(t *testing.T, c call) {
+func signed(t *testing.T, c inbound) {
 	t.Helper()
 	mac := hmac.New(sha256.New, []byte(vendorSecret))
 	mac.Write(c.body)
@@ -193,7 +193,7 @@ func TestHandshakes(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		x.answers(status(http.StatusInternalServerError))
+		x.answers(withStatus(http.StatusInternalServerError))
 		bad, endpoint := hookAt(t, h, "bad", x.url+"/bad", program.Input{"format": "apviso", "signingSecret": vendorSecret})
 		x.next(t)
 		hookOf(t, h, bad).check(t, "UNVERIFIED", "500")
@@ -232,7 +232,7 @@ func TestHandshakes(t *testing.T) {
 		}
 		hookOf(t, h, bad).check(t, "ACTIVE", "")
 
-		x.answers(status(http.StatusMethodNotAllowed))
+		x.answers(withStatus(http.StatusMethodNotAllowed))
 		head, _ := hookAt(t, h, "head", x.url+"/head", program.Input{"format": "veracode-sca"})
 		if c = x.next(t); c.method != http.MethodHead {
 			t.Errorf("asked with %s", c.method)
