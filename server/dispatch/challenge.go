@@ -61,11 +61,26 @@ func (d *Dispatcher) Challenge(ctx context.Context, org, webhook, publicURL stri
 // ask sends one request and waits for its answer.
 func (d *Dispatcher) ask(ctx context.Context, p *plan, id string, request *connectors.Request, started time.Time) (*connectors.Response, error) {
 	answered := make(chan connectors.Result, 1)
-	d.cfg.Sender.Deliver(p.endpoint.Connector, p.target, connectors.Delivery{ID: id, Attempt: 1, Endpoint: p.target.Ref, Timeout: p.timeout, Request: request},
-		func(r connectors.Result) { answered <- r })
+	e, out := p.endpoint, connectors.Delivery{ID: id, Attempt: 1, Endpoint: p.target.Ref, Timeout: p.timeout, Request: request}
+	switch {
+	case !d.reaches(e):
+		return nil, fmt.Errorf("no agent of the endpoint's Presence is linked to this node of the hub")
+	case e.Presence != "":
+		d.cfg.Presences.Deliver(e.Presence, e.Connector, p.target, out, d.cfg.IDs.New(ids.Attempt), func(r connectors.Result, recorded func()) {
+			if recorded != nil {
+				recorded() // there is nothing to record: the agent may forget it
+			}
+			answered <- r
+		})
+	default:
+		d.cfg.Sender.Deliver(e.Connector, p.target, out, func(r connectors.Result) { answered <- r })
+	}
 	select {
 	case r := <-answered:
-		if r.Response == nil {
+		switch {
+		case r.Outcome == "":
+			return nil, fmt.Errorf("the link of the Presence's agent was cut before there was an answer")
+		case r.Response == nil:
 			return nil, fmt.Errorf("%s", r.Error) //nolint:err113 // a sentence for people
 		}
 		return r.Response, nil

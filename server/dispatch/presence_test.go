@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"errors"
 	"sync"
 	"testing"
 
@@ -121,5 +122,43 @@ func TestLateResult(t *testing.T) {
 	}
 	if s := b.Stats(); s.Bytes != 0 || s.InFlight != 0 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// asking is a format with a handshake.
+type asking struct{ signed }
+
+func (asking) Required() bool { return true }
+
+func (asking) Challenge(connectors.Challenge) (connectors.Rendered, error) {
+	return connectors.Rendered{Method: "HEAD"}, nil
+}
+
+func (asking) Granted(_ connectors.Challenge, r *connectors.Response) (connectors.Grant, error) {
+	if r.Status != 200 {
+		return connectors.Grant{}, errors.New("it said no")
+	}
+	return connectors.Grant{}, nil
+}
+
+// The hub itself must not knock where only the Presence can, or may.
+func TestHandshakeGoesThroughThePresence(t *testing.T) {
+	b, g := through(t)
+	b.cfg.Formats = func(string) connectors.Format { return asking{} }
+	if _, err := b.Challenge(t.Context(), "org", "h0", "https://hub"); err == nil || len(b.sender.calls) > 0 {
+		t.Errorf("without a link: %v, %d calls of the hub's own", err, len(b.sender.calls))
+	}
+	g.link(b, true)
+	for _, r := range []connectors.Result{arrived, {}} {
+		go func() {
+			p := <-g.calls
+			p.done(r, nil)
+		}()
+		if _, err := b.Challenge(t.Context(), "org", "h0", "https://hub"); (err == nil) != (r.Outcome == connectors.Done) {
+			t.Errorf("answered %q: %v", r.Outcome, err)
+		}
+	}
+	if len(b.sender.calls) > 0 {
+		t.Error("the hub itself made a call")
 	}
 }
