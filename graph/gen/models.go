@@ -1611,7 +1611,7 @@ type VerifyWebhookPayload struct {
 	Ok bool `json:"ok"`
 	// Why it did not; empty when it did.
 	Message string `json:"message"`
-	// How many of the webhook's deliveries were skipped and can be redelivered, counted up to 1,000: see redeliverMatching.
+	// How many of the webhook's deliveries were skipped and can be redelivered, counted up to 1,000: see redeliverDeliveries.
 	Skipped int `json:"skipped"`
 }
 

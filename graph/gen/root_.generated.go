@@ -22415,7 +22415,7 @@ type VerifyWebhookPayload {
   ok: Boolean!
   "Why it did not; empty when it did."
   message: String!
-  "How many of the webhook's deliveries were skipped and can be redelivered, counted up to 1,000: see redeliverMatching."
+  "How many of the webhook's deliveries were skipped and can be redelivered, counted up to 1,000: see redeliverDeliveries."
   skipped: Int!
 }
 
