@@ -11,7 +11,6 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/application"
 	"github.com/hookyard/hookyard/ent/gen/onetimelink"
 	"github.com/hookyard/hookyard/ent/gen/project"
-	"github.com/hookyard/hookyard/ent/gen/run"
 	"github.com/hookyard/hookyard/ent/gen/session"
 	"github.com/hookyard/hookyard/ent/gen/trigger"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
@@ -201,22 +200,39 @@ func (db *DB) takeAlong(next ent.Mutator) ent.Mutator {
 		if err != nil {
 			return nil, fmt.Errorf("look up what was moved: %w", err)
 		}
-		c, to := apps.Client(), group.(string)
-		projects, err := c.Project.Query().Where(project.ApplicationIDIn(ids...), project.AssetGroupIDNEQ(to)).IDs(ctx)
-		if err != nil || len(projects) == 0 {
-			return v, err
+		tx, err := apps.Tx()
+		if err != nil {
+			return nil, fmt.Errorf("move an application: only in a transaction (store.DB.WithTx): %w", err)
 		}
-		if _, err := c.Project.Update().Where(project.IDIn(projects...)).SetAssetGroupID(to).Save(ctx); err != nil {
-			return nil, fmt.Errorf("move the projects: %w", err)
+		to := group.(string)
+		projects, err := tx.Project.Query().Where(project.ApplicationIDIn(ids...), project.AssetGroupIDNEQ(to)).IDs(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("look up what belongs to it: %w", err)
 		}
-		if _, err := c.Trigger.Update().Where(trigger.ProjectIDIn(projects...)).SetAssetGroupID(to).Save(ctx); err != nil {
-			return nil, fmt.Errorf("move the triggers: %w", err)
-		}
-		if _, err := c.Run.Update().Where(run.ProjectIDIn(projects...)).SetAssetGroupID(to).Save(ctx); err != nil {
-			return nil, fmt.Errorf("move the runs: %w", err)
+		for _, id := range projects {
+			if err := moveProject(ctx, tx, id, to); err != nil {
+				return nil, fmt.Errorf("move the project %s: %w", id, err)
+			}
 		}
 		return v, nil
 	})
+}
+
+func moveProject(ctx context.Context, tx *gen.Tx, id, to string) error {
+	if err := tx.Project.UpdateOneID(id).SetAssetGroupID(to).Exec(ctx); err != nil {
+		return err
+	}
+	triggers, err := tx.Trigger.Query().Where(trigger.ProjectID(id)).IDs(ctx)
+	if err != nil {
+		return err
+	}
+	for _, t := range triggers {
+		if err := tx.Trigger.UpdateOneID(t).SetAssetGroupID(to).Exec(ctx); err != nil {
+			return err
+		}
+	}
+	_, err = tx.ExecContext(ctx, "UPDATE runs SET asset_group_id = $1 WHERE project_id = $2", to, id) // they may be many
+	return err
 }
 
 func (db *DB) raise(ctx context.Context, tx *gen.Tx, org string) error {
