@@ -37,9 +37,16 @@ export class Outside {
         this.asked.delete(id)
         reject(why)
       }
-      const door = net.createServer({ pauseOnConnect: false }, (socket) => {
+      const door = net.createServer((socket) => {
         door.close()
-        resolve(socket)
+        // The hub says first which connection this is, and then it is the far end. That
+        // says nothing before it was asked.
+        const first = (part) => {
+          if (!part.includes(10)) return
+          socket.off('data', first)
+          resolve(socket)
+        }
+        socket.on('data', first).on('error', fail)
       })
       door.on('error', fail).listen(path, () => this.hub.write(JSON.stringify({ id, endpoint: endpoint.ref, address, to: name }) + '\n'))
       door.on('close', () => unlink(path, () => {}))
