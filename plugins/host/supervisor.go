@@ -88,7 +88,7 @@ func New(cfg Config) (*Supervisor, error) {
 // ctx ends. A connector that fails is no error: see Stats. Items may be handed over
 // before Start returns.
 func (s *Supervisor) Start(ctx context.Context) error {
-	sweep(filepath.Join(cmp.Or(s.cfg.TempDir, os.TempDir()), "hookyard-*"), s.cfg.Clock.Now().Add(-time.Minute))
+	sweep(filepath.Join(cmp.Or(s.cfg.TempDir, os.TempDir()), "hookyard-[0-9]*"), s.cfg.Clock.Now().Add(-time.Minute))
 	dir, err := os.MkdirTemp(s.cfg.TempDir, "hookyard-")
 	if err != nil {
 		return fmt.Errorf("make a folder for the connectors' sockets: %w", err)
