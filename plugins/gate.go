@@ -166,7 +166,7 @@ func (g *Gate) answer(ask dialAsk, known func(ref string) (connectors.Endpoint, 
 	}
 	var rights []byte
 	if handed != nil {
-		defer handed.Close()
+		defer func() { _ = handed.Close() }()
 		rights = syscall.UnixRights(int(handed.Fd())) // Fd makes it block, which is what most expect
 	}
 	_ = g.conn.SetWriteDeadline(time.Now().Add(dialPatience)) // of a process that does not read

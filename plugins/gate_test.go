@@ -49,7 +49,7 @@ func answering(t *testing.T, status int) string {
 	return s.URL
 }
 
-var loopback = connectors.DialPolicy{Open: []string{"127.0.0.0/8"}} //nolint:gochecknoglobals // a constant but for the language
+var loopback = connectors.DialPolicy{Open: []string{"127.0.0.0/8"}}
 
 func TestTheHubMakesTheConnections(t *testing.T) {
 	url, other := answering(t, http.StatusTeapot), answering(t, http.StatusOK)

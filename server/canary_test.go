@@ -764,7 +764,7 @@ func unpacked(t *testing.T, file string) string {
 	archive := tar.NewReader(z)
 	for {
 		head, err := archive.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return all.String()
 		}
 		if err == nil {

@@ -23,14 +23,14 @@ func (Connector) Samples() []string { return []string{eventExecution, eventAppli
 // Sample is a GET of the address with its {SubjectId} replaced; an address without one, a
 // source's own, is completed first. The body is the ID to send in place of the sample's.
 func (Connector) Sample(name string, m connectors.Mimicry) (connectors.Request, error) {
-	id := ""
+	var id string
 	switch name {
 	case eventExecution:
 		id = sampleExecution
 	case eventApplication:
 		id = sampleApplication
 	default:
-		return connectors.Request{}, fmt.Errorf("AppScan sends no %q", name) //nolint:staticcheck // a name
+		return connectors.Request{}, fmt.Errorf("AppScan sends no %q", name)
 	}
 	if m.Body != nil {
 		id = strings.TrimSpace(string(m.Body))

@@ -18,7 +18,7 @@ func (Connector) Samples() []string { return []string{"start", "start-web", "sta
 // Sample is a POST as curl makes it: whatever the body, it is said to be a form.
 func (Connector) Sample(name string, m connectors.Mimicry) (connectors.Request, error) {
 	r := connectors.Request{Method: http.MethodPost, URL: m.URL, Body: m.Body, Header: []connectors.Header{{Name: "Content-Type", Value: "application/x-www-form-urlencoded"}}}
-	file := ""
+	var file string
 	switch name {
 	case "start":
 		return r, nil

@@ -13,7 +13,7 @@ func Origin(address string) (origin string, ok bool) {
 	if err != nil || u.Hostname() == "" || u.User != nil || u.Fragment != "" || strings.ContainsAny(u.Host, "{}") {
 		return "", false
 	}
-	usual := ""
+	var usual string
 	switch u.Scheme {
 	case "http":
 		usual = ":80"

@@ -149,7 +149,7 @@ func (r *rules) program(path string, depth int) error {
 	if err != nil {
 		return fmt.Errorf("look at a program that may be run: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	if err := r.at(int(f.Fd()), path, mayExecute); err != nil {
 		return err
 	}

@@ -429,7 +429,7 @@ func (l *Links) Report(ctx context.Context, org, presence string, results []flow
 		case try := <-recorded:
 			forget = append(forget, try)
 		case <-ctx.Done():
-			return forget, nil //nolint:nilerr // the agent reports the others again
+			return forget, nil // the agent reports the others again
 		}
 	}
 	return forget, nil

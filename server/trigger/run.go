@@ -254,7 +254,7 @@ func (t *Triggers) end(ctx context.Context, r *running, state run.State, reason 
 	t.c.Ended(string(state))
 	row, err := t.c.DB.Client.Run.Get(hub(bounded), r.ID)
 	if err != nil {
-		return nil //nolint:nilerr // it has ended; the sweep tells of it
+		return nil // it has ended; the sweep tells of it
 	}
 	t.announce(bounded, row)
 	return nil

@@ -102,7 +102,7 @@ func (t *Triggers) endLost(ctx context.Context) error {
 	}
 	for _, r := range open {
 		holder := flow.Lease{Node: r.LeaseNode, Epoch: r.LeaseEpoch}
-		why := ""
+		var why string
 		switch {
 		case !alive[holder]:
 			why = "the node that carried it out is gone"
