@@ -11,8 +11,8 @@ DATA    ?= data
 LISTEN  ?= 127.0.0.1:8080
 BIN     := $(CURDIR)/bin
 TOOLS   := $(BIN)/tools
-# One package's tests may take this long under the race detector on two cores.
-TEST_TIMEOUT ?= 12m
+# One package's tests may take this long under the race detector on two cores; those of the running hub take a quarter of an hour.
+TEST_TIMEOUT ?= 30m
 TEST_ARGS    ?=
 
 build-go = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN)/
