@@ -48,8 +48,8 @@ type message struct {
 func dial(ctx context.Context, client *http.Client, hub, key, version string) (*socket, error) {
 	ctx, cancel := context.WithTimeout(ctx, openWithin)
 	defer cancel()
-	conn, resp, err := websocket.Dial(ctx, strings.TrimRight(hub, "/")+"/graphql", &websocket.DialOptions{HTTPClient: client, Subprotocols: []string{protocol},
-		HTTPHeader: http.Header{"User-Agent": {"Hookyard-Presence/" + version}}}) //nolint:bodyclose // Dial has read and closed it
+	conn, resp, err := websocket.Dial(ctx, strings.TrimRight(hub, "/")+"/graphql", &websocket.DialOptions{HTTPClient: client, Subprotocols: []string{protocol}, //nolint:bodyclose // Dial has read and closed it
+		HTTPHeader: http.Header{"User-Agent": {"Hookyard-Presence/" + version}}})
 	if err != nil {
 		if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
 			return nil, fmt.Errorf("open a websocket to %s: it answered %s", hub, resp.Status)
