@@ -66,6 +66,7 @@ type socket struct {
 	exec    graphql.GraphExecutor
 	session *session
 	heard   atomic.Bool // since the last ping
+	outlive func() bool // keeps the end of what it is tied to from ending it; of the goroutine that reads
 
 	mu         sync.Mutex
 	ping       *time.Timer
@@ -84,7 +85,8 @@ type message struct {
 func (s *socket) run(ctx context.Context) {
 	defer s.session.end()
 	ctx, cancel := context.WithCancelCause(ctx)
-	defer context.AfterFunc(s.h.opt.Live, func() { cancel(nil) })()
+	s.outlive = context.AfterFunc(s.h.opt.Live, func() { cancel(nil) })
+	defer func() { s.outlive() }()
 	ended := context.AfterFunc(ctx, s.close)
 	s.read(ctx, cancel)
 	if ended() { // nobody is closing it
@@ -190,6 +192,9 @@ func (s *socket) init(ctx context.Context, cancel context.CancelCauseFunc, paylo
 	if err != nil {
 		s.session.close(closeRefused, err.Message)
 		return ctx, err
+	}
+	if v.Agent() && s.outlive() { // it has yet to tell what came of its work
+		s.outlive = context.AfterFunc(s.h.opt.AgentLive, func() { cancel(nil) })
 	}
 	ctx = viewer.NewContext(ctx, v)
 	go s.session.watch(ctx, expires)

@@ -55,6 +55,7 @@ type Options struct {
 	Log           *slog.Logger
 	Clock         clockwork.Clock
 	Live          context.Context // websockets end with it; nil: they do not end with anything
+	AgentLive     context.Context // those of agents of Presences do with this; nil: with Live
 }
 
 // Throttle lets a caller do one thing more, or says when it may.
@@ -90,6 +91,9 @@ func New(s Services, o Options) *Handler {
 	}
 	if o.Live == nil {
 		o.Live = context.Background()
+	}
+	if o.AgentLive == nil {
+		o.AgentLive = o.Live
 	}
 	h := &Handler{opt: o, present: presenter{log: o.Log, ids: s.IDs}, streams: map[string]int{}, sessions: map[*session]struct{}{}}
 	r := &Resolver{s}

@@ -92,6 +92,8 @@ type Hub struct {
 
 	live      context.Context // of subscriptions; ends before the parts that they read
 	endLive   context.CancelFunc
+	links     context.Context // of agents' sockets; ends when what is in flight has ended
+	endLinks  context.CancelFunc
 	listening chan struct{} // closed once the address is open
 	address   string
 	draining  atomic.Bool
@@ -108,6 +110,7 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Hub, err error) {
 	}
 	h := &Hub{cfg: cfg, log: o.Log, clock: o.Clock, listening: make(chan struct{}), registry: prometheus.NewRegistry()}
 	h.live, h.endLive = context.WithCancel(context.WithoutCancel(ctx))
+	h.links, h.endLinks = context.WithCancel(context.WithoutCancel(ctx))
 	if h.log == nil {
 		h.log = slog.Default()
 	}
@@ -323,10 +326,12 @@ func (h *Hub) shutdown(server *http.Server) {
 	if err := h.triggers.Drain(ctx); err != nil {
 		h.log.Warn("not every scan could be ended; another start will", "err", err)
 	}
-	h.presences.Close() // what agents have in hand they tell the next start, or another node
+	h.presences.Drain()
 	if err := h.dispatch.Drain(ctx); err != nil {
 		h.log.Warn("not everything in flight could be finished; another start will", "err", err)
 	}
+	h.presences.Close() // what agents still have in hand they tell the next start, or another node
+	h.endLinks()
 }
 
 // Close ends everything that Open has opened, in the opposite order. It may be called
@@ -341,6 +346,7 @@ func (h *Hub) close(ctx context.Context) error {
 	defer cancel()
 	var errs []error
 	h.endLive()
+	h.endLinks()
 	if h.plugins != nil {
 		// The dispatcher has waited as long as it may: what is in flight now is given up.
 		given, giveUp := context.WithCancel(ctx)

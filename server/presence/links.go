@@ -55,6 +55,7 @@ type Links struct {
 	mu        sync.Mutex
 	presences map[string]*present
 	checks    map[string]*check
+	draining  bool // what no agent is there for is handed back at once
 	closed    bool
 }
 
@@ -282,6 +283,9 @@ func (l *Links) leave(presence string, k *link) (inHand int) {
 		if it.agent == k.agent.ID {
 			it.lost = now
 			inHand++
+			if l.draining {
+				l.handBack(p, it)
+			}
 		}
 	}
 	for _, c := range k.checks {
@@ -546,6 +550,22 @@ func (l *Links) expire() {
 			l.share(p)
 			l.tidy(id, p)
 		}
+	}
+}
+
+// Drain hands back at once what no agent is there for, from now on: the hub is about to
+// stop, and waits for the rest.
+func (l *Links) Drain() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.draining = true
+	for id, p := range l.presences {
+		for _, it := range p.items {
+			if !it.lost.IsZero() {
+				l.handBack(p, it)
+			}
+		}
+		l.tidy(id, p)
 	}
 }
 
