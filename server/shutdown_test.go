@@ -55,7 +55,7 @@ func TestDiskFull(t *testing.T) {
 		t.Skip("only root may mount the small disk that this test fills")
 	}
 	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=12m"); err != nil {
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=48m"); err != nil {
 		t.Skipf("the small disk that this test fills cannot be mounted here: %v", err)
 	}
 	t.Cleanup(func() {
