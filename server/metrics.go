@@ -28,7 +28,7 @@ type metrics struct {
 	commit   prometheus.Histogram
 }
 
-func newMetrics(h *Hub) *metrics {
+func newMetrics(h *Hub, shipped []connectors.Connector) *metrics {
 	m := &metrics{
 		hub: h,
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookyard_inbound_requests_total",
@@ -58,6 +58,13 @@ func newMetrics(h *Hub) *metrics {
 	m.signIns.WithLabelValues(auth.ByRefresh, string(auth.Reused))
 	for _, state := range []connectors.ScanState{connectors.ScanFinished, connectors.ScanBroken, connectors.ScanStopped} {
 		m.scans.WithLabelValues(string(state))
+	}
+	for _, c := range shipped {
+		if p, ok := c.(connectors.TriggerProvider); ok {
+			for _, t := range p.Triggers() {
+				m.triggers.WithLabelValues(t.Kind(), "200")
+			}
+		}
 	}
 	for _, v := range []*prometheus.CounterVec{m.sso, m.issuers} {
 		v.WithLabelValues("ok")

@@ -13,6 +13,7 @@ import (
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
+	"github.com/hookyard/hookyard/connectors"
 	"github.com/hookyard/hookyard/ent/gen"
 	"github.com/hookyard/hookyard/ent/store"
 	"github.com/hookyard/hookyard/server/servertest/program"
@@ -95,6 +96,23 @@ func TestRotateOnRunningHubs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if _, _, err := one.CreateSource(ctx, program.Input{"name": "a", "kind": "appscan", "settings": program.Input{"service_url": s.url, "key_id": "id"},
+			"settingSecrets": []program.Input{{"name": "key_secret", "value": "a key's secret"}}}); err != nil {
+			t.Fatal(err)
+		}
+		group, err := one.CreateAssetGroup(ctx, "g")
+		if err != nil {
+			t.Fatal(err)
+		}
+		app, err := one.CreateApplication(ctx, "a", group)
+		if err != nil {
+			t.Fatal(err)
+		}
+		st := newStage(t)
+		_, ci := st.project(one.Client, app, nil)
+		scan := trigger(t, ci, payload(t, "trigger_payload_web.json"))
+		st.begun()
+		st.end(ci, scan, connectors.ScanFinished)
 		var made struct {
 			CreateIdentityProvider struct{ IdentityProvider struct{ ID string } }
 			CreateUser             struct{ User struct{ ID string } }
