@@ -8,6 +8,7 @@ type Set struct {
 	list      []Connector
 	formats   []Format
 	receivers []Receiver
+	triggers  []Trigger
 	byName    map[string]Connector
 	byFormat  map[string]Format
 	byKind    map[string]reader
@@ -54,6 +55,7 @@ func NewSet(list []Connector) (*Set, error) {
 					return nil, fmt.Errorf("connector %q: there is already a trigger %q", name, t.Kind())
 				}
 				s.byTrigger[t.Kind()] = t
+				s.triggers = append(s.triggers, t)
 			}
 		}
 	}
@@ -68,6 +70,9 @@ func (s *Set) Formats() []Format { return s.formats }
 
 // Receivers returns all receivers in the order of the list; do not change it.
 func (s *Set) Receivers() []Receiver { return s.receivers }
+
+// Triggers returns all triggers in the order of the list; do not change it.
+func (s *Set) Triggers() []Trigger { return s.triggers }
 
 // Connector returns the connector of a Spec's name; ok is false when there is none.
 func (s *Set) Connector(name string) (c Connector, ok bool) { c, ok = s.byName[name]; return }

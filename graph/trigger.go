@@ -13,12 +13,8 @@ import (
 // triggerKinds are what callers of triggers can speak.
 func (r *Resolver) triggerKinds() []string {
 	kinds := []string{}
-	for _, c := range r.Connectors.Connectors() {
-		if p, ok := c.(connectors.TriggerProvider); ok {
-			for _, t := range p.Triggers() {
-				kinds = append(kinds, t.Kind())
-			}
-		}
+	for _, t := range r.Connectors.Triggers() {
+		kinds = append(kinds, t.Kind())
 	}
 	return kinds
 }

@@ -62,6 +62,12 @@ func (c credentials) NewAddress() (address, hash string) {
 	return c.publicURL + ingest.Prefix + token, secret.Hash(token)
 }
 
+// NewTrigger makes the address of a trigger, in the same way.
+func (c credentials) NewTrigger() (address, hash string) {
+	token := strings.ToLower(rand.Text())
+	return c.publicURL + trigger.Prefix + token, secret.Hash(token)
+}
+
 // eraser has nothing sent of what it has erased: when it answers, this node has given up
 // what it had read; the others do within a second.
 type eraser struct {
@@ -79,12 +85,6 @@ func (e eraser) Erase(ctx context.Context, scope rule.Scope, event string, by fl
 func (e eraser) ErasePerson(ctx context.Context, scope rule.Scope, email string, by flow.Erasure, next string, dryRun bool) (flow.PersonErased, error) {
 	defer e.atlas.apply(ctx)
 	return e.Ledger.ErasePerson(ctx, scope, email, by, next, dryRun)
-}
-
-// NewTrigger makes the address of a trigger, in the same way.
-func (c credentials) NewTrigger() (address, hash string) {
-	token := strings.ToLower(rand.Text())
-	return c.publicURL + trigger.Prefix + token, secret.Hash(token)
 }
 
 // reprocessor reads a receipt again.

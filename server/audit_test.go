@@ -42,7 +42,6 @@ func operator(t *testing.T) string {
 // TestAuditOfARunningHub sees the first start, a change over the API and one on the
 // command line in the log, each with who it was and from where.
 func TestAuditOfARunningHub(t *testing.T) {
-	t.Setenv("SUDO_USER", "")
 	onEach(t, func(t *testing.T, url string) {
 		dir := t.TempDir()
 		h := startIn(t, dir, url)

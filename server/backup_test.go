@@ -15,8 +15,14 @@ import (
 // onEachOwned is onEach for tests that need two databases; on PostgreSQL they belong to
 // somebody without special rights.
 func onEachOwned(t *testing.T, test func(t *testing.T, url, url2 string)) {
-	t.Run("sqlite", func(t *testing.T) { test(t, "", "") })
-	t.Run("postgres", func(t *testing.T) { test(t, owned(t), owned(t)) })
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		test(t, "", "")
+	})
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		test(t, owned(t), owned(t))
+	})
 }
 
 // refused fails unless a tool ended with an error that says all of the words.

@@ -138,7 +138,7 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Hub, err error) {
 	if err := h.openData(ctx, maker); err != nil {
 		return nil, err
 	}
-	h.metrics = newMetrics(h, shipped)
+	h.metrics = newMetrics(h, set.Triggers())
 	if h.ledger, err = h.openLedger(ctx, maker); err != nil {
 		return nil, err
 	}

@@ -28,7 +28,7 @@ type metrics struct {
 	commit   prometheus.Histogram
 }
 
-func newMetrics(h *Hub, shipped []connectors.Connector) *metrics {
+func newMetrics(h *Hub, triggers []connectors.Trigger) *metrics {
 	m := &metrics{
 		hub: h,
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookyard_inbound_requests_total",
@@ -59,12 +59,8 @@ func newMetrics(h *Hub, shipped []connectors.Connector) *metrics {
 	for _, state := range []connectors.ScanState{connectors.ScanFinished, connectors.ScanBroken, connectors.ScanStopped} {
 		m.scans.WithLabelValues(string(state))
 	}
-	for _, c := range shipped {
-		if p, ok := c.(connectors.TriggerProvider); ok {
-			for _, t := range p.Triggers() {
-				m.triggers.WithLabelValues(t.Kind(), "200")
-			}
-		}
+	for _, t := range triggers {
+		m.triggers.WithLabelValues(t.Kind(), "200")
 	}
 	for _, v := range []*prometheus.CounterVec{m.sso, m.issuers} {
 		v.WithLabelValues("ok")

@@ -46,6 +46,7 @@ var binary = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
+	_ = os.Unsetenv("SUDO_USER") // or the audit log of the tests would depend on who runs them
 	var err error
 	if scratch, err = os.MkdirTemp("", "hookyard-test-"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -56,10 +57,16 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// onEach runs a test on both databases; url is "" for the embedded one.
+// onEach runs a test on both databases, side by side; url is "" for the embedded one.
 func onEach(t *testing.T, test func(t *testing.T, url string)) {
-	t.Run("sqlite", func(t *testing.T) { test(t, "") })
-	t.Run("postgres", func(t *testing.T) { test(t, storetest.Postgres(t)) })
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		test(t, "")
+	})
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		test(t, storetest.Postgres(t))
+	})
 }
 
 // start starts a hub; what it logged is shown when the test fails.

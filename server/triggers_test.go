@@ -7,7 +7,6 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -34,15 +33,7 @@ type stage struct {
 
 func newStage(t *testing.T) *stage {
 	s := &stage{t: t, asked: make(chan simulated.Job), steps: make(chan simulated.Step)}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.url = "http://" + ln.Addr().String()
-	server := &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second}
-	done := make(chan struct{})
-	go func() { defer close(done); _ = server.Serve(ln) }()
-	t.Cleanup(func() { _ = server.Close(); <-done })
+	s.url = listen(t, "127.0.0.1:0", s)
 	return s
 }
 
@@ -216,7 +207,7 @@ func refusedCall(t *testing.T, want int, method, address, contentType string, bo
 
 func payload(t *testing.T, name string) []byte {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join("servertest/testdata/crashtest", name))
+	b, err := os.ReadFile(filepath.Join("../connectors/crashtest/testdata", name))
 	if err != nil {
 		t.Fatal(err)
 	}

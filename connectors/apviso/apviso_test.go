@@ -229,7 +229,7 @@ func TestVerify(t *testing.T) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
-	signed, err := apviso.Format{}.Sign(secret, "dlv_1", time.Now(), finding)
+	signed, err := connectors.SignerOf(apviso.Format{}).Sign(secret, "dlv_1", time.Now(), finding)
 	if err != nil || len(signed) != 1 || signed[0] != (connectors.Header{Name: "X-APVISO-Signature", Value: "sha256=" + findingSum}) {
 		t.Errorf("got %v, %v", signed, err)
 	}

@@ -2,7 +2,6 @@ package apviso
 
 import (
 	"bytes"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -28,21 +27,16 @@ func (Format) EventTypes() []connectors.EventType {
 		connectors.FindingDiscovered, connectors.ReportReady}
 }
 
-// SignsOnce says that the header has room for one signature.
-func (Format) SignsOnce() {}
-
 // HTTPSOnly says that APVISO calls no other addresses.
 func (Format) HTTPSOnly() {}
 
 // TextKeys says that the key is the secret as people see it.
 func (Format) TextKeys() {}
 
-// Sign returns X-APVISO-Signature. A retry is signed as the first attempt was.
-func (Format) Sign(keys [][]byte, _ string, _ time.Time, body []byte) ([]connectors.Header, error) {
-	if len(keys) == 0 {
-		return nil, nil
-	}
-	return []connectors.Header{{Name: signatureHeader, Value: signaturePrefix + hex.EncodeToString(signature(keys[0], body))}}, nil
+// SignatureRule is X-APVISO-Signature, which has room for one signature. A retry is signed
+// as the first attempt was.
+func (Format) SignatureRule() connectors.SignatureRule {
+	return connectors.SignatureRule{Header: signatureHeader, Prefix: signaturePrefix}
 }
 
 type message struct {

@@ -2,11 +2,11 @@ package apviso
 
 import (
 	"embed"
-	"encoding/hex"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hookyard/hookyard/connectors"
 )
@@ -33,7 +33,11 @@ func (c Connector) Sample(name string, m connectors.Mimicry) (connectors.Request
 	}
 	r := connectors.Request{Method: http.MethodPost, URL: m.URL, Body: body, Header: []connectors.Header{{Name: "Content-Type", Value: "application/json"}}}
 	if m.Secret != nil {
-		r.Header = append(r.Header, connectors.Header{Name: signatureHeader, Value: signaturePrefix + hex.EncodeToString(signature(m.Secret, body))})
+		signed, err := Format{}.SignatureRule().Sign([][]byte{m.Secret}, "", time.Time{}, body)
+		if err != nil {
+			return r, fmt.Errorf("sign the sample of %s: %w", name, err)
+		}
+		r.Header = append(r.Header, signed...)
 	}
 	return r, nil
 }

@@ -1,8 +1,6 @@
 package holm
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"math"
 	"net/http"
@@ -376,19 +374,14 @@ func (f *fields) state() string {
 		f.refuse("", "cannot be written as JSON: %v", err)
 		return ""
 	}
-	return digest(string(b))
+	return connectors.Digest(b)
 }
 
 // bounded keeps a key short enough for any index.
 func bounded(key string) string {
 	const longest = 512
 	if len(key) > longest {
-		return digest(key)
+		return connectors.Digest([]byte(key))
 	}
 	return key
-}
-
-func digest(s string) string {
-	sum := sha256.Sum256([]byte(s))
-	return "sha256:" + hex.EncodeToString(sum[:])
 }

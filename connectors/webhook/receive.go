@@ -1,9 +1,7 @@
 package webhook
 
 import (
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
 	"fmt"
 	"maps"
 	"net/http"
@@ -434,8 +432,7 @@ func eventKey(source, id string) string {
 	b = connectors.AppendString(b, id)
 	b = append(b, ']')
 	if len(b) > maxKey {
-		sum := sha256.Sum256(b)
-		return "sha256:" + hex.EncodeToString(sum[:])
+		return connectors.Digest(b)
 	}
 	return string(b)
 }

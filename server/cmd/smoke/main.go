@@ -33,7 +33,7 @@ import (
 
 func main() {
 	binary := flag.String("hookyard", "bin/hookyard", "the built hub")
-	sample := flag.String("sample", "server/servertest/testdata/holm/finished_scan.wire.json", "what the vendor posts")
+	sample := flag.String("sample", "connectors/holm/testdata/finished_scan.wire.json", "what the vendor posts")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
