@@ -35,11 +35,11 @@ type SingleSigner interface {
 	SignsOnce()
 }
 
-// TextKeyer is the ability of a Signer whose keys are the secret's text, as people copy it,
-// in UTF-8. Keys of other Signers are what stands in base64 after "whsec_", as Standard
+// TextKeyer is the ability of a Format that signs with the secret's text, as people copy it,
+// in UTF-8. The keys of others are what stands in base64 after "whsec_", as Standard
 // Webhooks has it.
 type TextKeyer interface {
-	Signer
+	Format
 	TextKeys()
 }
 
