@@ -26,17 +26,6 @@ import (
 // headerSecret is where the value of a secret header is among an endpoint's secrets.
 const headerSecret = "header:"
 
-// deliverers are the connectors that endpoints can use.
-func (r *Resolver) deliverers() []*connectors.Spec {
-	var out []*connectors.Spec
-	for _, c := range r.Connectors.Connectors() {
-		if s := c.Spec(); slices.Contains(s.Abilities, connectors.AbilityDeliver) {
-			out = append(out, &s)
-		}
-	}
-	return out
-}
-
 func (r *Resolver) createEndpoint(ctx context.Context, in graphgen.CreateEndpointInput) (*gen.Endpoint, error) {
 	id := r.IDs.New(ids.Endpoint)
 	d := draftEndpoint{connector: in.Connector, url: or(in.URL), settings: in.Settings, secrets: map[string]string{}}
@@ -44,7 +33,7 @@ func (r *Resolver) createEndpoint(ctx context.Context, in graphgen.CreateEndpoin
 		return nil, err
 	}
 	d.setSecrets(in.Secrets)
-	if err := d.check(r); err != nil {
+	if err := d.check(ctx, r, r.DB.Client); err != nil {
 		return nil, err
 	}
 	sealed, err := r.Secrets.SealJSON(id, endpoint.FieldSecrets, d.secrets)
@@ -52,10 +41,14 @@ func (r *Resolver) createEndpoint(ctx context.Context, in graphgen.CreateEndpoin
 		return nil, err
 	}
 	return change(ctx, r, r.DB.Client.Endpoint.Get, func(ctx context.Context, tx *gen.Tx) (string, error) {
-		return id, tx.Endpoint.Create().SetID(id).SetName(in.Name).SetNillableAssetGroupID(in.AssetGroupID).SetConnector(in.Connector).SetNillablePresenceID(in.PresenceID).
+		err := tx.Endpoint.Create().SetID(id).SetName(in.Name).SetNillableAssetGroupID(in.AssetGroupID).SetConnector(in.Connector).SetNillablePresenceID(in.PresenceID).
 			SetURL(d.url).SetHeaders(d.headers).SetSettings(d.settings).SetSecrets(sealed).
 			SetNillableRatePerSecond(in.RatePerSecond).SetNillableBurst(in.Burst).SetNillableMaxInFlight(in.MaxInFlight).
 			AddSharedGroupIDs(in.SharedGroupIds...).Exec(ctx)
+		if err != nil {
+			return "", err
+		}
+		return id, d.still(ctx, r, tx)
 	})
 }
 
@@ -69,7 +62,7 @@ func (r *Resolver) updateEndpoint(ctx context.Context, in graphgen.UpdateEndpoin
 			return "", err
 		}
 		moved = in.URL != nil && *in.URL != e.URL
-		d := draftEndpoint{connector: e.Connector, url: e.URL, headers: e.Headers, settings: e.Settings, secrets: map[string]string{}}
+		d := draftEndpoint{connector: e.Connector, pinned: e.ConnectorDigest, exists: true, url: e.URL, headers: e.Headers, settings: e.Settings, secrets: map[string]string{}}
 		if err := r.Secrets.UnsealJSON(e.ID, endpoint.FieldSecrets, e.Secrets, &d.secrets); err != nil {
 			return "", err
 		}
@@ -86,7 +79,7 @@ func (r *Resolver) updateEndpoint(ctx context.Context, in graphgen.UpdateEndpoin
 			}
 		}
 		d.setSecrets(in.Secrets)
-		if err := d.check(r); err != nil {
+		if err := d.check(ctx, r, tx.Client()); err != nil {
 			return "", err
 		}
 		u := tx.Endpoint.UpdateOneID(e.ID).SetNillableName(in.Name).SetURL(d.url).SetNillableEnabled(in.Enabled).
@@ -116,7 +109,10 @@ func (r *Resolver) updateEndpoint(ctx context.Context, in graphgen.UpdateEndpoin
 			}
 			u.RemoveSharedGroupIDs(without(seen, in.SharedGroupIds)...).AddSharedGroupIDs(without(in.SharedGroupIds, seen)...)
 		}
-		return e.ID, u.Exec(ctx)
+		if err := u.Exec(ctx); err != nil {
+			return "", err
+		}
+		return e.ID, d.still(ctx, r, tx)
 	})
 	if err != nil || !moved {
 		return e, err
@@ -161,6 +157,9 @@ func (r *Resolver) deliversTo(ctx context.Context, w *gen.Webhook) (*gen.Endpoin
 
 // draftEndpoint is an endpoint as it will be.
 type draftEndpoint struct {
+	exists    bool
+	pinned    string // digest of the package that it is pinned to
+	digest    string // of the package that it was checked against
 	connector string
 	url       string
 	headers   []parts.EndpointHeader
@@ -216,12 +215,29 @@ func (d *draftEndpoint) setHeaders(in []*graphgen.EndpointHeaderInput) error {
 }
 
 // check holds the endpoint against its connector.
-func (d *draftEndpoint) check(r *Resolver) error {
-	c, ok := r.Connectors.Connector(d.connector)
-	if !ok || !slices.Contains(c.Spec().Abilities, connectors.AbilityDeliver) {
-		return badInput("input.connector", "There is no connector %q that delivers; see connectors.", d.connector)
+func (d *draftEndpoint) check(ctx context.Context, r *Resolver, c *gen.Client) error {
+	spec, digest, err := r.used(ctx, c, d.connector, d.pinned, d.exists)
+	if err != nil {
+		return err
 	}
-	spec := c.Spec()
+	d.digest = digest
+	return d.fit(spec)
+}
+
+// still says no when the connector's version was changed since check: its settings are
+// another's now. It is called when the endpoint was written, which no such change passes.
+func (d *draftEndpoint) still(ctx context.Context, r *Resolver, tx *gen.Tx) error {
+	if d.digest == "" {
+		return nil
+	}
+	if _, digest, err := r.used(ctx, tx.Client(), d.connector, d.pinned, d.exists); err != nil || digest == d.digest {
+		return err
+	}
+	return conflict("The version of the connector was changed in between; look at the settings again.")
+}
+
+// fit holds the endpoint against what its connector says of itself.
+func (d *draftEndpoint) fit(spec connectors.Spec) error {
 	if d.url != "" || spec.TakesRequest {
 		if err := checkURL(d.url); err != nil {
 			return err

@@ -65,5 +65,5 @@ func (r *queryResolver) EndpointChoices(ctx context.Context, assetGroupID *strin
 
 // Connectors is the resolver for the connectors field.
 func (r *queryResolver) Connectors(ctx context.Context) ([]*connectors.Spec, error) {
-	return r.deliverers(), nil
+	return r.deliverers(ctx)
 }

@@ -70,6 +70,15 @@ type Handshakes interface {
 	VerifyAll(ctx context.Context, org, endpoint string) error
 }
 
+// Catalogue is third parties' connectors, on all nodes.
+type Catalogue interface {
+	// Packages returns every version of every connector that is or was installed, by
+	// name, the newest first.
+	Packages(ctx context.Context) ([]flow.Package, error)
+	// Processes returns how an organization's processes are.
+	Processes(ctx context.Context, org string) ([]flow.ConnectorProcess, error)
+}
+
 // Explainer holds an event against each condition of a webhook.
 type Explainer interface {
 	Explain(ctx context.Context, org, webhook, event string) ([]flow.Reason, error)
@@ -149,6 +158,7 @@ type Services struct {
 	Reprocessor Reprocessor
 	Checker     Checker
 	Handshakes  Handshakes
+	Catalogue   Catalogue
 	Explainer   Explainer
 	Log         Follower
 	Audit       AuditFollower

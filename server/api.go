@@ -29,7 +29,7 @@ func (h *Hub) newAPI(set *connectors.Set, maker *ids.Maker) *graph.Handler {
 	return graph.New(graph.Services{
 		DB: h.db, Connectors: set, IDs: maker,
 		Events: h.ledger, Deliveries: h.ledger, Receipts: h.ledger, Redeliverer: h.ledger, Eraser: eraser{h.ledger, h.atlas},
-		Sender: h.ingest, Scans: h.triggers, Reprocessor: reprocessor{h.ledger, h.ingest}, Checker: checker{h.dispatch, h.plugins, h.presences},
+		Sender: h.ingest, Scans: h.triggers, Reprocessor: reprocessor{h.ledger, h.ingest}, Checker: checker{h.dispatch, h.plugins, h.presences}, Catalogue: h.shelf,
 		Handshakes: handshakes{ask: func(ctx context.Context, org, webhook string) (connectors.Grant, error) {
 			return h.dispatch.Challenge(ctx, org, webhook, h.cfg.PublicURL)
 		}, world: h.atlas.World, db: h.db, clock: h.clock, log: h.log},
@@ -122,14 +122,16 @@ type checker struct {
 
 // Check says in words for people why an endpoint would not work.
 func (c checker) Check(ctx context.Context, org, endpoint string) error {
-	connector, through, target, ok := c.dispatch.Target(org, endpoint)
+	process, through, target, ok := c.dispatch.Target(org, endpoint)
 	switch {
 	case !ok:
 		return flow.ErrNotFound
 	case through != "":
-		return c.presence.Check(ctx, through, connector, target)
+		return c.presence.Check(ctx, through, process, target)
+	case process == "":
+		return errors.New("this node of the hub cannot use the endpoint's connector: it is disabled, in quarantine, or its version is not installed here; connectorCatalogue says more")
 	}
-	if err := c.plugins.Check(ctx, connector, target); err != nil {
+	if err := c.plugins.Check(ctx, process, target); err != nil {
 		if text := target.Conceal(err.Error()); text != err.Error() {
 			return errors.New(text)
 		}

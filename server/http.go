@@ -131,11 +131,13 @@ func (h *Hub) token(w http.ResponseWriter, r *http.Request) {
 func (h *Hub) ready(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 3*time.Second)
 	defer cancel()
-	status, answer := http.StatusOK, map[string]string{"status": "ready"}
+	status, answer := http.StatusOK, map[string]any{"status": "ready"}
 	if err := h.db.Ping(ctx); err != nil {
-		status, answer = http.StatusServiceUnavailable, map[string]string{"status": "the database does not answer"}
+		status, answer = http.StatusServiceUnavailable, map[string]any{"status": "the database does not answer"}
 	} else if h.draining.Load() {
-		status, answer = http.StatusServiceUnavailable, map[string]string{"status": "shutting down"}
+		status, answer = http.StatusServiceUnavailable, map[string]any{"status": "shutting down"}
+	} else if stranded, err := h.shelf.stranded(ctx); err == nil && len(stranded) > 0 {
+		answer["endpointsWithoutConnector"] = stranded // they wait; everything else goes on
 	}
 	writeJSON(w, status, answer)
 }

@@ -21,9 +21,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -73,6 +75,7 @@ type Hub struct {
 	plugins   *host.Supervisor
 	presences *presence.Links
 	program   *os.File // this program, as it was at the start
+	shelf     *catalogue
 	dispatch  *dispatch.Dispatcher
 	ingest    *ingest.Ingest
 	triggers  *trigger.Triggers
@@ -146,11 +149,12 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Hub, err error) {
 		return nil, err
 	}
 	h.openPresences()
+	h.shelf = h.newCatalogue(set)
 	h.dispatch = dispatch.New(dispatch.Config{
 		Ledger: h.ledger, Sender: h.plugins, Presences: h.presences, Worlds: h.atlas.World, Clock: h.clock, IDs: maker, Log: h.log,
-		Formats:      func(name string) connectors.Format { f, _ := set.Format(name); return f },
-		TakesRequest: func(name string) bool { c, ok := set.Connector(name); return !ok || c.Spec().TakesRequest },
-		Version:      cfg.Version, Open: cfg.open(), PlainHTTP: cfg.AllowPlainHTTP, Lease: h.ledger.Lease,
+		Formats: func(name string) connectors.Format { f, _ := set.Format(name); return f },
+		Via:     h.shelf.via,
+		Version: cfg.Version, Open: cfg.open(), PlainHTTP: cfg.AllowPlainHTTP, Lease: h.ledger.Lease,
 	})
 	h.dispatch.Hold(h.ledger.Held())
 	h.ingest = ingest.New(ingest.Config{
@@ -169,10 +173,23 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Hub, err error) {
 	h.rates, h.strangers = auth.NewThrottle(cfg.APIRate, h.clock), auth.NewThrottle(cfg.StrangerRate, h.clock)
 	h.api = h.newAPI(set, maker)
 	h.atlas.changed = func(org string) {
+		h.shelf.want(org)
 		h.dispatch.Changed(org)
 		h.recheck(org)
 	}
+	h.shelf.open(ctx)
 	return h, nil
+}
+
+// newCatalogue is made before the dispatcher, which asks it where to deliver.
+func (h *Hub) newCatalogue(set *connectors.Set) *catalogue {
+	c := &catalogue{store: host.NewStore(h.cfg.DataDir), db: h.db, plugins: h.plugins, shipped: set, world: h.atlas.World, log: h.log, clock: h.clock,
+		orgs:  func() []string { return slices.Sorted(maps.Keys(h.atlas.current.Load().places)) },
+		node:  func() string { return h.ledger.Lease().Node },
+		renew: func(org string) { h.dispatch.Renew(org) },
+	}
+	c.installed.Store(&map[string]*host.Package{})
+	return c
 }
 
 // recheck looks at the open streams of an organization whose access may have changed.
@@ -252,7 +269,8 @@ func (h *Hub) startPlugins(ctx context.Context, shipped []connectors.Connector) 
 		return err
 	}
 	h.program = self
-	if h.plugins, err = host.New(host.Config{Catalog: entries, Logger: h.log, Clock: h.clock, HostVersion: h.cfg.Version, Memory: h.db.Memory(h.secrets), Sandbox: h.cfg.Sandbox}); err != nil {
+	if h.plugins, err = host.New(host.Config{Catalog: entries, Logger: h.log, Clock: h.clock, HostVersion: h.cfg.Version, Memory: h.db.Memory(h.secrets), Sandbox: h.cfg.Sandbox,
+		Changed: func(org string) { h.dispatch.Renew(org) }}); err != nil {
 		return err
 	}
 	return h.plugins.Start(context.WithoutCancel(ctx))
@@ -285,6 +303,7 @@ func (h *Hub) Run(ctx context.Context) (err error) {
 	g.Go(func() error { h.keepSecrets(running); return nil })
 	g.Go(func() error { h.wakeWatchers(running); return nil })
 	g.Go(func() error { h.listenConfiguration(running); return nil })
+	g.Go(func() error { h.shelf.run(running); return nil })
 	if h.cfg.DebugListen != "" {
 		g.Go(func() error { return serveDebug(running, h.cfg.DebugListen) })
 	}

@@ -66,6 +66,10 @@ func nouns() []noun {
 		{"looseEndpoint", "Endpoint", levelled(), "", endpoint},
 		{"presence", "Presence", levelled(), "", presence},
 		{"loosePresence", "Presence", levelled(), "", presence},
+		{"connector", "EnabledConnector", whole(), "everybody", func(w *matrix, place string) string {
+			return firstID(w.must(place, w.mutation("enableConnector", `{connector: "faulty"}`)))
+		}},
+		{"pluginEndpoint", "Endpoint", levelled(), "", made("createEndpoint", `{name: <new>, connector: "faulty", url: <sink>, assetGroupId: <level>}`)},
 		{"source", "Source", levelled(), "", source},
 		{"looseSource", "Source", levelled(), "", source},
 		{"project", "Project", grouped(), "", project},
@@ -139,6 +143,7 @@ func operations() []operation {
 		{"Query.endpointChoices", "level", `endpointChoices(assetGroupId: <level>) { id name }`, false, ""},
 		{"Query.presenceChoices", "level", `presenceChoices(assetGroupId: <level>) { id name }`, false, ""},
 		{"Query.connectors", "", `connectors { name }`, false, ""},
+		{"Query.connectorCatalogue", "", `connectorCatalogue { name problem versions { version nodes } processes { state } }`, false, ""},
 		{"Query.sourceKinds", "", `sourceKinds`, false, ""},
 		{"Query.sourceSettings", "", `sourceSettings(kind: "appscan")`, false, ""},
 		{"Query.formats", "", `formats { name eventTypes }`, false, ""},
@@ -229,6 +234,11 @@ func operations() []operation {
 		{"Mutation.deletePresence", "loosePresence", `{id: <loosePresence>}`, true, ""},
 		{"Mutation.reportPresenceWork", "", `{results: []}`, false, ""}, // for agents, who ask nothing else
 		{"Subscription.presenceWork", "", `presenceWork(input: {name: "x", version: "1", publicKey: ""}) { checks { id } }`, false, ""},
+		{"Mutation.enableConnector", "", `{connector: "faulty", version: "1.0.0"}`, false, ""},
+		{"Mutation.disableConnector", "connector", `{id: <connector>}`, true, ""},
+		{"Mutation.switchConnector", "connector", `{id: <connector>, version: "1.0.0"}`, false, ""},
+		{"Mutation.releaseConnector", "connector", `{id: <connector>}`, false, ""},
+		{"Mutation.pinConnector", "pluginEndpoint", `{endpointId: <pluginEndpoint>, version: "1.0.0"}`, false, ""},
 
 		{"Mutation.createWebhook", "level", `{name: <new>, assetGroupId: <level>, endpointId: <endpoint>}`, false, "deleteWebhook"},
 		{"Mutation.updateWebhook", "webhook", `{id: <webhook>, description: "x"}`, false, ""},
@@ -286,6 +296,7 @@ func everybody() []asked {
 	}{
 		{"Custom role (webhooks)", []string{"CREATE_MODIFY_WEBHOOKS"}},
 		{"Custom role (access, audit)", []string{"MANAGE_ACCESS", "READ_AUDIT"}},
+		{"Custom role (connectors)", []string{"MANAGE_CONNECTORS"}},
 		{"Custom role (nothing)", []string{}},
 	} {
 		for _, a := range []int{1, 3} {

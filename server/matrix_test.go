@@ -203,6 +203,8 @@ func newMatrix(t *testing.T, url string) *matrix {
 	lines := strings.Fields(said)
 	w.other = w.holder(lines[len(lines)-1])
 	until(t, 5*time.Second, "the other organization is known", func() bool { return w.other.Do(t.Context(), `{ viewer { id } }`, nil, nil) == nil })
+	installed(t, w.dir, url, "1.0.0", "") // a third party's connector
+	until(t, 20*time.Second, "its package is known", func() bool { return len(catalogue(t, w.Hub).Versions) > 0 })
 	w.starts = map[string]string{}
 	for _, place := range whole() {
 		for field := range live() {

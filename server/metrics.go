@@ -109,6 +109,8 @@ func gauges() map[string]*prometheus.Desc {
 		"sandbox":   describe("sandbox", "1 for each part of third parties' connectors' sandbox that this system has.", "part"),
 		"links":     describe("presence_links", "Agents of Presences that are linked to this node."),
 		"remote":    describe("presence_deliveries", "Deliveries with this node's Presences, by state: in hand of an agent, or waiting for one with room.", "state"),
+		"processes": describe("connector_processes", "Processes of connectors that third parties have made, by state.", "connector", "version", "state"),
+		"stranded":  describe("connector_stranded_endpoints", "Endpoints whose connector is a package that no running node has.", "package"),
 		"waiting":   describe("ledger_waiting_calls", "Calls that wait to be committed."),
 		"watchers":  describe("watchers", "Live subscribers of the delivery log."),
 		"scanning":  describe("scans_running", "Scans that this node carries out."),
@@ -173,7 +175,13 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	gauge("endpoints", float64(closed), "closed")
 	gauge("endpoints", float64(open), "open")
 	gauge("endpoints", float64(probing), "probing")
+	type kind struct{ name, version, state string }
+	processes := map[kind]int{}
 	for _, p := range h.plugins.Stats() {
+		if p.Organization != "" {
+			processes[kind{p.Name, p.Version, string(p.State)}]++
+			continue
+		}
 		count("restarts", float64(p.Restarts), p.Name)
 		gauge("plugin", one(p.State == "RUNNING"), p.Name)
 	}
@@ -184,11 +192,19 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	gauge("links", float64(l.Links))
 	gauge("remote", float64(l.InHand), "in_hand")
 	gauge("remote", float64(l.Waiting), "waiting")
+	for k, n := range processes {
+		gauge("processes", float64(n), k.name, k.version, k.state)
+	}
 	w := h.ledger.Stats()
 	gauge("waiting", float64(w.Calls+w.Records))
 	gauge("watchers", float64(h.watch.Watchers()))
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
+	if stranded, err := h.shelf.stranded(ctx); err == nil {
+		for name, n := range stranded {
+			gauge("stranded", float64(n), name)
+		}
+	}
 	now := h.clock.Now()
 	if lanes, err := h.ledger.Backlog(ctx, now); err == nil {
 		age := 0.0

@@ -16,9 +16,12 @@ func second(t *testing.T, first *program.Hub, firstDir, url string) *program.Hub
 	return secondIn(t, t.TempDir(), first, firstDir, url)
 }
 
-// secondIn is second in a folder of its own.
+// secondIn does it in a folder, which is made when it is missing.
 func secondIn(t *testing.T, dir string, first *program.Hub, firstDir, url string) *program.Hub {
 	t.Helper()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	key, err := os.ReadFile(filepath.Join(firstDir, "hookyard.key"))
 	if err != nil {
 		t.Fatal(err)

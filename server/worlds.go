@@ -11,6 +11,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen"
 	"github.com/hookyard/hookyard/ent/gen/application"
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
+	"github.com/hookyard/hookyard/ent/gen/enabledconnector"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/source"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
@@ -54,7 +55,7 @@ func (r worlds) read(ctx context.Context, c *gen.Client, org string) (*flow.Worl
 				Audit:    time.Duration(o.RetentionAuditDays) * day,
 			}},
 		Groups: map[string]flow.Group{}, Applications: map[string]flow.Application{},
-		Sources: map[string]*flow.Source{}, Endpoints: map[string]*flow.Endpoint{}, Webhooks: map[string]*flow.Webhook{},
+		Sources: map[string]*flow.Source{}, Endpoints: map[string]*flow.Endpoint{}, Webhooks: map[string]*flow.Webhook{}, Connectors: map[string]*flow.Connector{},
 	}
 	if w.Erased, err = lastErased(ctx, c, org); err != nil {
 		return nil, err
@@ -102,6 +103,13 @@ func (r worlds) read(ctx context.Context, c *gen.Client, org string) (*flow.Worl
 		if w.Webhooks[h.ID], err = r.webhook(h); err != nil {
 			return nil, fmt.Errorf("webhook %s: %w", h.ID, err)
 		}
+	}
+	enabled, err := c.EnabledConnector.Query().Where(enabledconnector.OrganizationID(org)).All(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("connectors: %w", err)
+	}
+	for _, e := range enabled {
+		w.Connectors[e.Name] = &flow.Connector{Name: e.Name, Version: e.Version, Digest: e.Digest, Enabled: e.Enabled, Released: until(e.ReleasedAt)}
 	}
 	return w, nil
 }
@@ -198,7 +206,7 @@ func (r worlds) endpoint(e *gen.Endpoint) (*flow.Endpoint, error) {
 		return nil, err
 	}
 	out := &flow.Endpoint{
-		ID: e.ID, Name: e.Name, Group: text(e.AssetGroupID), Connector: e.Connector, Revision: e.Revision, URL: e.URL, Presence: text(e.PresenceID), Enabled: e.Enabled,
+		ID: e.ID, Name: e.Name, Group: text(e.AssetGroupID), Connector: e.Connector, Package: e.ConnectorDigest, Revision: e.Revision, URL: e.URL, Presence: text(e.PresenceID), Enabled: e.Enabled,
 		Settings: settings, Secrets: map[string]flow.Secret{}, Rate: e.RatePerSecond, Burst: e.Burst, MaxInFlight: e.MaxInFlight,
 		Headers: headers(e.Headers, values),
 	}

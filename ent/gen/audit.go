@@ -11,6 +11,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
 	"github.com/hookyard/hookyard/ent/gen/auditentry"
 	"github.com/hookyard/hookyard/ent/gen/customrole"
+	"github.com/hookyard/hookyard/ent/gen/enabledconnector"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
 	"github.com/hookyard/hookyard/ent/gen/identity"
@@ -339,6 +340,56 @@ func (m *CustomRoleMutation) AuditCascade(ctx context.Context, id string) (map[s
 }
 
 // AuditRow returns the row as the audit log sees it.
+func (x *EnabledConnector) AuditRow() parts.AuditRow {
+	r := parts.AuditRow{ID: x.ID, Organization: x.OrganizationID, Name: x.Name}
+	r.Fields = []parts.AuditField{
+		{Name: enabledconnector.FieldCreatedAt, Value: x.CreatedAt},
+		{Name: enabledconnector.FieldUpdatedAt, Value: x.UpdatedAt},
+		{Name: enabledconnector.FieldOrganizationID, Value: x.OrganizationID},
+		{Name: enabledconnector.FieldName, Value: x.Name},
+		{Name: enabledconnector.FieldVersion, Value: x.Version},
+		{Name: enabledconnector.FieldDigest, Value: x.Digest},
+		{Name: enabledconnector.FieldEnabled, Value: x.Enabled},
+		{Name: enabledconnector.FieldReleasedAt, Value: x.ReleasedAt},
+	}
+	return r
+}
+
+// AuditRows returns the rows that the mutation changes or deletes, as they are now,
+// whoever is asking.
+func (m *EnabledConnectorMutation) AuditRows(ctx context.Context) ([]parts.AuditRow, error) {
+	q := m.Client().EnabledConnector.Query().Where(m.predicates...)
+	if m.op.Is(OpUpdateOne | OpDeleteOne) {
+		if m.id == nil {
+			return nil, errors.New("EnabledConnector: the mutation has no ID")
+		}
+		q.Where(enabledconnector.ID(*m.id))
+	}
+	return auditRows(q.All(viewer.SystemContext(ctx)))
+}
+
+// AuditRowsOf returns rows by their IDs, whoever is asking.
+func (m *EnabledConnectorMutation) AuditRowsOf(ctx context.Context, ids []string) ([]parts.AuditRow, error) {
+	return auditRows(m.Client().EnabledConnector.Query().Where(enabledconnector.IDIn(ids...)).All(viewer.SystemContext(ctx)))
+}
+
+// AuditEdge returns the IDs at the other end of a row's edge, whoever is asking; ok is
+// false for an edge that is a field of the row.
+func (m *EnabledConnectorMutation) AuditEdge(ctx context.Context, id, edge string) (ids []string, ok bool, err error) {
+	return nil, false, nil
+}
+
+// AuditEdges are the edges of a row that are no fields of it and that are its own.
+func (m *EnabledConnectorMutation) AuditEdges() []string {
+	return []string{}
+}
+
+// AuditCascade returns the rows that the database deletes with a row, by noun.
+func (m *EnabledConnectorMutation) AuditCascade(ctx context.Context, id string) (map[string][]parts.AuditRow, error) {
+	return nil, nil
+}
+
+// AuditRow returns the row as the audit log sees it.
 func (x *Endpoint) AuditRow() parts.AuditRow {
 	r := parts.AuditRow{ID: x.ID, Organization: x.OrganizationID, Name: x.Name}
 	if x.AssetGroupID != nil {
@@ -351,6 +402,8 @@ func (x *Endpoint) AuditRow() parts.AuditRow {
 		{Name: endpoint.FieldName, Value: x.Name},
 		{Name: endpoint.FieldAssetGroupID, Value: x.AssetGroupID},
 		{Name: endpoint.FieldConnector, Value: x.Connector},
+		{Name: endpoint.FieldConnectorVersion, Value: x.ConnectorVersion},
+		{Name: endpoint.FieldConnectorDigest, Value: x.ConnectorDigest},
 		{Name: endpoint.FieldURL, Value: x.URL},
 		{Name: endpoint.FieldPresenceID, Value: x.PresenceID},
 		{Name: endpoint.FieldEnabled, Value: x.Enabled},

@@ -20,6 +20,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
 	"github.com/hookyard/hookyard/ent/gen/auditentry"
 	"github.com/hookyard/hookyard/ent/gen/customrole"
+	"github.com/hookyard/hookyard/ent/gen/enabledconnector"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
 	"github.com/hookyard/hookyard/ent/gen/identity"
@@ -58,6 +59,8 @@ type Client struct {
 	AuditEntry *AuditEntryClient
 	// CustomRole is the client for interacting with the CustomRole builders.
 	CustomRole *CustomRoleClient
+	// EnabledConnector is the client for interacting with the EnabledConnector builders.
+	EnabledConnector *EnabledConnectorClient
 	// Endpoint is the client for interacting with the Endpoint builders.
 	Endpoint *EndpointClient
 	// Finding is the client for interacting with the Finding builders.
@@ -112,6 +115,7 @@ func (c *Client) init() {
 	c.AssetGroup = NewAssetGroupClient(c.config)
 	c.AuditEntry = NewAuditEntryClient(c.config)
 	c.CustomRole = NewCustomRoleClient(c.config)
+	c.EnabledConnector = NewEnabledConnectorClient(c.config)
 	c.Endpoint = NewEndpointClient(c.config)
 	c.Finding = NewFindingClient(c.config)
 	c.Identity = NewIdentityClient(c.config)
@@ -228,6 +232,7 @@ func (c *Client) Tx(ctx context.Context) (*Tx, error) {
 		AssetGroup:       NewAssetGroupClient(cfg),
 		AuditEntry:       NewAuditEntryClient(cfg),
 		CustomRole:       NewCustomRoleClient(cfg),
+		EnabledConnector: NewEnabledConnectorClient(cfg),
 		Endpoint:         NewEndpointClient(cfg),
 		Finding:          NewFindingClient(cfg),
 		Identity:         NewIdentityClient(cfg),
@@ -271,6 +276,7 @@ func (c *Client) BeginTx(ctx context.Context, opts *sql.TxOptions) (*Tx, error) 
 		AssetGroup:       NewAssetGroupClient(cfg),
 		AuditEntry:       NewAuditEntryClient(cfg),
 		CustomRole:       NewCustomRoleClient(cfg),
+		EnabledConnector: NewEnabledConnectorClient(cfg),
 		Endpoint:         NewEndpointClient(cfg),
 		Finding:          NewFindingClient(cfg),
 		Identity:         NewIdentityClient(cfg),
@@ -319,10 +325,11 @@ func (c *Client) Close() error {
 // In order to add hooks to a specific client, call: `client.Node.Use(...)`.
 func (c *Client) Use(hooks ...Hook) {
 	for _, n := range []interface{ Use(...Hook) }{
-		c.APIKey, c.Application, c.AssetGroup, c.AuditEntry, c.CustomRole, c.Endpoint,
-		c.Finding, c.Identity, c.IdentityProvider, c.OneTimeLink, c.Organization,
-		c.Presence, c.Project, c.Report, c.Run, c.Scan, c.Session, c.SigningKey,
-		c.Source, c.Ticket, c.Trigger, c.TrustedIssuer, c.User, c.Webhook,
+		c.APIKey, c.Application, c.AssetGroup, c.AuditEntry, c.CustomRole,
+		c.EnabledConnector, c.Endpoint, c.Finding, c.Identity, c.IdentityProvider,
+		c.OneTimeLink, c.Organization, c.Presence, c.Project, c.Report, c.Run, c.Scan,
+		c.Session, c.SigningKey, c.Source, c.Ticket, c.Trigger, c.TrustedIssuer,
+		c.User, c.Webhook,
 	} {
 		n.Use(hooks...)
 	}
@@ -332,10 +339,11 @@ func (c *Client) Use(hooks ...Hook) {
 // In order to add interceptors to a specific client, call: `client.Node.Intercept(...)`.
 func (c *Client) Intercept(interceptors ...Interceptor) {
 	for _, n := range []interface{ Intercept(...Interceptor) }{
-		c.APIKey, c.Application, c.AssetGroup, c.AuditEntry, c.CustomRole, c.Endpoint,
-		c.Finding, c.Identity, c.IdentityProvider, c.OneTimeLink, c.Organization,
-		c.Presence, c.Project, c.Report, c.Run, c.Scan, c.Session, c.SigningKey,
-		c.Source, c.Ticket, c.Trigger, c.TrustedIssuer, c.User, c.Webhook,
+		c.APIKey, c.Application, c.AssetGroup, c.AuditEntry, c.CustomRole,
+		c.EnabledConnector, c.Endpoint, c.Finding, c.Identity, c.IdentityProvider,
+		c.OneTimeLink, c.Organization, c.Presence, c.Project, c.Report, c.Run, c.Scan,
+		c.Session, c.SigningKey, c.Source, c.Ticket, c.Trigger, c.TrustedIssuer,
+		c.User, c.Webhook,
 	} {
 		n.Intercept(interceptors...)
 	}
@@ -354,6 +362,8 @@ func (c *Client) Mutate(ctx context.Context, m Mutation) (Value, error) {
 		return c.AuditEntry.mutate(ctx, m)
 	case *CustomRoleMutation:
 		return c.CustomRole.mutate(ctx, m)
+	case *EnabledConnectorMutation:
+		return c.EnabledConnector.mutate(ctx, m)
 	case *EndpointMutation:
 		return c.Endpoint.mutate(ctx, m)
 	case *FindingMutation:
@@ -1272,6 +1282,140 @@ func (c *CustomRoleClient) mutate(ctx context.Context, m *CustomRoleMutation) (V
 		return (&CustomRoleDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
 	default:
 		return nil, fmt.Errorf("gen: unknown CustomRole mutation op: %q", m.Op())
+	}
+}
+
+// EnabledConnectorClient is a client for the EnabledConnector schema.
+type EnabledConnectorClient struct {
+	config
+}
+
+// NewEnabledConnectorClient returns a client for the EnabledConnector from the given config.
+func NewEnabledConnectorClient(c config) *EnabledConnectorClient {
+	return &EnabledConnectorClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `enabledconnector.Hooks(f(g(h())))`.
+func (c *EnabledConnectorClient) Use(hooks ...Hook) {
+	c.hooks.EnabledConnector = append(c.hooks.EnabledConnector, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `enabledconnector.Intercept(f(g(h())))`.
+func (c *EnabledConnectorClient) Intercept(interceptors ...Interceptor) {
+	c.inters.EnabledConnector = append(c.inters.EnabledConnector, interceptors...)
+}
+
+// Create returns a builder for creating a EnabledConnector entity.
+func (c *EnabledConnectorClient) Create() *EnabledConnectorCreate {
+	mutation := newEnabledConnectorMutation(c.config, OpCreate)
+	return &EnabledConnectorCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of EnabledConnector entities.
+func (c *EnabledConnectorClient) CreateBulk(builders ...*EnabledConnectorCreate) *EnabledConnectorCreateBulk {
+	return &EnabledConnectorCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *EnabledConnectorClient) MapCreateBulk(slice any, setFunc func(*EnabledConnectorCreate, int)) *EnabledConnectorCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &EnabledConnectorCreateBulk{err: fmt.Errorf("calling to EnabledConnectorClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*EnabledConnectorCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &EnabledConnectorCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for EnabledConnector.
+func (c *EnabledConnectorClient) Update() *EnabledConnectorUpdate {
+	mutation := newEnabledConnectorMutation(c.config, OpUpdate)
+	return &EnabledConnectorUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *EnabledConnectorClient) UpdateOne(_m *EnabledConnector) *EnabledConnectorUpdateOne {
+	mutation := newEnabledConnectorMutation(c.config, OpUpdateOne, withEnabledConnector(_m))
+	return &EnabledConnectorUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *EnabledConnectorClient) UpdateOneID(id string) *EnabledConnectorUpdateOne {
+	mutation := newEnabledConnectorMutation(c.config, OpUpdateOne, withEnabledConnectorID(id))
+	return &EnabledConnectorUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for EnabledConnector.
+func (c *EnabledConnectorClient) Delete() *EnabledConnectorDelete {
+	mutation := newEnabledConnectorMutation(c.config, OpDelete)
+	return &EnabledConnectorDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *EnabledConnectorClient) DeleteOne(_m *EnabledConnector) *EnabledConnectorDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *EnabledConnectorClient) DeleteOneID(id string) *EnabledConnectorDeleteOne {
+	builder := c.Delete().Where(enabledconnector.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &EnabledConnectorDeleteOne{builder}
+}
+
+// Query returns a query builder for EnabledConnector.
+func (c *EnabledConnectorClient) Query() *EnabledConnectorQuery {
+	return &EnabledConnectorQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeEnabledConnector},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a EnabledConnector entity by its id.
+func (c *EnabledConnectorClient) Get(ctx context.Context, id string) (*EnabledConnector, error) {
+	return c.Query().Where(enabledconnector.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *EnabledConnectorClient) GetX(ctx context.Context, id string) *EnabledConnector {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *EnabledConnectorClient) Hooks() []Hook {
+	hooks := c.hooks.EnabledConnector
+	return append(hooks[:len(hooks):len(hooks)], enabledconnector.Hooks[:]...)
+}
+
+// Interceptors returns the client interceptors.
+func (c *EnabledConnectorClient) Interceptors() []Interceptor {
+	return c.inters.EnabledConnector
+}
+
+func (c *EnabledConnectorClient) mutate(ctx context.Context, m *EnabledConnectorMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&EnabledConnectorCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&EnabledConnectorUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&EnabledConnectorUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&EnabledConnectorDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("gen: unknown EnabledConnector mutation op: %q", m.Op())
 	}
 }
 
@@ -4368,16 +4512,16 @@ func (c *WebhookClient) mutate(ctx context.Context, m *WebhookMutation) (Value, 
 // hooks and interceptors per client, for fast access.
 type (
 	hooks struct {
-		APIKey, Application, AssetGroup, AuditEntry, CustomRole, Endpoint, Finding,
-		Identity, IdentityProvider, OneTimeLink, Organization, Presence, Project,
-		Report, Run, Scan, Session, SigningKey, Source, Ticket, Trigger, TrustedIssuer,
-		User, Webhook []ent.Hook
+		APIKey, Application, AssetGroup, AuditEntry, CustomRole, EnabledConnector,
+		Endpoint, Finding, Identity, IdentityProvider, OneTimeLink, Organization,
+		Presence, Project, Report, Run, Scan, Session, SigningKey, Source, Ticket,
+		Trigger, TrustedIssuer, User, Webhook []ent.Hook
 	}
 	inters struct {
-		APIKey, Application, AssetGroup, AuditEntry, CustomRole, Endpoint, Finding,
-		Identity, IdentityProvider, OneTimeLink, Organization, Presence, Project,
-		Report, Run, Scan, Session, SigningKey, Source, Ticket, Trigger, TrustedIssuer,
-		User, Webhook []ent.Interceptor
+		APIKey, Application, AssetGroup, AuditEntry, CustomRole, EnabledConnector,
+		Endpoint, Finding, Identity, IdentityProvider, OneTimeLink, Organization,
+		Presence, Project, Report, Run, Scan, Session, SigningKey, Source, Ticket,
+		Trigger, TrustedIssuer, User, Webhook []ent.Interceptor
 	}
 )
 

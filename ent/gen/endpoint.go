@@ -34,6 +34,10 @@ type Endpoint struct {
 	AssetGroupID *string `json:"asset_group_id,omitempty"`
 	// The connector that delivers there, by name: "webhook", …
 	Connector string `json:"connector,omitempty"`
+	// The connector's version that it is pinned to. Empty: the one that the organization uses.
+	ConnectorVersion string `json:"connector_version,omitempty"`
+	// SHA-256 of the package that it is pinned to; empty when it is not.
+	ConnectorDigest string `json:"connector_digest,omitempty"`
 	// The address, for connectors that have one.
 	URL string `json:"url,omitempty"`
 	// The Presence that makes the calls.
@@ -121,7 +125,7 @@ func (*Endpoint) scanValues(columns []string) ([]any, error) {
 			values[i] = new(sql.NullFloat64)
 		case endpoint.FieldBurst, endpoint.FieldMaxInFlight, endpoint.FieldRevision:
 			values[i] = new(sql.NullInt64)
-		case endpoint.FieldID, endpoint.FieldOrganizationID, endpoint.FieldName, endpoint.FieldAssetGroupID, endpoint.FieldConnector, endpoint.FieldURL, endpoint.FieldPresenceID:
+		case endpoint.FieldID, endpoint.FieldOrganizationID, endpoint.FieldName, endpoint.FieldAssetGroupID, endpoint.FieldConnector, endpoint.FieldConnectorVersion, endpoint.FieldConnectorDigest, endpoint.FieldURL, endpoint.FieldPresenceID:
 			values[i] = new(sql.NullString)
 		case endpoint.FieldCreatedAt, endpoint.FieldUpdatedAt:
 			values[i] = new(sql.NullTime)
@@ -182,6 +186,18 @@ func (_m *Endpoint) assignValues(columns []string, values []any) error {
 				return fmt.Errorf("unexpected type %T for field connector", values[i])
 			} else if value.Valid {
 				_m.Connector = value.String
+			}
+		case endpoint.FieldConnectorVersion:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field connector_version", values[i])
+			} else if value.Valid {
+				_m.ConnectorVersion = value.String
+			}
+		case endpoint.FieldConnectorDigest:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field connector_digest", values[i])
+			} else if value.Valid {
+				_m.ConnectorDigest = value.String
 			}
 		case endpoint.FieldURL:
 			if value, ok := values[i].(*sql.NullString); !ok {
@@ -318,6 +334,12 @@ func (_m *Endpoint) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("connector=")
 	builder.WriteString(_m.Connector)
+	builder.WriteString(", ")
+	builder.WriteString("connector_version=")
+	builder.WriteString(_m.ConnectorVersion)
+	builder.WriteString(", ")
+	builder.WriteString("connector_digest=")
+	builder.WriteString(_m.ConnectorDigest)
 	builder.WriteString(", ")
 	builder.WriteString("url=")
 	builder.WriteString(_m.URL)

@@ -83,6 +83,34 @@ func (_c *EndpointCreate) SetConnector(v string) *EndpointCreate {
 	return _c
 }
 
+// SetConnectorVersion sets the "connector_version" field.
+func (_c *EndpointCreate) SetConnectorVersion(v string) *EndpointCreate {
+	_c.mutation.SetConnectorVersion(v)
+	return _c
+}
+
+// SetNillableConnectorVersion sets the "connector_version" field if the given value is not nil.
+func (_c *EndpointCreate) SetNillableConnectorVersion(v *string) *EndpointCreate {
+	if v != nil {
+		_c.SetConnectorVersion(*v)
+	}
+	return _c
+}
+
+// SetConnectorDigest sets the "connector_digest" field.
+func (_c *EndpointCreate) SetConnectorDigest(v string) *EndpointCreate {
+	_c.mutation.SetConnectorDigest(v)
+	return _c
+}
+
+// SetNillableConnectorDigest sets the "connector_digest" field if the given value is not nil.
+func (_c *EndpointCreate) SetNillableConnectorDigest(v *string) *EndpointCreate {
+	if v != nil {
+		_c.SetConnectorDigest(*v)
+	}
+	return _c
+}
+
 // SetURL sets the "url" field.
 func (_c *EndpointCreate) SetURL(v string) *EndpointCreate {
 	_c.mutation.SetURL(v)
@@ -281,6 +309,14 @@ func (_c *EndpointCreate) defaults() error {
 		v := endpoint.DefaultUpdatedAt()
 		_c.mutation.SetUpdatedAt(v)
 	}
+	if _, ok := _c.mutation.ConnectorVersion(); !ok {
+		v := endpoint.DefaultConnectorVersion
+		_c.mutation.SetConnectorVersion(v)
+	}
+	if _, ok := _c.mutation.ConnectorDigest(); !ok {
+		v := endpoint.DefaultConnectorDigest
+		_c.mutation.SetConnectorDigest(v)
+	}
 	if _, ok := _c.mutation.URL(); !ok {
 		v := endpoint.DefaultURL
 		_c.mutation.SetURL(v)
@@ -338,6 +374,22 @@ func (_c *EndpointCreate) check() error {
 	if v, ok := _c.mutation.Connector(); ok {
 		if err := endpoint.ConnectorValidator(v); err != nil {
 			return &ValidationError{Name: "connector", err: fmt.Errorf(`gen: validator failed for field "Endpoint.connector": %w`, err)}
+		}
+	}
+	if _, ok := _c.mutation.ConnectorVersion(); !ok {
+		return &ValidationError{Name: "connector_version", err: errors.New(`gen: missing required field "Endpoint.connector_version"`)}
+	}
+	if v, ok := _c.mutation.ConnectorVersion(); ok {
+		if err := endpoint.ConnectorVersionValidator(v); err != nil {
+			return &ValidationError{Name: "connector_version", err: fmt.Errorf(`gen: validator failed for field "Endpoint.connector_version": %w`, err)}
+		}
+	}
+	if _, ok := _c.mutation.ConnectorDigest(); !ok {
+		return &ValidationError{Name: "connector_digest", err: errors.New(`gen: missing required field "Endpoint.connector_digest"`)}
+	}
+	if v, ok := _c.mutation.ConnectorDigest(); ok {
+		if err := endpoint.ConnectorDigestValidator(v); err != nil {
+			return &ValidationError{Name: "connector_digest", err: fmt.Errorf(`gen: validator failed for field "Endpoint.connector_digest": %w`, err)}
 		}
 	}
 	if _, ok := _c.mutation.URL(); !ok {
@@ -437,6 +489,14 @@ func (_c *EndpointCreate) createSpec() (*Endpoint, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.Connector(); ok {
 		_spec.SetField(endpoint.FieldConnector, field.TypeString, value)
 		_node.Connector = value
+	}
+	if value, ok := _c.mutation.ConnectorVersion(); ok {
+		_spec.SetField(endpoint.FieldConnectorVersion, field.TypeString, value)
+		_node.ConnectorVersion = value
+	}
+	if value, ok := _c.mutation.ConnectorDigest(); ok {
+		_spec.SetField(endpoint.FieldConnectorDigest, field.TypeString, value)
+		_node.ConnectorDigest = value
 	}
 	if value, ok := _c.mutation.URL(); ok {
 		_spec.SetField(endpoint.FieldURL, field.TypeString, value)

@@ -72,6 +72,34 @@ func (_u *EndpointUpdate) ClearAssetGroupID() *EndpointUpdate {
 	return _u
 }
 
+// SetConnectorVersion sets the "connector_version" field.
+func (_u *EndpointUpdate) SetConnectorVersion(v string) *EndpointUpdate {
+	_u.mutation.SetConnectorVersion(v)
+	return _u
+}
+
+// SetNillableConnectorVersion sets the "connector_version" field if the given value is not nil.
+func (_u *EndpointUpdate) SetNillableConnectorVersion(v *string) *EndpointUpdate {
+	if v != nil {
+		_u.SetConnectorVersion(*v)
+	}
+	return _u
+}
+
+// SetConnectorDigest sets the "connector_digest" field.
+func (_u *EndpointUpdate) SetConnectorDigest(v string) *EndpointUpdate {
+	_u.mutation.SetConnectorDigest(v)
+	return _u
+}
+
+// SetNillableConnectorDigest sets the "connector_digest" field if the given value is not nil.
+func (_u *EndpointUpdate) SetNillableConnectorDigest(v *string) *EndpointUpdate {
+	if v != nil {
+		_u.SetConnectorDigest(*v)
+	}
+	return _u
+}
+
 // SetURL sets the "url" field.
 func (_u *EndpointUpdate) SetURL(v string) *EndpointUpdate {
 	_u.mutation.SetURL(v)
@@ -358,6 +386,16 @@ func (_u *EndpointUpdate) check() error {
 			return &ValidationError{Name: "name", err: fmt.Errorf(`gen: validator failed for field "Endpoint.name": %w`, err)}
 		}
 	}
+	if v, ok := _u.mutation.ConnectorVersion(); ok {
+		if err := endpoint.ConnectorVersionValidator(v); err != nil {
+			return &ValidationError{Name: "connector_version", err: fmt.Errorf(`gen: validator failed for field "Endpoint.connector_version": %w`, err)}
+		}
+	}
+	if v, ok := _u.mutation.ConnectorDigest(); ok {
+		if err := endpoint.ConnectorDigestValidator(v); err != nil {
+			return &ValidationError{Name: "connector_digest", err: fmt.Errorf(`gen: validator failed for field "Endpoint.connector_digest": %w`, err)}
+		}
+	}
 	if v, ok := _u.mutation.URL(); ok {
 		if err := endpoint.URLValidator(v); err != nil {
 			return &ValidationError{Name: "url", err: fmt.Errorf(`gen: validator failed for field "Endpoint.url": %w`, err)}
@@ -398,6 +436,12 @@ func (_u *EndpointUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	}
 	if value, ok := _u.mutation.Name(); ok {
 		_spec.SetField(endpoint.FieldName, field.TypeString, value)
+	}
+	if value, ok := _u.mutation.ConnectorVersion(); ok {
+		_spec.SetField(endpoint.FieldConnectorVersion, field.TypeString, value)
+	}
+	if value, ok := _u.mutation.ConnectorDigest(); ok {
+		_spec.SetField(endpoint.FieldConnectorDigest, field.TypeString, value)
 	}
 	if value, ok := _u.mutation.URL(); ok {
 		_spec.SetField(endpoint.FieldURL, field.TypeString, value)
@@ -612,6 +656,34 @@ func (_u *EndpointUpdateOne) SetNillableAssetGroupID(v *string) *EndpointUpdateO
 // ClearAssetGroupID clears the value of the "asset_group_id" field.
 func (_u *EndpointUpdateOne) ClearAssetGroupID() *EndpointUpdateOne {
 	_u.mutation.ClearAssetGroupID()
+	return _u
+}
+
+// SetConnectorVersion sets the "connector_version" field.
+func (_u *EndpointUpdateOne) SetConnectorVersion(v string) *EndpointUpdateOne {
+	_u.mutation.SetConnectorVersion(v)
+	return _u
+}
+
+// SetNillableConnectorVersion sets the "connector_version" field if the given value is not nil.
+func (_u *EndpointUpdateOne) SetNillableConnectorVersion(v *string) *EndpointUpdateOne {
+	if v != nil {
+		_u.SetConnectorVersion(*v)
+	}
+	return _u
+}
+
+// SetConnectorDigest sets the "connector_digest" field.
+func (_u *EndpointUpdateOne) SetConnectorDigest(v string) *EndpointUpdateOne {
+	_u.mutation.SetConnectorDigest(v)
+	return _u
+}
+
+// SetNillableConnectorDigest sets the "connector_digest" field if the given value is not nil.
+func (_u *EndpointUpdateOne) SetNillableConnectorDigest(v *string) *EndpointUpdateOne {
+	if v != nil {
+		_u.SetConnectorDigest(*v)
+	}
 	return _u
 }
 
@@ -914,6 +986,16 @@ func (_u *EndpointUpdateOne) check() error {
 			return &ValidationError{Name: "name", err: fmt.Errorf(`gen: validator failed for field "Endpoint.name": %w`, err)}
 		}
 	}
+	if v, ok := _u.mutation.ConnectorVersion(); ok {
+		if err := endpoint.ConnectorVersionValidator(v); err != nil {
+			return &ValidationError{Name: "connector_version", err: fmt.Errorf(`gen: validator failed for field "Endpoint.connector_version": %w`, err)}
+		}
+	}
+	if v, ok := _u.mutation.ConnectorDigest(); ok {
+		if err := endpoint.ConnectorDigestValidator(v); err != nil {
+			return &ValidationError{Name: "connector_digest", err: fmt.Errorf(`gen: validator failed for field "Endpoint.connector_digest": %w`, err)}
+		}
+	}
 	if v, ok := _u.mutation.URL(); ok {
 		if err := endpoint.URLValidator(v); err != nil {
 			return &ValidationError{Name: "url", err: fmt.Errorf(`gen: validator failed for field "Endpoint.url": %w`, err)}
@@ -971,6 +1053,12 @@ func (_u *EndpointUpdateOne) sqlSave(ctx context.Context) (_node *Endpoint, err 
 	}
 	if value, ok := _u.mutation.Name(); ok {
 		_spec.SetField(endpoint.FieldName, field.TypeString, value)
+	}
+	if value, ok := _u.mutation.ConnectorVersion(); ok {
+		_spec.SetField(endpoint.FieldConnectorVersion, field.TypeString, value)
+	}
+	if value, ok := _u.mutation.ConnectorDigest(); ok {
+		_spec.SetField(endpoint.FieldConnectorDigest, field.TypeString, value)
 	}
 	if value, ok := _u.mutation.URL(); ok {
 		_spec.SetField(endpoint.FieldURL, field.TypeString, value)

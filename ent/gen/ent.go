@@ -17,6 +17,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
 	"github.com/hookyard/hookyard/ent/gen/auditentry"
 	"github.com/hookyard/hookyard/ent/gen/customrole"
+	"github.com/hookyard/hookyard/ent/gen/enabledconnector"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
 	"github.com/hookyard/hookyard/ent/gen/identity"
@@ -101,6 +102,7 @@ func checkColumn(t, c string) error {
 			assetgroup.Table:       assetgroup.ValidColumn,
 			auditentry.Table:       auditentry.ValidColumn,
 			customrole.Table:       customrole.ValidColumn,
+			enabledconnector.Table: enabledconnector.ValidColumn,
 			endpoint.Table:         endpoint.ValidColumn,
 			finding.Table:          finding.ValidColumn,
 			identity.Table:         identity.ValidColumn,

@@ -12,6 +12,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
 	"github.com/hookyard/hookyard/ent/gen/auditentry"
 	"github.com/hookyard/hookyard/ent/gen/customrole"
+	"github.com/hookyard/hookyard/ent/gen/enabledconnector"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
 	"github.com/hookyard/hookyard/ent/gen/identityprovider"
@@ -688,6 +689,131 @@ func newCustomRolePaginateArgs(rv map[string]any) *customrolePaginateArgs {
 }
 
 // CollectFields tells the query-builder to eagerly load connected nodes by resolver context.
+func (_q *EnabledConnectorQuery) CollectFields(ctx context.Context, satisfies ...string) (*EnabledConnectorQuery, error) {
+	fc := graphql.GetFieldContext(ctx)
+	if fc == nil {
+		return _q, nil
+	}
+	if err := _q.collectField(ctx, false, graphql.GetOperationContext(ctx), fc.Field, nil, satisfies...); err != nil {
+		return nil, err
+	}
+	return _q, nil
+}
+
+func (_q *EnabledConnectorQuery) collectField(ctx context.Context, oneNode bool, opCtx *graphql.OperationContext, collected graphql.CollectedField, path []string, satisfies ...string) error {
+	path = append([]string(nil), path...)
+	var (
+		unknownSeen    bool
+		fieldSeen      = make(map[string]struct{}, len(enabledconnector.Columns))
+		selectedFields = []string{enabledconnector.FieldID}
+	)
+	for _, field := range graphql.CollectFields(opCtx, collected.Selections, satisfies) {
+		switch field.Name {
+		case "createdAt":
+			if _, ok := fieldSeen[enabledconnector.FieldCreatedAt]; !ok {
+				selectedFields = append(selectedFields, enabledconnector.FieldCreatedAt)
+				fieldSeen[enabledconnector.FieldCreatedAt] = struct{}{}
+			}
+		case "updatedAt":
+			if _, ok := fieldSeen[enabledconnector.FieldUpdatedAt]; !ok {
+				selectedFields = append(selectedFields, enabledconnector.FieldUpdatedAt)
+				fieldSeen[enabledconnector.FieldUpdatedAt] = struct{}{}
+			}
+		case "name":
+			if _, ok := fieldSeen[enabledconnector.FieldName]; !ok {
+				selectedFields = append(selectedFields, enabledconnector.FieldName)
+				fieldSeen[enabledconnector.FieldName] = struct{}{}
+			}
+		case "version":
+			if _, ok := fieldSeen[enabledconnector.FieldVersion]; !ok {
+				selectedFields = append(selectedFields, enabledconnector.FieldVersion)
+				fieldSeen[enabledconnector.FieldVersion] = struct{}{}
+			}
+		case "digest":
+			if _, ok := fieldSeen[enabledconnector.FieldDigest]; !ok {
+				selectedFields = append(selectedFields, enabledconnector.FieldDigest)
+				fieldSeen[enabledconnector.FieldDigest] = struct{}{}
+			}
+		case "enabled":
+			if _, ok := fieldSeen[enabledconnector.FieldEnabled]; !ok {
+				selectedFields = append(selectedFields, enabledconnector.FieldEnabled)
+				fieldSeen[enabledconnector.FieldEnabled] = struct{}{}
+			}
+		case "releasedAt":
+			if _, ok := fieldSeen[enabledconnector.FieldReleasedAt]; !ok {
+				selectedFields = append(selectedFields, enabledconnector.FieldReleasedAt)
+				fieldSeen[enabledconnector.FieldReleasedAt] = struct{}{}
+			}
+		case "id":
+		case "__typename":
+		default:
+			unknownSeen = true
+		}
+	}
+	if !unknownSeen {
+		_q.Select(selectedFields...)
+	}
+	return nil
+}
+
+type enabledconnectorPaginateArgs struct {
+	first, last   *int
+	after, before *Cursor
+	opts          []EnabledConnectorPaginateOption
+}
+
+func newEnabledConnectorPaginateArgs(rv map[string]any) *enabledconnectorPaginateArgs {
+	args := &enabledconnectorPaginateArgs{}
+	if rv == nil {
+		return args
+	}
+	if v := rv[firstField]; v != nil {
+		args.first = v.(*int)
+	}
+	if v := rv[lastField]; v != nil {
+		args.last = v.(*int)
+	}
+	if v := rv[afterField]; v != nil {
+		args.after = v.(*Cursor)
+	}
+	if v := rv[beforeField]; v != nil {
+		args.before = v.(*Cursor)
+	}
+	if v, ok := rv[orderByField]; ok {
+		switch v := v.(type) {
+		case []*EnabledConnectorOrder:
+			args.opts = append(args.opts, WithEnabledConnectorOrder(v))
+		case []any:
+			var orders []*EnabledConnectorOrder
+			for i := range v {
+				mv, ok := v[i].(map[string]any)
+				if !ok {
+					continue
+				}
+				var (
+					err1, err2 error
+					order      = &EnabledConnectorOrder{Field: &EnabledConnectorOrderField{}, Direction: entgql.OrderDirectionAsc}
+				)
+				if d, ok := mv[directionField]; ok {
+					err1 = order.Direction.UnmarshalGQL(d)
+				}
+				if f, ok := mv[fieldField]; ok {
+					err2 = order.Field.UnmarshalGQL(f)
+				}
+				if err1 == nil && err2 == nil {
+					orders = append(orders, order)
+				}
+			}
+			args.opts = append(args.opts, WithEnabledConnectorOrder(orders))
+		}
+	}
+	if v, ok := rv[whereField].(*EnabledConnectorWhereInput); ok {
+		args.opts = append(args.opts, WithEnabledConnectorFilter(v.Filter))
+	}
+	return args
+}
+
+// CollectFields tells the query-builder to eagerly load connected nodes by resolver context.
 func (_q *EndpointQuery) CollectFields(ctx context.Context, satisfies ...string) (*EndpointQuery, error) {
 	fc := graphql.GetFieldContext(ctx)
 	if fc == nil {
@@ -770,6 +896,16 @@ func (_q *EndpointQuery) collectField(ctx context.Context, oneNode bool, opCtx *
 			if _, ok := fieldSeen[endpoint.FieldConnector]; !ok {
 				selectedFields = append(selectedFields, endpoint.FieldConnector)
 				fieldSeen[endpoint.FieldConnector] = struct{}{}
+			}
+		case "connectorVersion":
+			if _, ok := fieldSeen[endpoint.FieldConnectorVersion]; !ok {
+				selectedFields = append(selectedFields, endpoint.FieldConnectorVersion)
+				fieldSeen[endpoint.FieldConnectorVersion] = struct{}{}
+			}
+		case "connectorDigest":
+			if _, ok := fieldSeen[endpoint.FieldConnectorDigest]; !ok {
+				selectedFields = append(selectedFields, endpoint.FieldConnectorDigest)
+				fieldSeen[endpoint.FieldConnectorDigest] = struct{}{}
 			}
 		case "url":
 			if _, ok := fieldSeen[endpoint.FieldURL]; !ok {

@@ -14,6 +14,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
 	"github.com/hookyard/hookyard/ent/gen/auditentry"
 	"github.com/hookyard/hookyard/ent/gen/customrole"
+	"github.com/hookyard/hookyard/ent/gen/enabledconnector"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
 	"github.com/hookyard/hookyard/ent/gen/identityprovider"
@@ -61,6 +62,11 @@ var customroleImplementors = []string{"CustomRole", "Node"}
 
 // IsNode implements the Node interface check for GQLGen.
 func (*CustomRole) IsNode() {}
+
+var enabledconnectorImplementors = []string{"EnabledConnector", "Node"}
+
+// IsNode implements the Node interface check for GQLGen.
+func (*EnabledConnector) IsNode() {}
 
 var endpointImplementors = []string{"Endpoint", "Node"}
 
@@ -241,6 +247,15 @@ func (c *Client) noder(ctx context.Context, table string, id string) (Noder, err
 			Where(customrole.ID(id))
 		if fc := graphql.GetFieldContext(ctx); fc != nil {
 			if err := query.collectField(ctx, true, graphql.GetOperationContext(ctx), fc.Field, nil, customroleImplementors...); err != nil {
+				return nil, err
+			}
+		}
+		return query.Only(ctx)
+	case enabledconnector.Table:
+		query := c.EnabledConnector.Query().
+			Where(enabledconnector.ID(id))
+		if fc := graphql.GetFieldContext(ctx); fc != nil {
+			if err := query.collectField(ctx, true, graphql.GetOperationContext(ctx), fc.Field, nil, enabledconnectorImplementors...); err != nil {
 				return nil, err
 			}
 		}
@@ -530,6 +545,22 @@ func (c *Client) noders(ctx context.Context, table string, ids []string) ([]Node
 		query := c.CustomRole.Query().
 			Where(customrole.IDIn(ids...))
 		query, err := query.CollectFields(ctx, customroleImplementors...)
+		if err != nil {
+			return nil, err
+		}
+		nodes, err := query.All(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, node := range nodes {
+			for _, noder := range idmap[node.ID] {
+				*noder = node
+			}
+		}
+	case enabledconnector.Table:
+		query := c.EnabledConnector.Query().
+			Where(enabledconnector.IDIn(ids...))
+		query, err := query.CollectFields(ctx, enabledconnectorImplementors...)
 		if err != nil {
 			return nil, err
 		}

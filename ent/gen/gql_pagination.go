@@ -19,6 +19,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
 	"github.com/hookyard/hookyard/ent/gen/auditentry"
 	"github.com/hookyard/hookyard/ent/gen/customrole"
+	"github.com/hookyard/hookyard/ent/gen/enabledconnector"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
 	"github.com/hookyard/hookyard/ent/gen/identityprovider"
@@ -1680,6 +1681,336 @@ func (_m *CustomRole) ToEdge(order *CustomRoleOrder) *CustomRoleEdge {
 		order = DefaultCustomRoleOrder
 	}
 	return &CustomRoleEdge{
+		Node:   _m,
+		Cursor: order.Field.toCursor(_m),
+	}
+}
+
+// EnabledConnectorEdge is the edge representation of EnabledConnector.
+type EnabledConnectorEdge struct {
+	Node   *EnabledConnector `json:"node"`
+	Cursor Cursor            `json:"cursor"`
+}
+
+// EnabledConnectorConnection is the connection containing edges to EnabledConnector.
+type EnabledConnectorConnection struct {
+	Edges      []*EnabledConnectorEdge `json:"edges"`
+	PageInfo   PageInfo                `json:"pageInfo"`
+	TotalCount int                     `json:"totalCount"`
+}
+
+func (c *EnabledConnectorConnection) build(nodes []*EnabledConnector, pager *enabledconnectorPager, after *Cursor, first *int, before *Cursor, last *int) {
+	c.PageInfo.HasNextPage = before != nil
+	c.PageInfo.HasPreviousPage = after != nil
+	if first != nil && *first+1 == len(nodes) {
+		c.PageInfo.HasNextPage = true
+		nodes = nodes[:len(nodes)-1]
+	} else if last != nil && *last+1 == len(nodes) {
+		c.PageInfo.HasPreviousPage = true
+		nodes = nodes[:len(nodes)-1]
+	}
+	var nodeAt func(int) *EnabledConnector
+	if last != nil {
+		n := len(nodes) - 1
+		nodeAt = func(i int) *EnabledConnector {
+			return nodes[n-i]
+		}
+	} else {
+		nodeAt = func(i int) *EnabledConnector {
+			return nodes[i]
+		}
+	}
+	c.Edges = make([]*EnabledConnectorEdge, len(nodes))
+	for i := range nodes {
+		node := nodeAt(i)
+		c.Edges[i] = &EnabledConnectorEdge{
+			Node:   node,
+			Cursor: pager.toCursor(node),
+		}
+	}
+	if l := len(c.Edges); l > 0 {
+		c.PageInfo.StartCursor = &c.Edges[0].Cursor
+		c.PageInfo.EndCursor = &c.Edges[l-1].Cursor
+	}
+	if c.TotalCount == 0 {
+		c.TotalCount = len(nodes)
+	}
+}
+
+// EnabledConnectorPaginateOption enables pagination customization.
+type EnabledConnectorPaginateOption func(*enabledconnectorPager) error
+
+// WithEnabledConnectorOrder configures pagination ordering.
+func WithEnabledConnectorOrder(order []*EnabledConnectorOrder) EnabledConnectorPaginateOption {
+	return func(pager *enabledconnectorPager) error {
+		for _, o := range order {
+			if err := o.Direction.Validate(); err != nil {
+				return err
+			}
+		}
+		pager.order = append(pager.order, order...)
+		return nil
+	}
+}
+
+// WithEnabledConnectorFilter configures pagination filter.
+func WithEnabledConnectorFilter(filter func(*EnabledConnectorQuery) (*EnabledConnectorQuery, error)) EnabledConnectorPaginateOption {
+	return func(pager *enabledconnectorPager) error {
+		if filter == nil {
+			return errors.New("EnabledConnectorQuery filter cannot be nil")
+		}
+		pager.filter = filter
+		return nil
+	}
+}
+
+type enabledconnectorPager struct {
+	reverse bool
+	order   []*EnabledConnectorOrder
+	filter  func(*EnabledConnectorQuery) (*EnabledConnectorQuery, error)
+}
+
+func newEnabledConnectorPager(opts []EnabledConnectorPaginateOption, reverse bool) (*enabledconnectorPager, error) {
+	pager := &enabledconnectorPager{reverse: reverse}
+	for _, opt := range opts {
+		if err := opt(pager); err != nil {
+			return nil, err
+		}
+	}
+	for i, o := range pager.order {
+		if i > 0 && o.Field == pager.order[i-1].Field {
+			return nil, fmt.Errorf("duplicate order direction %q", o.Direction)
+		}
+	}
+	return pager, nil
+}
+
+func (p *enabledconnectorPager) applyFilter(query *EnabledConnectorQuery) (*EnabledConnectorQuery, error) {
+	if p.filter != nil {
+		return p.filter(query)
+	}
+	return query, nil
+}
+
+func (p *enabledconnectorPager) toCursor(_m *EnabledConnector) Cursor {
+	cs_ := make([]any, 0, len(p.order))
+	for _, o_ := range p.order {
+		cs_ = append(cs_, o_.Field.toCursor(_m).Value)
+	}
+	return Cursor{ID: _m.ID, Value: cs_}
+}
+
+func (p *enabledconnectorPager) applyCursors(query *EnabledConnectorQuery, after, before *Cursor) (*EnabledConnectorQuery, error) {
+	idDirection := entgql.OrderDirectionAsc
+	if p.reverse {
+		idDirection = entgql.OrderDirectionDesc
+	}
+	fields, directions := make([]string, 0, len(p.order)), make([]OrderDirection, 0, len(p.order))
+	for _, o := range p.order {
+		fields = append(fields, o.Field.column)
+		direction := o.Direction
+		if p.reverse {
+			direction = direction.Reverse()
+		}
+		directions = append(directions, direction)
+	}
+	predicates, err := entgql.MultiCursorsPredicate(after, before, &entgql.MultiCursorsOptions{
+		FieldID:     DefaultEnabledConnectorOrder.Field.column,
+		DirectionID: idDirection,
+		Fields:      fields,
+		Directions:  directions,
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, predicate := range predicates {
+		query = query.Where(predicate)
+	}
+	return query, nil
+}
+
+func (p *enabledconnectorPager) applyOrder(query *EnabledConnectorQuery) *EnabledConnectorQuery {
+	var defaultOrdered bool
+	for _, o := range p.order {
+		direction := o.Direction
+		if p.reverse {
+			direction = direction.Reverse()
+		}
+		query = query.Order(o.Field.toTerm(direction.OrderTermOption()))
+		if o.Field.column == DefaultEnabledConnectorOrder.Field.column {
+			defaultOrdered = true
+		}
+		if len(query.ctx.Fields) > 0 {
+			query.ctx.AppendFieldOnce(o.Field.column)
+		}
+	}
+	if !defaultOrdered {
+		direction := entgql.OrderDirectionAsc
+		if p.reverse {
+			direction = direction.Reverse()
+		}
+		query = query.Order(DefaultEnabledConnectorOrder.Field.toTerm(direction.OrderTermOption()))
+	}
+	return query
+}
+
+func (p *enabledconnectorPager) orderExpr(query *EnabledConnectorQuery) sql.Querier {
+	if len(query.ctx.Fields) > 0 {
+		for _, o := range p.order {
+			query.ctx.AppendFieldOnce(o.Field.column)
+		}
+	}
+	return sql.ExprFunc(func(b *sql.Builder) {
+		for _, o := range p.order {
+			direction := o.Direction
+			if p.reverse {
+				direction = direction.Reverse()
+			}
+			b.Ident(o.Field.column).Pad().WriteString(string(direction))
+			b.Comma()
+		}
+		direction := entgql.OrderDirectionAsc
+		if p.reverse {
+			direction = direction.Reverse()
+		}
+		b.Ident(DefaultEnabledConnectorOrder.Field.column).Pad().WriteString(string(direction))
+	})
+}
+
+// Paginate executes the query and returns a relay based cursor connection to EnabledConnector.
+func (_m *EnabledConnectorQuery) Paginate(
+	ctx context.Context, after *Cursor, first *int,
+	before *Cursor, last *int, opts ...EnabledConnectorPaginateOption,
+) (*EnabledConnectorConnection, error) {
+	if err := validateFirstLast(first, last); err != nil {
+		return nil, err
+	}
+	pager, err := newEnabledConnectorPager(opts, last != nil)
+	if err != nil {
+		return nil, err
+	}
+	if _m, err = pager.applyFilter(_m); err != nil {
+		return nil, err
+	}
+	conn := &EnabledConnectorConnection{Edges: []*EnabledConnectorEdge{}}
+	ignoredEdges := !hasCollectedField(ctx, edgesField) && !hasCollectedField(ctx, pageInfoField)
+	if hasCollectedField(ctx, totalCountField) {
+		c := _m.Clone()
+		c.ctx.Fields = nil // selected fields and COUNT do not go together
+		if conn.TotalCount, err = c.Count(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if ignoredEdges || (first != nil && *first == 0) || (last != nil && *last == 0) {
+		return conn, nil
+	}
+	if err := checkCursors(pager.toCursor(&EnabledConnector{}), after, before); err != nil {
+		return nil, err
+	}
+	if _m, err = pager.applyCursors(_m, after, before); err != nil {
+		return nil, err
+	}
+	limit := paginateLimit(first, last)
+	if limit != 0 {
+		_m.Limit(limit)
+	}
+	if field := collectedField(ctx, edgesField, nodeField); field != nil {
+		if err := _m.collectField(ctx, limit == 1, graphql.GetOperationContext(ctx), *field, []string{edgesField, nodeField}); err != nil {
+			return nil, err
+		}
+	}
+	_m = pager.applyOrder(_m)
+	nodes, err := _m.All(ctx)
+	if err != nil {
+		return nil, err
+	}
+	conn.build(nodes, pager, after, first, before, last)
+	return conn, nil
+}
+
+var (
+	// EnabledConnectorOrderFieldName orders EnabledConnector by name.
+	EnabledConnectorOrderFieldName = &EnabledConnectorOrderField{
+		Value: func(_m *EnabledConnector) (ent.Value, error) {
+			return _m.Name, nil
+		},
+		column: enabledconnector.FieldName,
+		toTerm: enabledconnector.ByName,
+		toCursor: func(_m *EnabledConnector) Cursor {
+			return Cursor{
+				ID:    _m.ID,
+				Value: _m.Name,
+			}
+		},
+	}
+)
+
+// String implement fmt.Stringer interface.
+func (f EnabledConnectorOrderField) String() string {
+	var str string
+	switch f.column {
+	case EnabledConnectorOrderFieldName.column:
+		str = "NAME"
+	}
+	return str
+}
+
+// MarshalGQL implements graphql.Marshaler interface.
+func (f EnabledConnectorOrderField) MarshalGQL(w io.Writer) {
+	io.WriteString(w, strconv.Quote(f.String()))
+}
+
+// UnmarshalGQL implements graphql.Unmarshaler interface.
+func (f *EnabledConnectorOrderField) UnmarshalGQL(v interface{}) error {
+	str, ok := v.(string)
+	if !ok {
+		return fmt.Errorf("EnabledConnectorOrderField %T must be a string", v)
+	}
+	switch str {
+	case "NAME":
+		*f = *EnabledConnectorOrderFieldName
+	default:
+		return fmt.Errorf("%s is not a valid EnabledConnectorOrderField", str)
+	}
+	return nil
+}
+
+// EnabledConnectorOrderField defines the ordering field of EnabledConnector.
+type EnabledConnectorOrderField struct {
+	// Value extracts the ordering value from the given EnabledConnector.
+	Value    func(*EnabledConnector) (ent.Value, error)
+	column   string // field or computed.
+	toTerm   func(...sql.OrderTermOption) enabledconnector.OrderOption
+	toCursor func(*EnabledConnector) Cursor
+}
+
+// EnabledConnectorOrder defines the ordering of EnabledConnector.
+type EnabledConnectorOrder struct {
+	Direction OrderDirection              `json:"direction"`
+	Field     *EnabledConnectorOrderField `json:"field"`
+}
+
+// DefaultEnabledConnectorOrder is the default ordering of EnabledConnector.
+var DefaultEnabledConnectorOrder = &EnabledConnectorOrder{
+	Direction: entgql.OrderDirectionAsc,
+	Field: &EnabledConnectorOrderField{
+		Value: func(_m *EnabledConnector) (ent.Value, error) {
+			return _m.ID, nil
+		},
+		column: enabledconnector.FieldID,
+		toTerm: enabledconnector.ByID,
+		toCursor: func(_m *EnabledConnector) Cursor {
+			return Cursor{ID: _m.ID}
+		},
+	},
+}
+
+// ToEdge converts EnabledConnector into EnabledConnectorEdge.
+func (_m *EnabledConnector) ToEdge(order *EnabledConnectorOrder) *EnabledConnectorEdge {
+	if order == nil {
+		order = DefaultEnabledConnectorOrder
+	}
+	return &EnabledConnectorEdge{
 		Node:   _m,
 		Cursor: order.Field.toCursor(_m),
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/application"
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
 	"github.com/hookyard/hookyard/ent/gen/customrole"
+	"github.com/hookyard/hookyard/ent/gen/enabledconnector"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
 	"github.com/hookyard/hookyard/ent/gen/identityprovider"
@@ -1445,6 +1446,378 @@ func (i *CustomRoleWhereInput) P() (predicate.CustomRole, error) {
 	}
 }
 
+// EnabledConnectorWhereInput represents a where input for filtering EnabledConnector queries.
+type EnabledConnectorWhereInput struct {
+	Predicates []predicate.EnabledConnector  `json:"-"`
+	Not        *EnabledConnectorWhereInput   `json:"not,omitempty"`
+	Or         []*EnabledConnectorWhereInput `json:"or,omitempty"`
+	And        []*EnabledConnectorWhereInput `json:"and,omitempty"`
+
+	// "id" field predicates.
+	ID             *string  `json:"id,omitempty"`
+	IDNEQ          *string  `json:"idNEQ,omitempty"`
+	IDIn           []string `json:"idIn,omitempty"`
+	IDNotIn        []string `json:"idNotIn,omitempty"`
+	IDGT           *string  `json:"idGT,omitempty"`
+	IDGTE          *string  `json:"idGTE,omitempty"`
+	IDLT           *string  `json:"idLT,omitempty"`
+	IDLTE          *string  `json:"idLTE,omitempty"`
+	IDEqualFold    *string  `json:"idEqualFold,omitempty"`
+	IDContainsFold *string  `json:"idContainsFold,omitempty"`
+
+	// "created_at" field predicates.
+	CreatedAt      *time.Time  `json:"createdAt,omitempty"`
+	CreatedAtNEQ   *time.Time  `json:"createdAtNEQ,omitempty"`
+	CreatedAtIn    []time.Time `json:"createdAtIn,omitempty"`
+	CreatedAtNotIn []time.Time `json:"createdAtNotIn,omitempty"`
+	CreatedAtGT    *time.Time  `json:"createdAtGT,omitempty"`
+	CreatedAtGTE   *time.Time  `json:"createdAtGTE,omitempty"`
+	CreatedAtLT    *time.Time  `json:"createdAtLT,omitempty"`
+	CreatedAtLTE   *time.Time  `json:"createdAtLTE,omitempty"`
+
+	// "updated_at" field predicates.
+	UpdatedAt      *time.Time  `json:"updatedAt,omitempty"`
+	UpdatedAtNEQ   *time.Time  `json:"updatedAtNEQ,omitempty"`
+	UpdatedAtIn    []time.Time `json:"updatedAtIn,omitempty"`
+	UpdatedAtNotIn []time.Time `json:"updatedAtNotIn,omitempty"`
+	UpdatedAtGT    *time.Time  `json:"updatedAtGT,omitempty"`
+	UpdatedAtGTE   *time.Time  `json:"updatedAtGTE,omitempty"`
+	UpdatedAtLT    *time.Time  `json:"updatedAtLT,omitempty"`
+	UpdatedAtLTE   *time.Time  `json:"updatedAtLTE,omitempty"`
+
+	// "name" field predicates.
+	Name             *string  `json:"name,omitempty"`
+	NameNEQ          *string  `json:"nameNEQ,omitempty"`
+	NameIn           []string `json:"nameIn,omitempty"`
+	NameNotIn        []string `json:"nameNotIn,omitempty"`
+	NameGT           *string  `json:"nameGT,omitempty"`
+	NameGTE          *string  `json:"nameGTE,omitempty"`
+	NameLT           *string  `json:"nameLT,omitempty"`
+	NameLTE          *string  `json:"nameLTE,omitempty"`
+	NameContains     *string  `json:"nameContains,omitempty"`
+	NameHasPrefix    *string  `json:"nameHasPrefix,omitempty"`
+	NameHasSuffix    *string  `json:"nameHasSuffix,omitempty"`
+	NameEqualFold    *string  `json:"nameEqualFold,omitempty"`
+	NameContainsFold *string  `json:"nameContainsFold,omitempty"`
+
+	// "version" field predicates.
+	Version             *string  `json:"version,omitempty"`
+	VersionNEQ          *string  `json:"versionNEQ,omitempty"`
+	VersionIn           []string `json:"versionIn,omitempty"`
+	VersionNotIn        []string `json:"versionNotIn,omitempty"`
+	VersionGT           *string  `json:"versionGT,omitempty"`
+	VersionGTE          *string  `json:"versionGTE,omitempty"`
+	VersionLT           *string  `json:"versionLT,omitempty"`
+	VersionLTE          *string  `json:"versionLTE,omitempty"`
+	VersionContains     *string  `json:"versionContains,omitempty"`
+	VersionHasPrefix    *string  `json:"versionHasPrefix,omitempty"`
+	VersionHasSuffix    *string  `json:"versionHasSuffix,omitempty"`
+	VersionEqualFold    *string  `json:"versionEqualFold,omitempty"`
+	VersionContainsFold *string  `json:"versionContainsFold,omitempty"`
+
+	// "digest" field predicates.
+	Digest             *string  `json:"digest,omitempty"`
+	DigestNEQ          *string  `json:"digestNEQ,omitempty"`
+	DigestIn           []string `json:"digestIn,omitempty"`
+	DigestNotIn        []string `json:"digestNotIn,omitempty"`
+	DigestGT           *string  `json:"digestGT,omitempty"`
+	DigestGTE          *string  `json:"digestGTE,omitempty"`
+	DigestLT           *string  `json:"digestLT,omitempty"`
+	DigestLTE          *string  `json:"digestLTE,omitempty"`
+	DigestContains     *string  `json:"digestContains,omitempty"`
+	DigestHasPrefix    *string  `json:"digestHasPrefix,omitempty"`
+	DigestHasSuffix    *string  `json:"digestHasSuffix,omitempty"`
+	DigestEqualFold    *string  `json:"digestEqualFold,omitempty"`
+	DigestContainsFold *string  `json:"digestContainsFold,omitempty"`
+
+	// "enabled" field predicates.
+	Enabled    *bool `json:"enabled,omitempty"`
+	EnabledNEQ *bool `json:"enabledNEQ,omitempty"`
+}
+
+// AddPredicates adds custom predicates to the where input to be used during the filtering phase.
+func (i *EnabledConnectorWhereInput) AddPredicates(predicates ...predicate.EnabledConnector) {
+	i.Predicates = append(i.Predicates, predicates...)
+}
+
+// Filter applies the EnabledConnectorWhereInput filter on the EnabledConnectorQuery builder.
+func (i *EnabledConnectorWhereInput) Filter(q *EnabledConnectorQuery) (*EnabledConnectorQuery, error) {
+	if i == nil {
+		return q, nil
+	}
+	p, err := i.P()
+	if err != nil {
+		if err == ErrEmptyEnabledConnectorWhereInput {
+			return q, nil
+		}
+		return nil, err
+	}
+	return q.Where(p), nil
+}
+
+// ErrEmptyEnabledConnectorWhereInput is returned in case the EnabledConnectorWhereInput is empty.
+var ErrEmptyEnabledConnectorWhereInput = errors.New("gen: empty predicate EnabledConnectorWhereInput")
+
+// P returns a predicate for filtering enabledconnectors.
+// An error is returned if the input is empty or invalid.
+func (i *EnabledConnectorWhereInput) P() (predicate.EnabledConnector, error) {
+	var predicates []predicate.EnabledConnector
+	if i.Not != nil {
+		p, err := i.Not.P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'not'", err)
+		}
+		predicates = append(predicates, enabledconnector.Not(p))
+	}
+	switch n := len(i.Or); {
+	case n == 1:
+		p, err := i.Or[0].P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'or'", err)
+		}
+		predicates = append(predicates, p)
+	case n > 1:
+		or := make([]predicate.EnabledConnector, 0, n)
+		for _, w := range i.Or {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'or'", err)
+			}
+			or = append(or, p)
+		}
+		predicates = append(predicates, enabledconnector.Or(or...))
+	}
+	switch n := len(i.And); {
+	case n == 1:
+		p, err := i.And[0].P()
+		if err != nil {
+			return nil, fmt.Errorf("%w: field 'and'", err)
+		}
+		predicates = append(predicates, p)
+	case n > 1:
+		and := make([]predicate.EnabledConnector, 0, n)
+		for _, w := range i.And {
+			p, err := w.P()
+			if err != nil {
+				return nil, fmt.Errorf("%w: field 'and'", err)
+			}
+			and = append(and, p)
+		}
+		predicates = append(predicates, enabledconnector.And(and...))
+	}
+	predicates = append(predicates, i.Predicates...)
+	if i.ID != nil {
+		predicates = append(predicates, enabledconnector.IDEQ(*i.ID))
+	}
+	if i.IDNEQ != nil {
+		predicates = append(predicates, enabledconnector.IDNEQ(*i.IDNEQ))
+	}
+	if len(i.IDIn) > 0 {
+		predicates = append(predicates, enabledconnector.IDIn(i.IDIn...))
+	}
+	if len(i.IDNotIn) > 0 {
+		predicates = append(predicates, enabledconnector.IDNotIn(i.IDNotIn...))
+	}
+	if i.IDGT != nil {
+		predicates = append(predicates, enabledconnector.IDGT(*i.IDGT))
+	}
+	if i.IDGTE != nil {
+		predicates = append(predicates, enabledconnector.IDGTE(*i.IDGTE))
+	}
+	if i.IDLT != nil {
+		predicates = append(predicates, enabledconnector.IDLT(*i.IDLT))
+	}
+	if i.IDLTE != nil {
+		predicates = append(predicates, enabledconnector.IDLTE(*i.IDLTE))
+	}
+	if i.IDEqualFold != nil {
+		predicates = append(predicates, enabledconnector.IDEqualFold(*i.IDEqualFold))
+	}
+	if i.IDContainsFold != nil {
+		predicates = append(predicates, enabledconnector.IDContainsFold(*i.IDContainsFold))
+	}
+	if i.CreatedAt != nil {
+		predicates = append(predicates, enabledconnector.CreatedAtEQ(*i.CreatedAt))
+	}
+	if i.CreatedAtNEQ != nil {
+		predicates = append(predicates, enabledconnector.CreatedAtNEQ(*i.CreatedAtNEQ))
+	}
+	if len(i.CreatedAtIn) > 0 {
+		predicates = append(predicates, enabledconnector.CreatedAtIn(i.CreatedAtIn...))
+	}
+	if len(i.CreatedAtNotIn) > 0 {
+		predicates = append(predicates, enabledconnector.CreatedAtNotIn(i.CreatedAtNotIn...))
+	}
+	if i.CreatedAtGT != nil {
+		predicates = append(predicates, enabledconnector.CreatedAtGT(*i.CreatedAtGT))
+	}
+	if i.CreatedAtGTE != nil {
+		predicates = append(predicates, enabledconnector.CreatedAtGTE(*i.CreatedAtGTE))
+	}
+	if i.CreatedAtLT != nil {
+		predicates = append(predicates, enabledconnector.CreatedAtLT(*i.CreatedAtLT))
+	}
+	if i.CreatedAtLTE != nil {
+		predicates = append(predicates, enabledconnector.CreatedAtLTE(*i.CreatedAtLTE))
+	}
+	if i.UpdatedAt != nil {
+		predicates = append(predicates, enabledconnector.UpdatedAtEQ(*i.UpdatedAt))
+	}
+	if i.UpdatedAtNEQ != nil {
+		predicates = append(predicates, enabledconnector.UpdatedAtNEQ(*i.UpdatedAtNEQ))
+	}
+	if len(i.UpdatedAtIn) > 0 {
+		predicates = append(predicates, enabledconnector.UpdatedAtIn(i.UpdatedAtIn...))
+	}
+	if len(i.UpdatedAtNotIn) > 0 {
+		predicates = append(predicates, enabledconnector.UpdatedAtNotIn(i.UpdatedAtNotIn...))
+	}
+	if i.UpdatedAtGT != nil {
+		predicates = append(predicates, enabledconnector.UpdatedAtGT(*i.UpdatedAtGT))
+	}
+	if i.UpdatedAtGTE != nil {
+		predicates = append(predicates, enabledconnector.UpdatedAtGTE(*i.UpdatedAtGTE))
+	}
+	if i.UpdatedAtLT != nil {
+		predicates = append(predicates, enabledconnector.UpdatedAtLT(*i.UpdatedAtLT))
+	}
+	if i.UpdatedAtLTE != nil {
+		predicates = append(predicates, enabledconnector.UpdatedAtLTE(*i.UpdatedAtLTE))
+	}
+	if i.Name != nil {
+		predicates = append(predicates, enabledconnector.NameEQ(*i.Name))
+	}
+	if i.NameNEQ != nil {
+		predicates = append(predicates, enabledconnector.NameNEQ(*i.NameNEQ))
+	}
+	if len(i.NameIn) > 0 {
+		predicates = append(predicates, enabledconnector.NameIn(i.NameIn...))
+	}
+	if len(i.NameNotIn) > 0 {
+		predicates = append(predicates, enabledconnector.NameNotIn(i.NameNotIn...))
+	}
+	if i.NameGT != nil {
+		predicates = append(predicates, enabledconnector.NameGT(*i.NameGT))
+	}
+	if i.NameGTE != nil {
+		predicates = append(predicates, enabledconnector.NameGTE(*i.NameGTE))
+	}
+	if i.NameLT != nil {
+		predicates = append(predicates, enabledconnector.NameLT(*i.NameLT))
+	}
+	if i.NameLTE != nil {
+		predicates = append(predicates, enabledconnector.NameLTE(*i.NameLTE))
+	}
+	if i.NameContains != nil {
+		predicates = append(predicates, enabledconnector.NameContains(*i.NameContains))
+	}
+	if i.NameHasPrefix != nil {
+		predicates = append(predicates, enabledconnector.NameHasPrefix(*i.NameHasPrefix))
+	}
+	if i.NameHasSuffix != nil {
+		predicates = append(predicates, enabledconnector.NameHasSuffix(*i.NameHasSuffix))
+	}
+	if i.NameEqualFold != nil {
+		predicates = append(predicates, enabledconnector.NameEqualFold(*i.NameEqualFold))
+	}
+	if i.NameContainsFold != nil {
+		predicates = append(predicates, enabledconnector.NameContainsFold(*i.NameContainsFold))
+	}
+	if i.Version != nil {
+		predicates = append(predicates, enabledconnector.VersionEQ(*i.Version))
+	}
+	if i.VersionNEQ != nil {
+		predicates = append(predicates, enabledconnector.VersionNEQ(*i.VersionNEQ))
+	}
+	if len(i.VersionIn) > 0 {
+		predicates = append(predicates, enabledconnector.VersionIn(i.VersionIn...))
+	}
+	if len(i.VersionNotIn) > 0 {
+		predicates = append(predicates, enabledconnector.VersionNotIn(i.VersionNotIn...))
+	}
+	if i.VersionGT != nil {
+		predicates = append(predicates, enabledconnector.VersionGT(*i.VersionGT))
+	}
+	if i.VersionGTE != nil {
+		predicates = append(predicates, enabledconnector.VersionGTE(*i.VersionGTE))
+	}
+	if i.VersionLT != nil {
+		predicates = append(predicates, enabledconnector.VersionLT(*i.VersionLT))
+	}
+	if i.VersionLTE != nil {
+		predicates = append(predicates, enabledconnector.VersionLTE(*i.VersionLTE))
+	}
+	if i.VersionContains != nil {
+		predicates = append(predicates, enabledconnector.VersionContains(*i.VersionContains))
+	}
+	if i.VersionHasPrefix != nil {
+		predicates = append(predicates, enabledconnector.VersionHasPrefix(*i.VersionHasPrefix))
+	}
+	if i.VersionHasSuffix != nil {
+		predicates = append(predicates, enabledconnector.VersionHasSuffix(*i.VersionHasSuffix))
+	}
+	if i.VersionEqualFold != nil {
+		predicates = append(predicates, enabledconnector.VersionEqualFold(*i.VersionEqualFold))
+	}
+	if i.VersionContainsFold != nil {
+		predicates = append(predicates, enabledconnector.VersionContainsFold(*i.VersionContainsFold))
+	}
+	if i.Digest != nil {
+		predicates = append(predicates, enabledconnector.DigestEQ(*i.Digest))
+	}
+	if i.DigestNEQ != nil {
+		predicates = append(predicates, enabledconnector.DigestNEQ(*i.DigestNEQ))
+	}
+	if len(i.DigestIn) > 0 {
+		predicates = append(predicates, enabledconnector.DigestIn(i.DigestIn...))
+	}
+	if len(i.DigestNotIn) > 0 {
+		predicates = append(predicates, enabledconnector.DigestNotIn(i.DigestNotIn...))
+	}
+	if i.DigestGT != nil {
+		predicates = append(predicates, enabledconnector.DigestGT(*i.DigestGT))
+	}
+	if i.DigestGTE != nil {
+		predicates = append(predicates, enabledconnector.DigestGTE(*i.DigestGTE))
+	}
+	if i.DigestLT != nil {
+		predicates = append(predicates, enabledconnector.DigestLT(*i.DigestLT))
+	}
+	if i.DigestLTE != nil {
+		predicates = append(predicates, enabledconnector.DigestLTE(*i.DigestLTE))
+	}
+	if i.DigestContains != nil {
+		predicates = append(predicates, enabledconnector.DigestContains(*i.DigestContains))
+	}
+	if i.DigestHasPrefix != nil {
+		predicates = append(predicates, enabledconnector.DigestHasPrefix(*i.DigestHasPrefix))
+	}
+	if i.DigestHasSuffix != nil {
+		predicates = append(predicates, enabledconnector.DigestHasSuffix(*i.DigestHasSuffix))
+	}
+	if i.DigestEqualFold != nil {
+		predicates = append(predicates, enabledconnector.DigestEqualFold(*i.DigestEqualFold))
+	}
+	if i.DigestContainsFold != nil {
+		predicates = append(predicates, enabledconnector.DigestContainsFold(*i.DigestContainsFold))
+	}
+	if i.Enabled != nil {
+		predicates = append(predicates, enabledconnector.EnabledEQ(*i.Enabled))
+	}
+	if i.EnabledNEQ != nil {
+		predicates = append(predicates, enabledconnector.EnabledNEQ(*i.EnabledNEQ))
+	}
+
+	switch len(predicates) {
+	case 0:
+		return nil, ErrEmptyEnabledConnectorWhereInput
+	case 1:
+		return predicates[0], nil
+	default:
+		return enabledconnector.And(predicates...), nil
+	}
+}
+
 // EndpointWhereInput represents a where input for filtering Endpoint queries.
 type EndpointWhereInput struct {
 	Predicates []predicate.Endpoint  `json:"-"`
@@ -1530,6 +1903,36 @@ type EndpointWhereInput struct {
 	ConnectorHasSuffix    *string  `json:"connectorHasSuffix,omitempty"`
 	ConnectorEqualFold    *string  `json:"connectorEqualFold,omitempty"`
 	ConnectorContainsFold *string  `json:"connectorContainsFold,omitempty"`
+
+	// "connector_version" field predicates.
+	ConnectorVersion             *string  `json:"connectorVersion,omitempty"`
+	ConnectorVersionNEQ          *string  `json:"connectorVersionNEQ,omitempty"`
+	ConnectorVersionIn           []string `json:"connectorVersionIn,omitempty"`
+	ConnectorVersionNotIn        []string `json:"connectorVersionNotIn,omitempty"`
+	ConnectorVersionGT           *string  `json:"connectorVersionGT,omitempty"`
+	ConnectorVersionGTE          *string  `json:"connectorVersionGTE,omitempty"`
+	ConnectorVersionLT           *string  `json:"connectorVersionLT,omitempty"`
+	ConnectorVersionLTE          *string  `json:"connectorVersionLTE,omitempty"`
+	ConnectorVersionContains     *string  `json:"connectorVersionContains,omitempty"`
+	ConnectorVersionHasPrefix    *string  `json:"connectorVersionHasPrefix,omitempty"`
+	ConnectorVersionHasSuffix    *string  `json:"connectorVersionHasSuffix,omitempty"`
+	ConnectorVersionEqualFold    *string  `json:"connectorVersionEqualFold,omitempty"`
+	ConnectorVersionContainsFold *string  `json:"connectorVersionContainsFold,omitempty"`
+
+	// "connector_digest" field predicates.
+	ConnectorDigest             *string  `json:"connectorDigest,omitempty"`
+	ConnectorDigestNEQ          *string  `json:"connectorDigestNEQ,omitempty"`
+	ConnectorDigestIn           []string `json:"connectorDigestIn,omitempty"`
+	ConnectorDigestNotIn        []string `json:"connectorDigestNotIn,omitempty"`
+	ConnectorDigestGT           *string  `json:"connectorDigestGT,omitempty"`
+	ConnectorDigestGTE          *string  `json:"connectorDigestGTE,omitempty"`
+	ConnectorDigestLT           *string  `json:"connectorDigestLT,omitempty"`
+	ConnectorDigestLTE          *string  `json:"connectorDigestLTE,omitempty"`
+	ConnectorDigestContains     *string  `json:"connectorDigestContains,omitempty"`
+	ConnectorDigestHasPrefix    *string  `json:"connectorDigestHasPrefix,omitempty"`
+	ConnectorDigestHasSuffix    *string  `json:"connectorDigestHasSuffix,omitempty"`
+	ConnectorDigestEqualFold    *string  `json:"connectorDigestEqualFold,omitempty"`
+	ConnectorDigestContainsFold *string  `json:"connectorDigestContainsFold,omitempty"`
 
 	// "url" field predicates.
 	URL             *string  `json:"url,omitempty"`
@@ -1879,6 +2282,84 @@ func (i *EndpointWhereInput) P() (predicate.Endpoint, error) {
 	}
 	if i.ConnectorContainsFold != nil {
 		predicates = append(predicates, endpoint.ConnectorContainsFold(*i.ConnectorContainsFold))
+	}
+	if i.ConnectorVersion != nil {
+		predicates = append(predicates, endpoint.ConnectorVersionEQ(*i.ConnectorVersion))
+	}
+	if i.ConnectorVersionNEQ != nil {
+		predicates = append(predicates, endpoint.ConnectorVersionNEQ(*i.ConnectorVersionNEQ))
+	}
+	if len(i.ConnectorVersionIn) > 0 {
+		predicates = append(predicates, endpoint.ConnectorVersionIn(i.ConnectorVersionIn...))
+	}
+	if len(i.ConnectorVersionNotIn) > 0 {
+		predicates = append(predicates, endpoint.ConnectorVersionNotIn(i.ConnectorVersionNotIn...))
+	}
+	if i.ConnectorVersionGT != nil {
+		predicates = append(predicates, endpoint.ConnectorVersionGT(*i.ConnectorVersionGT))
+	}
+	if i.ConnectorVersionGTE != nil {
+		predicates = append(predicates, endpoint.ConnectorVersionGTE(*i.ConnectorVersionGTE))
+	}
+	if i.ConnectorVersionLT != nil {
+		predicates = append(predicates, endpoint.ConnectorVersionLT(*i.ConnectorVersionLT))
+	}
+	if i.ConnectorVersionLTE != nil {
+		predicates = append(predicates, endpoint.ConnectorVersionLTE(*i.ConnectorVersionLTE))
+	}
+	if i.ConnectorVersionContains != nil {
+		predicates = append(predicates, endpoint.ConnectorVersionContains(*i.ConnectorVersionContains))
+	}
+	if i.ConnectorVersionHasPrefix != nil {
+		predicates = append(predicates, endpoint.ConnectorVersionHasPrefix(*i.ConnectorVersionHasPrefix))
+	}
+	if i.ConnectorVersionHasSuffix != nil {
+		predicates = append(predicates, endpoint.ConnectorVersionHasSuffix(*i.ConnectorVersionHasSuffix))
+	}
+	if i.ConnectorVersionEqualFold != nil {
+		predicates = append(predicates, endpoint.ConnectorVersionEqualFold(*i.ConnectorVersionEqualFold))
+	}
+	if i.ConnectorVersionContainsFold != nil {
+		predicates = append(predicates, endpoint.ConnectorVersionContainsFold(*i.ConnectorVersionContainsFold))
+	}
+	if i.ConnectorDigest != nil {
+		predicates = append(predicates, endpoint.ConnectorDigestEQ(*i.ConnectorDigest))
+	}
+	if i.ConnectorDigestNEQ != nil {
+		predicates = append(predicates, endpoint.ConnectorDigestNEQ(*i.ConnectorDigestNEQ))
+	}
+	if len(i.ConnectorDigestIn) > 0 {
+		predicates = append(predicates, endpoint.ConnectorDigestIn(i.ConnectorDigestIn...))
+	}
+	if len(i.ConnectorDigestNotIn) > 0 {
+		predicates = append(predicates, endpoint.ConnectorDigestNotIn(i.ConnectorDigestNotIn...))
+	}
+	if i.ConnectorDigestGT != nil {
+		predicates = append(predicates, endpoint.ConnectorDigestGT(*i.ConnectorDigestGT))
+	}
+	if i.ConnectorDigestGTE != nil {
+		predicates = append(predicates, endpoint.ConnectorDigestGTE(*i.ConnectorDigestGTE))
+	}
+	if i.ConnectorDigestLT != nil {
+		predicates = append(predicates, endpoint.ConnectorDigestLT(*i.ConnectorDigestLT))
+	}
+	if i.ConnectorDigestLTE != nil {
+		predicates = append(predicates, endpoint.ConnectorDigestLTE(*i.ConnectorDigestLTE))
+	}
+	if i.ConnectorDigestContains != nil {
+		predicates = append(predicates, endpoint.ConnectorDigestContains(*i.ConnectorDigestContains))
+	}
+	if i.ConnectorDigestHasPrefix != nil {
+		predicates = append(predicates, endpoint.ConnectorDigestHasPrefix(*i.ConnectorDigestHasPrefix))
+	}
+	if i.ConnectorDigestHasSuffix != nil {
+		predicates = append(predicates, endpoint.ConnectorDigestHasSuffix(*i.ConnectorDigestHasSuffix))
+	}
+	if i.ConnectorDigestEqualFold != nil {
+		predicates = append(predicates, endpoint.ConnectorDigestEqualFold(*i.ConnectorDigestEqualFold))
+	}
+	if i.ConnectorDigestContainsFold != nil {
+		predicates = append(predicates, endpoint.ConnectorDigestContainsFold(*i.ConnectorDigestContainsFold))
 	}
 	if i.URL != nil {
 		predicates = append(predicates, endpoint.URLEQ(*i.URL))

@@ -17,6 +17,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
 	"github.com/hookyard/hookyard/ent/gen/auditentry"
 	"github.com/hookyard/hookyard/ent/gen/customrole"
+	"github.com/hookyard/hookyard/ent/gen/enabledconnector"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
 	"github.com/hookyard/hookyard/ent/gen/identity"
@@ -55,6 +56,7 @@ const (
 	TypeAssetGroup       = "AssetGroup"
 	TypeAuditEntry       = "AuditEntry"
 	TypeCustomRole       = "CustomRole"
+	TypeEnabledConnector = "EnabledConnector"
 	TypeEndpoint         = "Endpoint"
 	TypeFinding          = "Finding"
 	TypeIdentity         = "Identity"
@@ -5151,6 +5153,738 @@ func (m *CustomRoleMutation) ResetEdge(name string) error {
 	return fmt.Errorf("unknown CustomRole edge %s", name)
 }
 
+// EnabledConnectorMutation represents an operation that mutates the EnabledConnector nodes in the graph.
+type EnabledConnectorMutation struct {
+	config
+	op              Op
+	typ             string
+	id              *string
+	created_at      *time.Time
+	updated_at      *time.Time
+	organization_id *string
+	name            *string
+	version         *string
+	digest          *string
+	enabled         *bool
+	released_at     *time.Time
+	clearedFields   map[string]struct{}
+	done            bool
+	oldValue        func(context.Context) (*EnabledConnector, error)
+	predicates      []predicate.EnabledConnector
+}
+
+var _ ent.Mutation = (*EnabledConnectorMutation)(nil)
+
+// enabledconnectorOption allows management of the mutation configuration using functional options.
+type enabledconnectorOption func(*EnabledConnectorMutation)
+
+// newEnabledConnectorMutation creates new mutation for the EnabledConnector entity.
+func newEnabledConnectorMutation(c config, op Op, opts ...enabledconnectorOption) *EnabledConnectorMutation {
+	m := &EnabledConnectorMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeEnabledConnector,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withEnabledConnectorID sets the ID field of the mutation.
+func withEnabledConnectorID(id string) enabledconnectorOption {
+	return func(m *EnabledConnectorMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *EnabledConnector
+		)
+		m.oldValue = func(ctx context.Context) (*EnabledConnector, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().EnabledConnector.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withEnabledConnector sets the old EnabledConnector of the mutation.
+func withEnabledConnector(node *EnabledConnector) enabledconnectorOption {
+	return func(m *EnabledConnectorMutation) {
+		m.oldValue = func(context.Context) (*EnabledConnector, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m EnabledConnectorMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m EnabledConnectorMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("gen: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of EnabledConnector entities.
+func (m *EnabledConnectorMutation) SetID(id string) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *EnabledConnectorMutation) ID() (id string, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *EnabledConnectorMutation) IDs(ctx context.Context) ([]string, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []string{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().EnabledConnector.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetCreatedAt sets the "created_at" field.
+func (m *EnabledConnectorMutation) SetCreatedAt(t time.Time) {
+	m.created_at = &t
+}
+
+// CreatedAt returns the value of the "created_at" field in the mutation.
+func (m *EnabledConnectorMutation) CreatedAt() (r time.Time, exists bool) {
+	v := m.created_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCreatedAt returns the old "created_at" field's value of the EnabledConnector entity.
+// If the EnabledConnector object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *EnabledConnectorMutation) OldCreatedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCreatedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCreatedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCreatedAt: %w", err)
+	}
+	return oldValue.CreatedAt, nil
+}
+
+// ResetCreatedAt resets all changes to the "created_at" field.
+func (m *EnabledConnectorMutation) ResetCreatedAt() {
+	m.created_at = nil
+}
+
+// SetUpdatedAt sets the "updated_at" field.
+func (m *EnabledConnectorMutation) SetUpdatedAt(t time.Time) {
+	m.updated_at = &t
+}
+
+// UpdatedAt returns the value of the "updated_at" field in the mutation.
+func (m *EnabledConnectorMutation) UpdatedAt() (r time.Time, exists bool) {
+	v := m.updated_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldUpdatedAt returns the old "updated_at" field's value of the EnabledConnector entity.
+// If the EnabledConnector object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *EnabledConnectorMutation) OldUpdatedAt(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldUpdatedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldUpdatedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldUpdatedAt: %w", err)
+	}
+	return oldValue.UpdatedAt, nil
+}
+
+// ResetUpdatedAt resets all changes to the "updated_at" field.
+func (m *EnabledConnectorMutation) ResetUpdatedAt() {
+	m.updated_at = nil
+}
+
+// SetOrganizationID sets the "organization_id" field.
+func (m *EnabledConnectorMutation) SetOrganizationID(s string) {
+	m.organization_id = &s
+}
+
+// OrganizationID returns the value of the "organization_id" field in the mutation.
+func (m *EnabledConnectorMutation) OrganizationID() (r string, exists bool) {
+	v := m.organization_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOrganizationID returns the old "organization_id" field's value of the EnabledConnector entity.
+// If the EnabledConnector object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *EnabledConnectorMutation) OldOrganizationID(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOrganizationID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOrganizationID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOrganizationID: %w", err)
+	}
+	return oldValue.OrganizationID, nil
+}
+
+// ResetOrganizationID resets all changes to the "organization_id" field.
+func (m *EnabledConnectorMutation) ResetOrganizationID() {
+	m.organization_id = nil
+}
+
+// SetName sets the "name" field.
+func (m *EnabledConnectorMutation) SetName(s string) {
+	m.name = &s
+}
+
+// Name returns the value of the "name" field in the mutation.
+func (m *EnabledConnectorMutation) Name() (r string, exists bool) {
+	v := m.name
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldName returns the old "name" field's value of the EnabledConnector entity.
+// If the EnabledConnector object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *EnabledConnectorMutation) OldName(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldName is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldName requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldName: %w", err)
+	}
+	return oldValue.Name, nil
+}
+
+// ResetName resets all changes to the "name" field.
+func (m *EnabledConnectorMutation) ResetName() {
+	m.name = nil
+}
+
+// SetVersion sets the "version" field.
+func (m *EnabledConnectorMutation) SetVersion(s string) {
+	m.version = &s
+}
+
+// Version returns the value of the "version" field in the mutation.
+func (m *EnabledConnectorMutation) Version() (r string, exists bool) {
+	v := m.version
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldVersion returns the old "version" field's value of the EnabledConnector entity.
+// If the EnabledConnector object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *EnabledConnectorMutation) OldVersion(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldVersion is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldVersion requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldVersion: %w", err)
+	}
+	return oldValue.Version, nil
+}
+
+// ResetVersion resets all changes to the "version" field.
+func (m *EnabledConnectorMutation) ResetVersion() {
+	m.version = nil
+}
+
+// SetDigest sets the "digest" field.
+func (m *EnabledConnectorMutation) SetDigest(s string) {
+	m.digest = &s
+}
+
+// Digest returns the value of the "digest" field in the mutation.
+func (m *EnabledConnectorMutation) Digest() (r string, exists bool) {
+	v := m.digest
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldDigest returns the old "digest" field's value of the EnabledConnector entity.
+// If the EnabledConnector object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *EnabledConnectorMutation) OldDigest(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldDigest is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldDigest requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldDigest: %w", err)
+	}
+	return oldValue.Digest, nil
+}
+
+// ResetDigest resets all changes to the "digest" field.
+func (m *EnabledConnectorMutation) ResetDigest() {
+	m.digest = nil
+}
+
+// SetEnabled sets the "enabled" field.
+func (m *EnabledConnectorMutation) SetEnabled(b bool) {
+	m.enabled = &b
+}
+
+// Enabled returns the value of the "enabled" field in the mutation.
+func (m *EnabledConnectorMutation) Enabled() (r bool, exists bool) {
+	v := m.enabled
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldEnabled returns the old "enabled" field's value of the EnabledConnector entity.
+// If the EnabledConnector object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *EnabledConnectorMutation) OldEnabled(ctx context.Context) (v bool, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldEnabled is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldEnabled requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldEnabled: %w", err)
+	}
+	return oldValue.Enabled, nil
+}
+
+// ResetEnabled resets all changes to the "enabled" field.
+func (m *EnabledConnectorMutation) ResetEnabled() {
+	m.enabled = nil
+}
+
+// SetReleasedAt sets the "released_at" field.
+func (m *EnabledConnectorMutation) SetReleasedAt(t time.Time) {
+	m.released_at = &t
+}
+
+// ReleasedAt returns the value of the "released_at" field in the mutation.
+func (m *EnabledConnectorMutation) ReleasedAt() (r time.Time, exists bool) {
+	v := m.released_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldReleasedAt returns the old "released_at" field's value of the EnabledConnector entity.
+// If the EnabledConnector object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *EnabledConnectorMutation) OldReleasedAt(ctx context.Context) (v *time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldReleasedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldReleasedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldReleasedAt: %w", err)
+	}
+	return oldValue.ReleasedAt, nil
+}
+
+// ClearReleasedAt clears the value of the "released_at" field.
+func (m *EnabledConnectorMutation) ClearReleasedAt() {
+	m.released_at = nil
+	m.clearedFields[enabledconnector.FieldReleasedAt] = struct{}{}
+}
+
+// ReleasedAtCleared returns if the "released_at" field was cleared in this mutation.
+func (m *EnabledConnectorMutation) ReleasedAtCleared() bool {
+	_, ok := m.clearedFields[enabledconnector.FieldReleasedAt]
+	return ok
+}
+
+// ResetReleasedAt resets all changes to the "released_at" field.
+func (m *EnabledConnectorMutation) ResetReleasedAt() {
+	m.released_at = nil
+	delete(m.clearedFields, enabledconnector.FieldReleasedAt)
+}
+
+// Where appends a list predicates to the EnabledConnectorMutation builder.
+func (m *EnabledConnectorMutation) Where(ps ...predicate.EnabledConnector) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the EnabledConnectorMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *EnabledConnectorMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.EnabledConnector, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *EnabledConnectorMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *EnabledConnectorMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (EnabledConnector).
+func (m *EnabledConnectorMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *EnabledConnectorMutation) Fields() []string {
+	fields := make([]string, 0, 8)
+	if m.created_at != nil {
+		fields = append(fields, enabledconnector.FieldCreatedAt)
+	}
+	if m.updated_at != nil {
+		fields = append(fields, enabledconnector.FieldUpdatedAt)
+	}
+	if m.organization_id != nil {
+		fields = append(fields, enabledconnector.FieldOrganizationID)
+	}
+	if m.name != nil {
+		fields = append(fields, enabledconnector.FieldName)
+	}
+	if m.version != nil {
+		fields = append(fields, enabledconnector.FieldVersion)
+	}
+	if m.digest != nil {
+		fields = append(fields, enabledconnector.FieldDigest)
+	}
+	if m.enabled != nil {
+		fields = append(fields, enabledconnector.FieldEnabled)
+	}
+	if m.released_at != nil {
+		fields = append(fields, enabledconnector.FieldReleasedAt)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *EnabledConnectorMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case enabledconnector.FieldCreatedAt:
+		return m.CreatedAt()
+	case enabledconnector.FieldUpdatedAt:
+		return m.UpdatedAt()
+	case enabledconnector.FieldOrganizationID:
+		return m.OrganizationID()
+	case enabledconnector.FieldName:
+		return m.Name()
+	case enabledconnector.FieldVersion:
+		return m.Version()
+	case enabledconnector.FieldDigest:
+		return m.Digest()
+	case enabledconnector.FieldEnabled:
+		return m.Enabled()
+	case enabledconnector.FieldReleasedAt:
+		return m.ReleasedAt()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *EnabledConnectorMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case enabledconnector.FieldCreatedAt:
+		return m.OldCreatedAt(ctx)
+	case enabledconnector.FieldUpdatedAt:
+		return m.OldUpdatedAt(ctx)
+	case enabledconnector.FieldOrganizationID:
+		return m.OldOrganizationID(ctx)
+	case enabledconnector.FieldName:
+		return m.OldName(ctx)
+	case enabledconnector.FieldVersion:
+		return m.OldVersion(ctx)
+	case enabledconnector.FieldDigest:
+		return m.OldDigest(ctx)
+	case enabledconnector.FieldEnabled:
+		return m.OldEnabled(ctx)
+	case enabledconnector.FieldReleasedAt:
+		return m.OldReleasedAt(ctx)
+	}
+	return nil, fmt.Errorf("unknown EnabledConnector field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *EnabledConnectorMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case enabledconnector.FieldCreatedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCreatedAt(v)
+		return nil
+	case enabledconnector.FieldUpdatedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetUpdatedAt(v)
+		return nil
+	case enabledconnector.FieldOrganizationID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOrganizationID(v)
+		return nil
+	case enabledconnector.FieldName:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetName(v)
+		return nil
+	case enabledconnector.FieldVersion:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetVersion(v)
+		return nil
+	case enabledconnector.FieldDigest:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetDigest(v)
+		return nil
+	case enabledconnector.FieldEnabled:
+		v, ok := value.(bool)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetEnabled(v)
+		return nil
+	case enabledconnector.FieldReleasedAt:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetReleasedAt(v)
+		return nil
+	}
+	return fmt.Errorf("unknown EnabledConnector field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *EnabledConnectorMutation) AddedFields() []string {
+	return nil
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *EnabledConnectorMutation) AddedField(name string) (ent.Value, bool) {
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *EnabledConnectorMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	}
+	return fmt.Errorf("unknown EnabledConnector numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *EnabledConnectorMutation) ClearedFields() []string {
+	var fields []string
+	if m.FieldCleared(enabledconnector.FieldReleasedAt) {
+		fields = append(fields, enabledconnector.FieldReleasedAt)
+	}
+	return fields
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *EnabledConnectorMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *EnabledConnectorMutation) ClearField(name string) error {
+	switch name {
+	case enabledconnector.FieldReleasedAt:
+		m.ClearReleasedAt()
+		return nil
+	}
+	return fmt.Errorf("unknown EnabledConnector nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *EnabledConnectorMutation) ResetField(name string) error {
+	switch name {
+	case enabledconnector.FieldCreatedAt:
+		m.ResetCreatedAt()
+		return nil
+	case enabledconnector.FieldUpdatedAt:
+		m.ResetUpdatedAt()
+		return nil
+	case enabledconnector.FieldOrganizationID:
+		m.ResetOrganizationID()
+		return nil
+	case enabledconnector.FieldName:
+		m.ResetName()
+		return nil
+	case enabledconnector.FieldVersion:
+		m.ResetVersion()
+		return nil
+	case enabledconnector.FieldDigest:
+		m.ResetDigest()
+		return nil
+	case enabledconnector.FieldEnabled:
+		m.ResetEnabled()
+		return nil
+	case enabledconnector.FieldReleasedAt:
+		m.ResetReleasedAt()
+		return nil
+	}
+	return fmt.Errorf("unknown EnabledConnector field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *EnabledConnectorMutation) AddedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *EnabledConnectorMutation) AddedIDs(name string) []ent.Value {
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *EnabledConnectorMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *EnabledConnectorMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *EnabledConnectorMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *EnabledConnectorMutation) EdgeCleared(name string) bool {
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *EnabledConnectorMutation) ClearEdge(name string) error {
+	return fmt.Errorf("unknown EnabledConnector unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *EnabledConnectorMutation) ResetEdge(name string) error {
+	return fmt.Errorf("unknown EnabledConnector edge %s", name)
+}
+
 // EndpointMutation represents an operation that mutates the Endpoint nodes in the graph.
 type EndpointMutation struct {
 	config
@@ -5162,6 +5896,8 @@ type EndpointMutation struct {
 	organization_id      *string
 	name                 *string
 	connector            *string
+	connector_version    *string
+	connector_digest     *string
 	url                  *string
 	enabled              *bool
 	headers              *[]parts.EndpointHeader
@@ -5520,6 +6256,78 @@ func (m *EndpointMutation) OldConnector(ctx context.Context) (v string, err erro
 // ResetConnector resets all changes to the "connector" field.
 func (m *EndpointMutation) ResetConnector() {
 	m.connector = nil
+}
+
+// SetConnectorVersion sets the "connector_version" field.
+func (m *EndpointMutation) SetConnectorVersion(s string) {
+	m.connector_version = &s
+}
+
+// ConnectorVersion returns the value of the "connector_version" field in the mutation.
+func (m *EndpointMutation) ConnectorVersion() (r string, exists bool) {
+	v := m.connector_version
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldConnectorVersion returns the old "connector_version" field's value of the Endpoint entity.
+// If the Endpoint object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *EndpointMutation) OldConnectorVersion(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldConnectorVersion is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldConnectorVersion requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldConnectorVersion: %w", err)
+	}
+	return oldValue.ConnectorVersion, nil
+}
+
+// ResetConnectorVersion resets all changes to the "connector_version" field.
+func (m *EndpointMutation) ResetConnectorVersion() {
+	m.connector_version = nil
+}
+
+// SetConnectorDigest sets the "connector_digest" field.
+func (m *EndpointMutation) SetConnectorDigest(s string) {
+	m.connector_digest = &s
+}
+
+// ConnectorDigest returns the value of the "connector_digest" field in the mutation.
+func (m *EndpointMutation) ConnectorDigest() (r string, exists bool) {
+	v := m.connector_digest
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldConnectorDigest returns the old "connector_digest" field's value of the Endpoint entity.
+// If the Endpoint object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *EndpointMutation) OldConnectorDigest(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldConnectorDigest is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldConnectorDigest requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldConnectorDigest: %w", err)
+	}
+	return oldValue.ConnectorDigest, nil
+}
+
+// ResetConnectorDigest resets all changes to the "connector_digest" field.
+func (m *EndpointMutation) ResetConnectorDigest() {
+	m.connector_digest = nil
 }
 
 // SetURL sets the "url" field.
@@ -6172,7 +6980,7 @@ func (m *EndpointMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *EndpointMutation) Fields() []string {
-	fields := make([]string, 0, 16)
+	fields := make([]string, 0, 18)
 	if m.created_at != nil {
 		fields = append(fields, endpoint.FieldCreatedAt)
 	}
@@ -6190,6 +6998,12 @@ func (m *EndpointMutation) Fields() []string {
 	}
 	if m.connector != nil {
 		fields = append(fields, endpoint.FieldConnector)
+	}
+	if m.connector_version != nil {
+		fields = append(fields, endpoint.FieldConnectorVersion)
+	}
+	if m.connector_digest != nil {
+		fields = append(fields, endpoint.FieldConnectorDigest)
 	}
 	if m.url != nil {
 		fields = append(fields, endpoint.FieldURL)
@@ -6241,6 +7055,10 @@ func (m *EndpointMutation) Field(name string) (ent.Value, bool) {
 		return m.AssetGroupID()
 	case endpoint.FieldConnector:
 		return m.Connector()
+	case endpoint.FieldConnectorVersion:
+		return m.ConnectorVersion()
+	case endpoint.FieldConnectorDigest:
+		return m.ConnectorDigest()
 	case endpoint.FieldURL:
 		return m.URL()
 	case endpoint.FieldPresenceID:
@@ -6282,6 +7100,10 @@ func (m *EndpointMutation) OldField(ctx context.Context, name string) (ent.Value
 		return m.OldAssetGroupID(ctx)
 	case endpoint.FieldConnector:
 		return m.OldConnector(ctx)
+	case endpoint.FieldConnectorVersion:
+		return m.OldConnectorVersion(ctx)
+	case endpoint.FieldConnectorDigest:
+		return m.OldConnectorDigest(ctx)
 	case endpoint.FieldURL:
 		return m.OldURL(ctx)
 	case endpoint.FieldPresenceID:
@@ -6352,6 +7174,20 @@ func (m *EndpointMutation) SetField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.SetConnector(v)
+		return nil
+	case endpoint.FieldConnectorVersion:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetConnectorVersion(v)
+		return nil
+	case endpoint.FieldConnectorDigest:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetConnectorDigest(v)
 		return nil
 	case endpoint.FieldURL:
 		v, ok := value.(string)
@@ -6573,6 +7409,12 @@ func (m *EndpointMutation) ResetField(name string) error {
 		return nil
 	case endpoint.FieldConnector:
 		m.ResetConnector()
+		return nil
+	case endpoint.FieldConnectorVersion:
+		m.ResetConnectorVersion()
+		return nil
+	case endpoint.FieldConnectorDigest:
+		m.ResetConnectorDigest()
 		return nil
 	case endpoint.FieldURL:
 		m.ResetURL()

@@ -11,6 +11,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
 	"github.com/hookyard/hookyard/ent/gen/auditentry"
 	"github.com/hookyard/hookyard/ent/gen/customrole"
+	"github.com/hookyard/hookyard/ent/gen/enabledconnector"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
 	"github.com/hookyard/hookyard/ent/gen/identity"
@@ -255,6 +256,29 @@ func (m *CustomRoleMutation) Organizations(ctx context.Context) ([]string, error
 // InverseEdges are the edges that belong to the other noun's rows.
 func (m *CustomRoleMutation) InverseEdges() []string {
 	return []string{"users", "api_keys"}
+}
+
+// Organizations returns the organizations whose rows the mutation creates, changes
+// or deletes, whoever is asking.
+func (m *EnabledConnectorMutation) Organizations(ctx context.Context) ([]string, error) {
+	if id, ok := m.OrganizationID(); ok {
+		return []string{id}, nil
+	}
+	q := m.Client().EnabledConnector.Query().Where(m.predicates...)
+	if m.op.Is(OpUpdateOne | OpDeleteOne) {
+		if m.id == nil {
+			return nil, errors.New("EnabledConnector: the mutation has no ID")
+		}
+		q.Where(enabledconnector.ID(*m.id))
+	}
+	var ids []string
+	err := q.Unique(true).Select(enabledconnector.FieldOrganizationID).Scan(viewer.SystemContext(ctx), &ids)
+	return ids, err
+}
+
+// InverseEdges are the edges that belong to the other noun's rows.
+func (m *EnabledConnectorMutation) InverseEdges() []string {
+	return []string{}
 }
 
 // Organizations returns the organizations whose rows the mutation creates, changes

@@ -24,6 +24,8 @@ type Tx struct {
 	AuditEntry *AuditEntryClient
 	// CustomRole is the client for interacting with the CustomRole builders.
 	CustomRole *CustomRoleClient
+	// EnabledConnector is the client for interacting with the EnabledConnector builders.
+	EnabledConnector *EnabledConnectorClient
 	// Endpoint is the client for interacting with the Endpoint builders.
 	Endpoint *EndpointClient
 	// Finding is the client for interacting with the Finding builders.
@@ -198,6 +200,7 @@ func (tx *Tx) init() {
 	tx.AssetGroup = NewAssetGroupClient(tx.config)
 	tx.AuditEntry = NewAuditEntryClient(tx.config)
 	tx.CustomRole = NewCustomRoleClient(tx.config)
+	tx.EnabledConnector = NewEnabledConnectorClient(tx.config)
 	tx.Endpoint = NewEndpointClient(tx.config)
 	tx.Finding = NewFindingClient(tx.config)
 	tx.Identity = NewIdentityClient(tx.config)

@@ -45,6 +45,7 @@ const (
 	IdentityProvider = "idp"
 	Identity         = "idn"
 	TrustedIssuer    = "tri"
+	EnabledConnector = "con"
 	Outsider         = "out"
 	Project          = "prj"
 	Trigger          = "trg"
@@ -75,6 +76,8 @@ func PrefixOf(noun string) string {
 		return Identity
 	case "TrustedIssuer":
 		return TrustedIssuer
+	case "EnabledConnector":
+		return EnabledConnector
 	case "Source":
 		return Source
 	case "Endpoint":

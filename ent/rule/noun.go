@@ -44,6 +44,7 @@ type Noun struct {
 	Owner             string            // column with the ID of the user that the row belongs to, "" none; only who may manage access gives it to others
 	OwnWrite          bool              // whether users need no permission for what is their own
 	Grants            bool              // the mutation is a Granter
+	Whole             bool              // changes concern every asset group, and need access to all
 	Shared            *Share            // which rows others may refer to, without seeing them
 }
 
@@ -208,7 +209,7 @@ func (n Noun) placed(v *viewer.Viewer, m ent.Mutation) error {
 	if org, set := m.Field(n.Tenant); set && org != v.Organization {
 		return &Denied{n.Name, "it would be in another organization"}
 	}
-	if n.Tenant == "id" && !v.All() { // what the organization decides is for all its groups
+	if (n.Whole || n.Tenant == "id") && !v.All() { // what the organization decides is for all its groups
 		return &Denied{n.Name, "it needs access to all asset groups"}
 	}
 	switch {

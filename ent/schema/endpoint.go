@@ -24,6 +24,8 @@ func (Endpoint) Fields() []ent.Field {
 		nameField("The name, unique in the organization."),
 		levelField("The asset group that it belongs to."),
 		field.String("connector").NotEmpty().Immutable().Comment("The connector that delivers there, by name: \"webhook\", …"),
+		field.String("connector_version").Default("").MaxLen(200).Comment("The connector's version that it is pinned to. Empty: the one that the organization uses."),
+		field.String("connector_digest").Default("").MaxLen(64).Comment("SHA-256 of the package that it is pinned to; empty when it is not."),
 		field.String("url").Default("").MaxLen(8192).Comment("The address, for connectors that have one."),
 		field.String("presence_id").Optional().Nillable().Annotations(filterOnly()).Comment("The Presence that makes the calls."),
 		field.Bool("enabled").Default(true).Comment("Whether anything is delivered there; when not, deliveries are held."),

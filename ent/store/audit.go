@@ -50,6 +50,9 @@ const (
 	RotateSecrets = "ROTATE_SECRETS"
 	Erase         = "ERASE"
 	Restore       = "RESTORE"
+
+	InstallConnector = "INSTALL"
+	RemoveConnector  = "REMOVE"
 )
 
 // Everywhere as the organization of an action, writes an entry for each organization:

@@ -56,6 +56,7 @@ func (db *DB) hook() {
 	c.IdentityProvider.Use(db.revise, db.bounded)
 	c.TrustedIssuer.Use(db.revise, db.bounded)
 	c.Identity.Use(db.revise)
+	c.EnabledConnector.Use(db.revise)
 }
 
 // identify gives a new row an ID, unless it was given one.

@@ -10,6 +10,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
 	"github.com/hookyard/hookyard/ent/gen/auditentry"
 	"github.com/hookyard/hookyard/ent/gen/customrole"
+	"github.com/hookyard/hookyard/ent/gen/enabledconnector"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
 	"github.com/hookyard/hookyard/ent/gen/identityprovider"
@@ -52,6 +53,8 @@ func WithNodeType() gen.NodeOption {
 			return identityprovider.Table, nil
 		case ids.TrustedIssuer:
 			return trustedissuer.Table, nil
+		case ids.EnabledConnector:
+			return enabledconnector.Table, nil
 		case ids.Source:
 			return source.Table, nil
 		case ids.Endpoint:

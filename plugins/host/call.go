@@ -11,7 +11,7 @@ import (
 
 // session is that of a connector's process, once the first start has succeeded or failed.
 func (s *Supervisor) session(ctx context.Context, key string) (*plugins.Session, error) {
-	c := s.byName[key]
+	c := s.table.Load().byKey[key]
 	if c == nil {
 		return nil, unknown(key)
 	}
@@ -73,7 +73,7 @@ func (s *Supervisor) Remote(key string, d plugins.Description) connectors.Connec
 
 // Description is what the process that is up, or was up last, said of itself.
 func (s *Supervisor) Description(key string) (d plugins.Description, ok bool) {
-	c := s.byName[key]
+	c := s.table.Load().byKey[key]
 	if c == nil {
 		return d, false
 	}

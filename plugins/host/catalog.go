@@ -1,13 +1,10 @@
 package host
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
+	"time"
 )
 
 // Entry is one connector that can be run.
@@ -16,10 +13,32 @@ type Entry struct {
 	Version string // what is expected; "" takes any
 	Path    string // the program, absolute
 	Args    []string
-	SHA256  string // hex digest of the program; needed unless File is set
+	SHA256  string // hex digest of the program; needed unless File or Package is set
 	// File is the program, already open, instead of Path and SHA256. It belongs to
 	// the caller and must stay open as long as the supervisor runs.
 	File *os.File
+
+	// A third party's connector is a package, and each organization has a process of
+	// its own for it.
+	Package      *Package
+	Organization string
+	Released     time.Time         // when somebody last let it out of quarantine
+	Redact       *strings.Replacer // takes the organization's secrets out of its log; nil: there are none
+}
+
+// Key is what the entry's process is called: see Key.
+func (e *Entry) Key() string {
+	if e.Package == nil {
+		return e.Name
+	}
+	return Key(e.Name, e.Package.Digest, e.Organization)
+}
+
+// Key is the name under which deliveries are handed to a connector's process: that of a
+// shipped connector is the connector's; a third party's has one for each of its packages
+// and organizations.
+func Key(name, digest, organization string) string {
+	return name + "@" + digest + "/" + organization
 }
 
 // Shipped returns the entries of connectors that are this very program, started
@@ -33,27 +52,4 @@ func Shipped(names ...string) (entries []Entry, self *os.File, err error) {
 		entries = append(entries, Entry{Name: n, Path: os.Args[0], File: self, Args: []string{"plugin", n}})
 	}
 	return entries, self, nil
-}
-
-// open returns the program to execute, checked; the caller closes it by calling done.
-func (e *Entry) open() (f *os.File, done func(), err error) {
-	if e.File != nil {
-		return e.File, func() {}, nil
-	}
-	if e.SHA256 == "" {
-		return nil, nil, errors.New("the catalog names no SHA-256 for it")
-	}
-	f, err = os.Open(e.Path)
-	if err != nil {
-		return nil, nil, fmt.Errorf("open the program: %w", err)
-	}
-	h := sha256.New()
-	if _, err = io.Copy(h, f); err == nil && !strings.EqualFold(hex.EncodeToString(h.Sum(nil)), e.SHA256) {
-		err = fmt.Errorf("%s is not the program that the catalog names: its SHA-256 is %x", e.Path, h.Sum(nil))
-	}
-	if err != nil {
-		_ = f.Close()
-		return nil, nil, fmt.Errorf("check the program: %w", err)
-	}
-	return f, func() { _ = f.Close() }, nil
 }

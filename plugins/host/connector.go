@@ -1,21 +1,25 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hookyard/hookyard/connectors"
 	"github.com/hookyard/hookyard/plugins"
-	"github.com/hookyard/hookyard/plugins/sandbox"
 )
 
 const (
-	healthyAfter    = time.Minute     // a process that lived this long is no repeated crash
-	quarantineAfter = 10              // crashes in a row
-	quarantineRetry = time.Minute     // between starts in quarantine
+	healthyAfter    = time.Minute // a process that lived this long is no repeated crash
+	quarantineAfter = 10          // crashes in a row
+	neverUp         = 3           // failed starts in a row of what has never been up
+	quarantineRetry = time.Minute // before the next start in quarantine, doubling …
+	quarantineMost  = 15 * time.Minute
 	holdFor         = 1 * time.Second // items wait for a start that is due within this …
 	holdMost        = 4096            // … and there are at most so many of them
 )
@@ -26,6 +30,12 @@ type connector struct {
 	cfg   *Config
 	log   *slog.Logger
 	tried chan struct{} // closed when the first start has succeeded or failed
+	ended chan struct{} // closed when run has returned
+
+	cancel  context.CancelFunc // of run
+	freed   chan struct{}      // somebody has let it out of quarantine
+	diary   *diary             // nil: nobody reads it
+	secrets atomic.Pointer[strings.Replacer]
 
 	mu        sync.Mutex
 	state     State
@@ -37,10 +47,12 @@ type connector struct {
 	starts    int
 	expired   int
 	lastError string
+	leaving   error // why nothing new is taken
 }
 
 var (
 	errStopping = errors.New("the hub is stopping")
+	errReplaced = errors.New("this version of the connector is not used any more")
 	errHung     = errors.New("the process gave no sign of life") // but was still there
 )
 
@@ -52,10 +64,38 @@ type held struct {
 	done     func(connectors.Result)
 }
 
+func newConnector(cfg *Config, e Entry) *connector {
+	c := &connector{entry: e, cfg: cfg, state: Starting, tried: make(chan struct{}), ended: make(chan struct{}), freed: make(chan struct{}, 1)}
+	log := cfg.Logger.With("connector", e.Name)
+	if e.Package != nil {
+		c.diary = &diary{}
+		c.secrets.Store(e.Redact)
+		log = slog.New(&redacting{Handler: log.With("organization", e.Organization, "package", e.Package.Version).Handler(), diary: c.diary, secrets: &c.secrets})
+	}
+	c.log = limited(log, cfg.Clock)
+	return c
+}
+
+// update takes over what may change of an entry while its process runs.
+func (c *connector) update(e Entry) {
+	c.secrets.Store(e.Redact)
+	c.mu.Lock()
+	freed := e.Released.After(c.entry.Released)
+	c.entry.Released = e.Released
+	freed = freed && c.state == Quarantined
+	c.mu.Unlock()
+	if freed {
+		select {
+		case c.freed <- struct{}{}:
+		default:
+		}
+	}
+}
+
 // run keeps a process up until ctx ends.
-func (c *connector) run(ctx context.Context, box *sandbox.Box, dir string) {
+func (c *connector) run(ctx context.Context, dir string) {
 	for crashes := 0; ; {
-		p, err := startProcess(ctx, c.cfg, box, &c.entry, dir, c.log)
+		p, err := c.begin(ctx, dir)
 		if err == nil {
 			began := c.cfg.Clock.Now()
 			c.up(p)
@@ -75,6 +115,15 @@ func (c *connector) run(ctx context.Context, box *sandbox.Box, dir string) {
 		timer := c.cfg.Clock.NewTimer(wait)
 		select {
 		case <-timer.Chan():
+		case <-c.freed:
+			timer.Stop()
+			crashes = 0
+			c.log.Info("somebody let the connector out of quarantine")
+			c.mu.Lock()
+			c.nextStart = time.Time{}
+			told := c.turn(Restarting)
+			c.mu.Unlock()
+			c.tell(told)
 		case <-ctx.Done():
 			timer.Stop()
 			c.stopped()
@@ -83,9 +132,61 @@ func (c *connector) run(ctx context.Context, box *sandbox.Box, dir string) {
 	}
 }
 
+// turn changes the state, but for one that is draining, and says whether Ready changes by
+// that. The mutex is held.
+func (c *connector) turn(to State) (told bool) {
+	if c.state == Draining {
+		return false
+	}
+	told = (c.state == Quarantined) != (to == Quarantined)
+	c.state = to
+	return told
+}
+
+// tell is called, without the mutex, with what turn said.
+func (c *connector) tell(told bool) {
+	if told && c.entry.Package != nil {
+		c.cfg.Changed(c.entry.Organization)
+	}
+}
+
+// begin starts a process that is what its package promised.
+func (c *connector) begin(ctx context.Context, dir string) (*process, error) {
+	p, err := startProcess(ctx, c.cfg, &c.entry, dir, c.log)
+	if err != nil || c.entry.Package == nil {
+		return p, err
+	}
+	if err := c.entry.Package.agrees(p.spec); err != nil {
+		p.stop(true)
+		return nil, err
+	}
+	return p, nil
+}
+
+// redact takes the organization's secrets out of a text.
+func (c *connector) redact(s string) string {
+	if r := c.secrets.Load(); r != nil {
+		return r.Replace(s)
+	}
+	return s
+}
+
+// limit is how many crashes in a row lead into quarantine.
+func (c *connector) limit() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.starts == 0 && c.entry.Package != nil {
+		return neverUp
+	}
+	return quarantineAfter
+}
+
 func (c *connector) backoff(crashes int) time.Duration {
-	if crashes >= quarantineAfter {
-		return max(quarantineRetry, c.cfg.BackoffMax)
+	if over := crashes - c.limit(); over >= 0 {
+		if c.entry.Package == nil {
+			over = 0 // everybody waits for it
+		}
+		return max(min(quarantineRetry<<min(over, 10), quarantineMost), c.cfg.BackoffMax)
 	}
 	return min(c.cfg.BackoffMin<<(crashes-1), c.cfg.BackoffMax)
 }
@@ -130,9 +231,7 @@ func (c *connector) up(p *process) {
 	c.process, c.spec, c.nextStart = p, &p.spec, time.Time{}
 	c.about = &p.about
 	c.starts++
-	if c.state != Draining {
-		c.state = Running
-	}
+	told := c.turn(Running)
 	waiting := c.held
 	c.held = nil
 	c.mu.Unlock()
@@ -141,6 +240,7 @@ func (c *connector) up(p *process) {
 	for _, h := range waiting {
 		c.deliver(h.endpoint, h.delivery, h.done)
 	}
+	c.tell(told)
 }
 
 func (c *connector) down(p *process, healthy bool) {
@@ -154,16 +254,15 @@ func (c *connector) down(p *process, healthy bool) {
 }
 
 func (c *connector) crashed(err error, crashes int, wait time.Duration) {
+	limit := c.limit()
 	c.mu.Lock()
-	c.lastError = err.Error()
+	c.lastError = c.redact(err.Error())
 	c.nextStart = c.cfg.Clock.Now().Add(wait)
-	if c.state != Draining {
-		c.state = Restarting
-		if crashes >= quarantineAfter {
-			c.state = Quarantined
-		}
+	state := Restarting
+	if crashes >= limit {
+		state = Quarantined
 	}
-	state := c.state
+	told := c.turn(state)
 	var answer []held
 	if wait > holdFor {
 		answer, c.held = c.held, nil
@@ -174,6 +273,7 @@ func (c *connector) crashed(err error, crashes int, wait time.Duration) {
 	for _, h := range answer {
 		h.done(plugins.Broken(h.delivery.ID, h.at, wait, "the connector's process does not start"))
 	}
+	c.tell(told)
 }
 
 func (c *connector) stopped() {
@@ -216,7 +316,7 @@ func (c *connector) deliver(e connectors.Endpoint, d connectors.Delivery, done f
 	defer c.mu.Unlock()
 	now := c.cfg.Clock.Now()
 	if c.state == Draining || c.state == Stopped {
-		go done(plugins.Broken(d.ID, now, 0, errStopping.Error()))
+		go done(plugins.Broken(d.ID, now, 0, cmp.Or(c.leaving, errStopping).Error()))
 		return
 	}
 	wait := time.Duration(0) // a start is under way
@@ -231,16 +331,16 @@ func (c *connector) deliver(e connectors.Endpoint, d connectors.Delivery, done f
 }
 
 // drain refuses what is new and answers what was not yet handed over.
-func (c *connector) drain() {
+func (c *connector) drain(why error) {
 	c.mu.Lock()
 	if c.state != Stopped {
-		c.state = Draining
+		c.state, c.leaving = Draining, why
 	}
 	answer := c.held
 	c.held = nil
 	c.mu.Unlock()
 	for _, h := range answer {
-		h.done(plugins.Broken(h.delivery.ID, h.at, 0, errStopping.Error()))
+		h.done(plugins.Broken(h.delivery.ID, h.at, 0, why.Error()))
 	}
 }
 

@@ -113,7 +113,7 @@ func sweep(pattern string, before time.Time) {
 			continue
 		}
 		if f, err := lockFolder(dir); err == nil {
-			_ = os.RemoveAll(dir)
+			removeAll(dir)
 			_ = f.Close()
 		}
 	}

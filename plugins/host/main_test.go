@@ -2,6 +2,7 @@ package host
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,7 +30,11 @@ import (
 func TestMain(m *testing.M) {
 	sandbox.Main()
 	if len(os.Args) > 2 && os.Args[1] == "plugin" {
-		if err := plugins.Main(os.Args[2], []connectors.Connector{obedient{name: "obedient"}, obedient{name: "other"}, webhook.Connector{}}); err != nil {
+		version := ""
+		if len(os.Args) > 3 {
+			version = os.Args[3]
+		}
+		if err := plugins.Main(os.Args[2], []connectors.Connector{obedient{name: "obedient", version: version}, obedient{name: "other"}, webhook.Connector{}}); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -43,10 +48,10 @@ func TestMain(m *testing.M) {
 }
 
 // obedient does what the delivery's method says.
-type obedient struct{ name string }
+type obedient struct{ name, version string }
 
 func (o obedient) Spec() connectors.Spec {
-	return connectors.Spec{Name: o.name, Title: "Obedient", Version: "1.2.3", Abilities: []connectors.Ability{connectors.AbilityDeliver, connectors.AbilityCheck},
+	return connectors.Spec{Name: o.name, Title: "Obedient", Version: cmp.Or(o.version, "1.2.3"), Abilities: []connectors.Ability{connectors.AbilityDeliver, connectors.AbilityCheck},
 		Settings: json.RawMessage(`{"type":"object"}`), TakesRequest: true}
 }
 
@@ -65,7 +70,7 @@ func (o obedient) Deliver(ctx context.Context, h connectors.Host, items []connec
 	return nil
 }
 
-func (obedient) one(ctx context.Context, h connectors.Host, d connectors.Delivery, done func(connectors.Result)) error {
+func (o obedient) one(ctx context.Context, h connectors.Host, d connectors.Delivery, done func(connectors.Result)) error {
 	ok := connectors.Result{DeliveryID: d.ID, Outcome: connectors.Done, Started: time.Now(), Response: &connectors.Response{Status: 200}}
 	switch d.Request.Method {
 	case "OK":
@@ -108,6 +113,13 @@ func (obedient) one(ctx context.Context, h connectors.Host, d connectors.Deliver
 		}
 		_ = resp.Body.Close()
 		ok.Response.Status = resp.StatusCode
+		done(ok)
+	case "SECRET":
+		e, _ := h.Endpoint(d.Endpoint)
+		h.Log().Warn("the token is "+e.Secrets["token"], "token", e.Secrets["token"])
+		done(ok)
+	case "VERSION":
+		ok.Error = o.version
 		done(ok)
 	case "ENV":
 		ok.Response.Body = []byte(strings.Join(os.Environ(), "\x00"))

@@ -24,6 +24,7 @@ const leaveTime = time.Second
 
 // process is one start of one connector. It is never started again.
 type process struct {
+	launch  *Launch
 	session *plugins.Session
 	about   plugins.Description
 	spec    connectors.Spec
@@ -35,15 +36,15 @@ type process struct {
 
 // startProcess returns when the connector has described itself and its session is
 // open, or has failed to within the limit.
-func startProcess(ctx context.Context, cfg *Config, box *sandbox.Box, e *Entry, dir string, log *slog.Logger) (_ *process, err error) {
+func startProcess(ctx context.Context, cfg *Config, e *Entry, dir string, log *slog.Logger) (_ *process, err error) {
 	ctx, cancel := context.WithTimeout(ctx, cfg.StartTimeout)
 	defer cancel()
-	program, done, err := e.open()
+	launch, err := e.launch(dir)
 	if err != nil {
 		return nil, err
 	}
-	defer done()
-	p := &process{}
+	defer launch.Started()
+	p := &process{launch: launch}
 	p.client = goplugin.NewClient(&goplugin.ClientConfig{
 		HandshakeConfig:  plugins.Handshake(),
 		VersionedPlugins: plugins.Versions(),
@@ -56,7 +57,7 @@ func startProcess(ctx context.Context, cfg *Config, box *sandbox.Box, e *Entry, 
 		UnixSocketConfig: &goplugin.UnixSocketConfig{TempDir: dir},
 		RunnerFunc: func(_ hclog.Logger, template *exec.Cmd, socketDir string) (runner.Runner, error) {
 			p.dir = folder(socketDir)
-			r, err := p.confine(box, e, program, append(environment(cfg.Env, socketDir), template.Env...))
+			r, err := p.confine(cfg.box, launch, append(environment(cfg.Env, socketDir), template.Env...))
 			if err != nil {
 				return nil, err
 			}
@@ -94,8 +95,8 @@ func startProcess(ctx context.Context, cfg *Config, box *sandbox.Box, e *Entry, 
 		return nil, err
 	}
 	p.spec = p.about.Spec
-	if p.spec.Name != e.Name || e.Version != "" && p.spec.Version != e.Version {
-		return nil, fmt.Errorf("it is %q version %q, the catalog says %q version %q", p.spec.Name, p.spec.Version, e.Name, e.Version)
+	if launch.Name != "" && p.spec.Name != launch.Name || launch.Version != "" && p.spec.Version != launch.Version {
+		return nil, fmt.Errorf("it is %q version %q, the catalog says %q version %q", p.spec.Name, p.spec.Version, launch.Name, launch.Version)
 	}
 	p.session, err = plugins.NewSession(service, plugins.SessionConfig{
 		HostVersion: cfg.HostVersion, Log: log, Clock: cfg.Clock, DefaultTimeout: defaultTimeout, Grace: grace,
@@ -108,29 +109,33 @@ func startProcess(ctx context.Context, cfg *Config, box *sandbox.Box, e *Entry, 
 
 // confine prepares the process: a shipped connector makes its own connections, a third
 // party's asks for them.
-func (p *process) confine(box *sandbox.Box, e *Entry, program *os.File, env []string) (*groupRunner, error) {
-	plan := sandbox.Plan{Args: append([]string{e.Path}, e.Args...), Own: string(p.dir), Shipped: e.File != nil, Limits: sandbox.DefaultLimits()}
+func (p *process) confine(box *sandbox.Box, l *Launch, env []string) (*groupRunner, error) {
+	plan := sandbox.Plan{Args: append([]string{l.Path}, l.Args...), Own: string(p.dir), Shipped: l.Shipped, Files: l.Files,
+		Read: l.Grants.Paths, Execute: l.Grants.Executables, Limits: sandbox.DefaultLimits()}
 	var more []*os.File
 	if !plan.Shipped {
-		gate, theirs, err := plugins.NewGate(nil, nil, p.dir.dial)
+		gate, theirs, err := plugins.NewGate(l.Grants.Egress, nil, p.dir.dial)
 		if err != nil {
 			return nil, err
 		}
 		p.gate, more = gate, []*os.File{theirs}
 		env = append(env, plugins.DialFDEnv+"="+strconv.Itoa(sandbox.MoreFD))
 	}
-	cmd, err := box.Command(plan, program, more...)
+	cmd, err := box.Command(plan, l.Program, more...)
 	if err != nil {
 		closeAll(more)
 		return nil, err
 	}
-	return newGroupRunner(e.Name, cmd, env, more)
+	return newGroupRunner(l.Name, cmd, env, more)
 }
 
 // stop ends the process, what it leaves unanswered is answered, and nothing remains.
 // A healthy one is given a moment to end by itself.
 func (p *process) stop(healthy bool) {
-	defer func() { _ = os.RemoveAll(string(p.dir)) }()
+	defer func() {
+		_ = os.RemoveAll(string(p.dir))
+		p.launch.Close()
+	}()
 	if p.gate != nil {
 		p.gate.Close()
 	}

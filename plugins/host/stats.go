@@ -22,6 +22,8 @@ const (
 // Stats is one connector at one moment.
 type Stats struct {
 	Name, Version string
+	Organization  string // "": it is shipped, and shared by all
+	Digest        string // of a third party's package
 	State         State
 	PID           int    // 0: no process
 	Restarts      int    // starts after the first
@@ -32,10 +34,12 @@ type Stats struct {
 	NextStart     time.Time
 }
 
-// Stats returns all connectors in the catalog's order.
+// Stats returns all connectors: the catalog's in its order, then those of third parties,
+// also those that are on their way out.
 func (s *Supervisor) Stats() []Stats {
-	all := make([]Stats, len(s.list))
-	for i, c := range s.list {
+	list := s.table.Load().list
+	all := make([]Stats, len(list))
+	for i, c := range list {
 		all[i] = c.stats()
 	}
 	return all
@@ -46,6 +50,9 @@ func (c *connector) stats() Stats {
 	defer c.mu.Unlock()
 	st := Stats{Name: c.entry.Name, Version: c.entry.Version, State: c.state, Restarts: max(c.starts-1, 0), Expired: c.expired,
 		Held: len(c.held), LastError: c.lastError, NextStart: c.nextStart}
+	if p := c.entry.Package; p != nil {
+		st.Organization, st.Digest = c.entry.Organization, p.Digest
+	}
 	if c.spec != nil {
 		st.Version = c.spec.Version
 	}
@@ -59,7 +66,7 @@ func (c *connector) stats() Stats {
 // those that never came up are missing.
 func (s *Supervisor) Specs() []connectors.Spec {
 	var specs []connectors.Spec
-	for _, c := range s.list {
+	for _, c := range s.table.Load().list {
 		c.mu.Lock()
 		if c.spec != nil {
 			specs = append(specs, *c.spec)
@@ -67,4 +74,14 @@ func (s *Supervisor) Specs() []connectors.Spec {
 		c.mu.Unlock()
 	}
 	return specs
+}
+
+// Log returns the last lines of a third party's connector, the oldest first, without the
+// organization's secrets.
+func (s *Supervisor) Log(key string) []Line {
+	c := s.table.Load().byKey[key]
+	if c == nil || c.diary == nil {
+		return nil
+	}
+	return c.diary.last()
 }

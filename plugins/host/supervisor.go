@@ -5,14 +5,19 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jonboulle/clockwork"
 
 	"github.com/hookyard/hookyard/connectors"
+	"github.com/hookyard/hookyard/plugins"
 	"github.com/hookyard/hookyard/plugins/sandbox"
 )
 
@@ -33,6 +38,10 @@ type Config struct {
 	TempDir     string       // where sockets live; "" is the system's; keep it short (a socket's path has 108 bytes)
 	Env         []string     // what every process sees besides the short list, "NAME=value"
 	Sandbox     sandbox.Mode // "" is Demand
+	box         *sandbox.Box // once started
+	// Changed is told, if it is set, when a connector of an organization goes into
+	// quarantine or comes out of it: see Ready. It must not block for long.
+	Changed func(organization string)
 
 	// Memory is where what connectors keep is kept; nil: they can keep nothing.
 	Memory connectors.Memory
@@ -56,32 +65,53 @@ func (c *Config) defaults() {
 	}
 }
 
-// Supervisor runs the connectors of a catalog.
+// Supervisor runs the connectors of a catalog, and those of third parties that are
+// wanted at the time.
 type Supervisor struct {
-	cfg    Config
-	list   []*connector
-	byName map[string]*connector
+	cfg   Config
+	table atomic.Pointer[table]
+	dir   string
+	wg    sync.WaitGroup
+
+	mu     sync.Mutex // of what changes the table
+	run    context.Context
 	cancel context.CancelFunc
-	dir    string
 	lock   *os.File // of dir
-	box    *sandbox.Box
-	wg     sync.WaitGroup
+	closed bool
+}
+
+// table is immutable.
+type table struct {
+	list  []*connector // the catalog's order, then as they came; those that are on their way out, too
+	byKey map[string]*connector
 }
 
 // New checks the catalog; nothing runs yet.
 func New(cfg Config) (*Supervisor, error) {
 	cfg.defaults()
-	s := &Supervisor{cfg: cfg, byName: map[string]*connector{}}
+	if cfg.Changed == nil {
+		cfg.Changed = func(string) {}
+	}
+	s := &Supervisor{cfg: cfg}
+	t := &table{byKey: map[string]*connector{}}
 	for _, e := range cfg.Catalog {
-		if e.Name == "" || s.byName[e.Name] != nil {
+		key := e.Key()
+		if e.Name == "" || t.byKey[key] != nil {
 			return nil, fmt.Errorf("the catalog has two connectors called %q, or one without a name", e.Name)
 		}
-		c := &connector{entry: e, cfg: &s.cfg, log: limited(cfg.Logger.With("connector", e.Name), cfg.Clock),
-			state: Starting, tried: make(chan struct{})}
-		s.list = append(s.list, c)
-		s.byName[e.Name] = c
+		t.add(key, newConnector(&s.cfg, e))
 	}
+	s.table.Store(t)
 	return s, nil
+}
+
+func (t *table) add(key string, c *connector) {
+	t.list = append(t.list, c)
+	t.byKey[key] = c
+}
+
+func (t *table) clone() *table {
+	return &table{slices.Clone(t.list), maps.Clone(t.byKey)}
 }
 
 // Start starts all processes and returns when each is up or has failed once, or when
@@ -97,22 +127,24 @@ func (s *Supervisor) Start(ctx context.Context) error {
 		_ = os.RemoveAll(dir)
 		return fmt.Errorf("the folder %s is too long for a socket's path: set a temporary folder of at most %d bytes", dir, longestDir)
 	}
+	s.mu.Lock()
 	s.dir = dir
-	if s.lock, err = lockFolder(dir); err != nil {
-		_ = os.RemoveAll(dir)
-		return err
+	if s.lock, err = lockFolder(dir); err == nil {
+		s.cfg.box, err = sandbox.Open(s.cfg.Sandbox)
 	}
-	if s.box, err = sandbox.Open(s.cfg.Sandbox); err != nil {
+	if err != nil {
+		s.mu.Unlock()
 		_ = os.RemoveAll(dir)
 		return err
 	}
 	s.tellSandbox()
-	var run context.Context
-	run, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	for _, c := range s.list {
-		s.wg.Go(func() { c.run(run, s.box, dir) })
+	s.run, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	list := s.table.Load().list
+	for _, c := range list {
+		s.start(c)
 	}
-	for _, c := range s.list {
+	s.mu.Unlock()
+	for _, c := range list {
 		select {
 		case <-c.tried:
 		case <-ctx.Done():
@@ -122,31 +154,111 @@ func (s *Supervisor) Start(ctx context.Context) error {
 	return nil
 }
 
+// start is called with the mutex held.
+func (s *Supervisor) start(c *connector) {
+	var run context.Context
+	run, c.cancel = context.WithCancel(s.run)
+	s.wg.Go(func() {
+		defer close(c.ended)
+		c.run(run, s.dir)
+	})
+}
+
+// Want replaces the third parties' connectors of an organization: what is new is
+// started, what is there already goes on, and the rest finishes what is in flight and
+// ends. It does not wait.
+func (s *Supervisor) Want(organization string, entries []Entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.run == nil || s.closed {
+		return
+	}
+	next := s.table.Load().clone()
+	wanted := map[string]bool{}
+	for _, e := range entries {
+		key := e.Key()
+		wanted[key] = true
+		if c := next.byKey[key]; c != nil {
+			c.update(e)
+			continue
+		}
+		c := newConnector(&s.cfg, e)
+		next.add(key, c)
+		s.start(c)
+	}
+	for key, c := range next.byKey {
+		if c.entry.Package != nil && c.entry.Organization == organization && !wanted[key] {
+			delete(next.byKey, key)
+			s.wg.Go(func() { s.retire(c) })
+		}
+	}
+	s.table.Store(next)
+}
+
+// handOver is how long a connector that is no longer wanted still takes what was meant
+// for it when that was decided.
+const handOver = 2 * time.Second
+
+// retire lets a connector finish and ends it.
+func (s *Supervisor) retire(c *connector) {
+	lag := s.cfg.Clock.NewTimer(handOver)
+	defer lag.Stop()
+	select {
+	case <-lag.Chan():
+	case <-s.run.Done():
+	}
+	c.drain(errReplaced)
+	_ = c.idle(s.run) // every item has a time limit, so that this ends
+	c.cancel()
+	<-c.ended
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := s.table.Load().clone()
+	next.list = slices.DeleteFunc(next.list, func(o *connector) bool { return o == c })
+	s.table.Store(next)
+}
+
+// Ready says whether a connector's process takes deliveries, now or as soon as it has
+// started again; in quarantine it does not.
+func (s *Supervisor) Ready(key string) bool {
+	c := s.table.Load().byKey[key]
+	if c == nil {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state != Quarantined
+}
+
 // Close takes nothing new, waits until what is in flight is answered or ctx ends,
 // and then ends the processes; what is left is answered as if they had died.
 func (s *Supervisor) Close(ctx context.Context) error {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
 	if s.cancel == nil {
 		return nil
 	}
 	var err error
-	for _, c := range s.list {
-		c.drain()
+	list := s.table.Load().list
+	for _, c := range list {
+		c.drain(errStopping)
 	}
-	for _, c := range s.list {
+	for _, c := range list {
 		if e := c.idle(ctx); e != nil {
 			err = fmt.Errorf("wait for deliveries in flight: %w", e)
 		}
 	}
 	s.cancel()
 	s.wg.Wait()
-	s.box.Close()
+	s.cfg.box.Close()
 	_ = os.RemoveAll(s.dir)
 	_ = s.lock.Close()
 	return err
 }
 
 // Sandbox says what holds on this system for third parties' connectors, once started.
-func (s *Supervisor) Sandbox() sandbox.Report { return s.box.Report() }
+func (s *Supervisor) Sandbox() sandbox.Report { return s.cfg.box.Report() }
 
 // tellSandbox logs that once.
 func (s *Supervisor) tellSandbox() {
@@ -159,20 +271,29 @@ func (s *Supervisor) tellSandbox() {
 	}
 }
 
-// Deliver hands one item to a connector; ep is what d.Endpoint names. It never waits.
-// done is called exactly once, from another goroutine; it must not block.
-func (s *Supervisor) Deliver(name string, ep connectors.Endpoint, d connectors.Delivery, done func(connectors.Result)) {
-	c := s.byName[name]
+// Deliver hands one item to a connector, named by its Key; ep is what d.Endpoint names.
+// It never waits. done is called exactly once, from another goroutine; it must not block.
+func (s *Supervisor) Deliver(key string, ep connectors.Endpoint, d connectors.Delivery, done func(connectors.Result)) {
+	c := s.table.Load().byKey[key]
 	if c == nil {
-		go done(connectors.Result{DeliveryID: d.ID, Outcome: connectors.Retry, Fault: connectors.FaultSettings, Started: s.cfg.Clock.Now(), Error: unknown(name).Error()})
+		go done(s.missing(key, d.ID))
 		return
 	}
 	c.deliver(ep, d, done)
 }
 
+// missing answers for a connector that is not there: a shipped one is missing for good,
+// a third party's was taken away while the item was on its way.
+func (s *Supervisor) missing(key, id string) connectors.Result {
+	if strings.Contains(key, "@") {
+		return plugins.Broken(id, s.cfg.Clock.Now(), 0, errReplaced.Error())
+	}
+	return connectors.Result{DeliveryID: id, Outcome: connectors.Retry, Fault: connectors.FaultSettings, Started: s.cfg.Clock.Now(), Error: unknown(key).Error()}
+}
+
 // Forget tells a connector's process that an endpoint is gone.
-func (s *Supervisor) Forget(name, endpointID string) {
-	c := s.byName[name]
+func (s *Supervisor) Forget(key, endpointID string) {
+	c := s.table.Load().byKey[key]
 	if c == nil {
 		return
 	}
@@ -184,6 +305,7 @@ func (s *Supervisor) Forget(name, endpointID string) {
 	}
 }
 
-func unknown(name string) error {
+func unknown(key string) error {
+	name, _, _ := strings.Cut(key, "@")
 	return fmt.Errorf("this hub has no connector called %q; an operator can add it to the catalog", name)
 }

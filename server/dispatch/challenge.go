@@ -73,7 +73,7 @@ func (d *Dispatcher) ask(ctx context.Context, p *plan, id string, request *conne
 			answered <- r
 		})
 	default:
-		d.cfg.Sender.Deliver(e.Connector, p.target, out, func(r connectors.Result) { answered <- r })
+		d.cfg.Sender.Deliver(p.process, p.target, out, func(r connectors.Result) { answered <- r })
 	}
 	select {
 	case r := <-answered:

@@ -55,10 +55,16 @@ type Ledger interface {
 type Sender interface {
 	// Deliver returns at once and calls done exactly once, from any goroutine. A
 	// process that dies or hangs gives Retry with FaultConnector.
-	Deliver(connector string, e connectors.Endpoint, d connectors.Delivery, done func(connectors.Result))
+	Deliver(process string, e connectors.Endpoint, d connectors.Delivery, done func(connectors.Result))
 	// Forget says that nothing more is sent to an endpoint as it was: its process need
 	// not know it. It never waits.
-	Forget(connector, endpoint string)
+	Forget(process, endpoint string)
+}
+
+// Via is how an endpoint is reached.
+type Via struct {
+	Process      string // what Sender calls the process
+	TakesRequest bool   // Spec.TakesRequest of what runs in it
 }
 
 // Presences hand deliveries to agents in private networks.
@@ -73,19 +79,22 @@ type Presences interface {
 
 // Config is what a Dispatcher needs. Zero limits have defaults.
 type Config struct {
-	Ledger       Ledger
-	Sender       Sender
-	Presences    Presences                           // nil: there are none
-	Worlds       func(org string) *flow.World        // today's, nil for an unknown organization; must not block
-	Formats      func(name string) connectors.Format // nil for an unknown one
-	TakesRequest func(connector string) bool         // Spec.TakesRequest; nil: all do
-	Lease        func() flow.Lease                   // under which this node leases now; nil: it never changes
-	Clock        clockwork.Clock
-	IDs          *ids.Maker
-	Log          *slog.Logger
-	Version      string   // for the User-Agent
-	Open         []string // CIDRs that the operator opened
-	PlainHTTP    bool     // formats that demand https take http, too
+	Ledger    Ledger
+	Sender    Sender
+	Presences Presences                           // nil: there are none
+	Worlds    func(org string) *flow.World        // today's, nil for an unknown organization; must not block
+	Formats   func(name string) connectors.Format // nil for an unknown one
+	// Via says through what this node delivers to an endpoint; ok is false while it
+	// cannot, and other nodes may. It must not block. nil: a process of the connector's
+	// name, with a Request. What it says may change with the World and at Renew.
+	Via       func(w *flow.World, e *flow.Endpoint) (v Via, ok bool)
+	Lease     func() flow.Lease // under which this node leases now; nil: it never changes
+	Clock     clockwork.Clock
+	IDs       *ids.Maker
+	Log       *slog.Logger
+	Version   string   // for the User-Agent
+	Open      []string // CIDRs that the operator opened
+	PlainHTTP bool     // formats that demand https take http, too
 
 	MaxBytes      int64 // of deliveries in memory; 64 MiB
 	MaxUnrecorded int   // results that wait for the ledger before sending stops; 4096
@@ -126,6 +135,7 @@ type Dispatcher struct {
 	busy      int           // deliveries being claimed, or leases being given up, right now
 	unsaved   int           // records that are not yet durable, wherever they are
 	bytes     int64         // of all deliveries in memory
+	renewed   int           // how often plans were made to be made anew
 	lease     flow.Lease    // when it was last looked at
 	held      bool
 	draining  bool
@@ -159,8 +169,8 @@ func New(c Config) *Dispatcher {
 	if c.Lease == nil {
 		c.Lease = func() flow.Lease { return flow.Lease{} }
 	}
-	if c.TakesRequest == nil {
-		c.TakesRequest = func(string) bool { return true }
+	if c.Via == nil {
+		c.Via = func(_ *flow.World, e *flow.Endpoint) (Via, bool) { return Via{e.Connector, true}, true }
 	}
 	return &Dispatcher{
 		cfg:       c,
@@ -321,6 +331,14 @@ func (d *Dispatcher) Late(due *flow.Due, attempt string, number int, r connector
 		rec.URL = r.Request.URL
 	}
 	d.save(rec)
+}
+
+// Renew says that Via may have changed for the organization.
+func (d *Dispatcher) Renew(org string) {
+	d.mu.Lock()
+	d.renewed++
+	d.mu.Unlock()
+	d.Changed(org)
 }
 
 // Hold stops everything before it is handed over, or lets it go on. What is in flight

@@ -924,7 +924,7 @@ func TestMemoryIsBounded(t *testing.T) {
 
 func TestConnectorThatTakesEvents(t *testing.T) {
 	b := start(t, nil)
-	b.cfg.TakesRequest = func(string) bool { return false }
+	b.cfg.Via = func(_ *flow.World, e *flow.Endpoint) (Via, bool) { return Via{Process: e.Connector}, true }
 	b.accept("h0")
 	if d := b.next().delivery; d.Request != nil || string(d.Event) != `{"id":"evt"}` {
 		t.Errorf("%+v", d)

@@ -44,24 +44,28 @@ type lane struct {
 
 // endpoint is what lanes of one endpoint share.
 type endpoint struct {
-	id        string
-	connector string // whose process knows it
-	revision  int64  // -1: none was looked at
-	lanes     map[*lane]struct{}
-	breaker   breaker
-	limiter   *rate.Limiter // nil: unlimited
+	id       string
+	process  string // that knows it; "" none
+	revision int64  // -1: none was looked at
+	lanes    map[*lane]struct{}
+	breaker  breaker
+	limiter  *rate.Limiter // nil: unlimited
 }
 
 // update takes over today's rate. What the breaker and the connector's process know is
 // of the endpoint as it was.
-func (d *Dispatcher) update(e *endpoint, c *flow.Endpoint, now time.Time) {
+func (d *Dispatcher) update(e *endpoint, p *plan, now time.Time) {
+	c, moved := p.endpoint, p.process != "" && p.process != e.process
+	if e.process != "" && (moved || e.revision >= 0 && e.revision != c.Revision) {
+		d.cfg.Sender.Forget(e.process, e.id)
+	}
+	if moved {
+		e.process = p.process
+	}
 	if e.revision == c.Revision {
 		return
 	}
-	if e.revision >= 0 {
-		d.cfg.Sender.Forget(e.connector, e.id)
-	}
-	e.connector, e.revision, e.breaker = c.Connector, c.Revision, breaker{}
+	e.revision, e.breaker = c.Revision, breaker{}
 	if c.Rate <= 0 {
 		e.limiter = nil
 		return
@@ -77,12 +81,16 @@ func (d *Dispatcher) update(e *endpoint, c *flow.Endpoint, now time.Time) {
 
 // join has the lane share what is known of today's endpoint, nil: of none. An endpoint
 // that its last lane leaves is forgotten, with its secrets.
-func (d *Dispatcher) join(l *lane, c *flow.Endpoint, now time.Time) {
+func (d *Dispatcher) join(l *lane, p *plan, now time.Time) {
+	var c *flow.Endpoint
+	if p != nil {
+		c = p.endpoint
+	}
 	if e := l.end; e != nil && (c == nil || e.id != c.ID) {
 		l.end = nil
 		if delete(e.lanes, l); len(e.lanes) == 0 {
 			delete(d.endpoints, e.id)
-			d.cfg.Sender.Forget(e.connector, e.id)
+			d.cfg.Sender.Forget(e.process, e.id)
 		}
 	}
 	if c == nil {
@@ -92,7 +100,7 @@ func (d *Dispatcher) join(l *lane, c *flow.Endpoint, now time.Time) {
 		l.end = d.endpoint(c.ID)
 		l.end.lanes[l] = struct{}{}
 	}
-	d.update(l.end, c, now)
+	d.update(l.end, p, now)
 	l.rateAt = time.Time{}
 }
 
@@ -245,18 +253,19 @@ func (d *Dispatcher) replan(l *lane, now time.Time) {
 	if l.org != "" {
 		w = d.cfg.Worlds(l.org)
 	}
-	if l.plan != nil && l.plan.world == w {
+	if l.plan != nil && l.plan.world == w && l.plan.renewed == d.renewed {
 		return
 	}
 	before := l.plan
 	l.plan = d.planFor(w, l.webhook)
+	l.plan.renewed = d.renewed
 	if before != nil && before.verdict != l.plan.verdict {
 		l.look = true
 	}
 	if before != nil && erased(before.world, w) {
 		d.giveUp(l)
 	}
-	d.join(l, l.plan.endpoint, now)
+	d.join(l, l.plan, now)
 	if l.plan.webhook != nil {
 		l.known, l.lostAt = true, time.Time{}
 	}
@@ -377,7 +386,7 @@ func (d *Dispatcher) send(f *flight, out connectors.Delivery) {
 		d.cfg.Presences.Deliver(e.Presence, e.Connector, f.plan.target, out, f.attempt, func(r connectors.Result, recorded func()) { d.finish(f, r, recorded) })
 		return
 	}
-	d.cfg.Sender.Deliver(e.Connector, f.plan.target, out, func(r connectors.Result) { d.finish(f, r, nil) })
+	d.cfg.Sender.Deliver(f.plan.process, f.plan.target, out, func(r connectors.Result) { d.finish(f, r, nil) })
 }
 
 // take moves deliveries from the queue into flight. When there are none to move, the
@@ -472,7 +481,7 @@ func (d *Dispatcher) finish(f *flight, r connectors.Result, recorded func()) {
 	d.save(rec)
 	switch e := d.endpoints[f.plan.endpoint.ID]; {
 	case e == nil || e.revision != f.plan.endpoint.Revision: // it was handed over as that changed
-		d.cfg.Sender.Forget(f.plan.endpoint.Connector, f.plan.endpoint.ID)
+		d.cfg.Sender.Forget(f.plan.process, f.plan.endpoint.ID)
 	case e.breaker.open || !broken:
 		if e.breaker.answered(f, arrived, failed, now) {
 			d.turned(e, now)

@@ -27,11 +27,13 @@ const defaultTimeout = 10 * time.Second
 // plan is how a webhook's deliveries are sent under one World. It is immutable.
 type plan struct {
 	world    *flow.World
+	renewed  int // the dispatcher's, when it was made
 	verdict  verdict
 	reason   string // of skip and cancel, for people
 	webhook  *flow.Webhook
 	endpoint *flow.Endpoint
 	target   connectors.Endpoint
+	process  string               // through which it is sent
 	request  bool                 // the connector takes a Request
 	header   []connectors.Header  // on every request: the User-Agent and the endpoint's own
 	placer   connectors.Addresser // nil: a rendering's suffix follows the address
@@ -70,16 +72,29 @@ func (d *Dispatcher) planFor(w *flow.World, webhook string) *plan {
 	case h.State != flow.WebhookActive || !e.Enabled:
 		return p
 	}
+	if _, ok := d.via(w, e); !ok {
+		return p
+	}
 	p.verdict = send
 	d.complete(p)
 	return p
+}
+
+// via is Config.Via; what a Presence sends needs nothing of this node.
+func (d *Dispatcher) via(w *flow.World, e *flow.Endpoint) (Via, bool) {
+	v, ok := d.cfg.Via(w, e)
+	if e.Presence != "" {
+		return Via{e.Connector, v.TakesRequest}, true
+	}
+	return v, ok
 }
 
 // complete adds how requests are written and sent.
 func (d *Dispatcher) complete(p *plan) {
 	w, h, e := p.world, p.webhook, p.endpoint
 	p.target = d.target(w, e)
-	p.request = d.cfg.TakesRequest(e.Connector)
+	via, _ := d.via(w, e)
+	p.process, p.request = via.Process, via.TakesRequest
 	p.header = d.header(e, p.target.Secrets)
 	p.secrets.Secrets = maps.Clone(p.target.Secrets)
 	for _, h := range p.header {
@@ -121,15 +136,19 @@ func (p *plan) signing(at time.Time) [][]byte {
 	return p.keys[:1]
 }
 
-// Target is an endpoint as its connector sees it today, for a check; ok is false when
-// the organization has no such endpoint. presence is the one that makes its calls, "" none.
-func (d *Dispatcher) Target(org, endpoint string) (connector, presence string, t connectors.Endpoint, ok bool) {
+// Target is an endpoint as its connector sees it today, for a check, and the process that
+// it is reached through, "" when this node has none; ok is false when the organization
+// has no such endpoint. presence is the one that makes its calls, "" none.
+func (d *Dispatcher) Target(org, endpoint string) (process, presence string, t connectors.Endpoint, ok bool) {
 	w := d.cfg.Worlds(org)
 	if w == nil || w.Endpoints[endpoint] == nil {
 		return "", "", t, false
 	}
 	e := w.Endpoints[endpoint]
-	return e.Connector, e.Presence, d.target(w, e), true
+	if via, ok := d.via(w, e); ok {
+		process = via.Process
+	}
+	return process, e.Presence, d.target(w, e), true
 }
 
 // target is the endpoint as its connector sees it. Its Ref changes with the endpoint's

@@ -36,6 +36,28 @@ type World struct {
 	Sources      map[string]*Source     // by ID
 	Endpoints    map[string]*Endpoint   // by ID
 	Webhooks     map[string]*Webhook    // by ID
+	Connectors   map[string]*Connector  // third parties', by name
+}
+
+// Connector is a third party's connector that the organization has at least once enabled.
+type Connector struct {
+	Name, Version string
+	Digest        string // of the package that endpoints use unless they name another
+	Enabled       bool
+	Released      time.Time // when somebody last let it out of quarantine
+}
+
+// Package is the digest of the package that delivers to an endpoint; "" is a shipped
+// connector. enabled is false when the organization does not use the connector.
+func (w *World) Package(e *Endpoint) (digest string, enabled bool) {
+	c := w.Connectors[e.Connector]
+	if c == nil {
+		return "", true
+	}
+	if e.Package != "" {
+		return e.Package, c.Enabled
+	}
+	return c.Digest, c.Enabled
 }
 
 // Organization is the customer.
@@ -105,6 +127,7 @@ type Endpoint struct {
 	ID, Name    string
 	Group       string // "": organization level
 	Connector   string // a Spec's name
+	Package     string // digest of the package that it is pinned to; "" the organization's
 	Revision    int64
 	URL         string
 	Presence    string // the Presence whose agents make the calls, "" the hub itself

@@ -27,6 +27,10 @@ const (
 	FieldAssetGroupID = "asset_group_id"
 	// FieldConnector holds the string denoting the connector field in the database.
 	FieldConnector = "connector"
+	// FieldConnectorVersion holds the string denoting the connector_version field in the database.
+	FieldConnectorVersion = "connector_version"
+	// FieldConnectorDigest holds the string denoting the connector_digest field in the database.
+	FieldConnectorDigest = "connector_digest"
 	// FieldURL holds the string denoting the url field in the database.
 	FieldURL = "url"
 	// FieldPresenceID holds the string denoting the presence_id field in the database.
@@ -85,6 +89,8 @@ var Columns = []string{
 	FieldName,
 	FieldAssetGroupID,
 	FieldConnector,
+	FieldConnectorVersion,
+	FieldConnectorDigest,
 	FieldURL,
 	FieldPresenceID,
 	FieldEnabled,
@@ -133,6 +139,14 @@ var (
 	NameValidator func(string) error
 	// ConnectorValidator is a validator for the "connector" field. It is called by the builders before save.
 	ConnectorValidator func(string) error
+	// DefaultConnectorVersion holds the default value on creation for the "connector_version" field.
+	DefaultConnectorVersion string
+	// ConnectorVersionValidator is a validator for the "connector_version" field. It is called by the builders before save.
+	ConnectorVersionValidator func(string) error
+	// DefaultConnectorDigest holds the default value on creation for the "connector_digest" field.
+	DefaultConnectorDigest string
+	// ConnectorDigestValidator is a validator for the "connector_digest" field. It is called by the builders before save.
+	ConnectorDigestValidator func(string) error
 	// DefaultURL holds the default value on creation for the "url" field.
 	DefaultURL string
 	// URLValidator is a validator for the "url" field. It is called by the builders before save.
@@ -193,6 +207,16 @@ func ByAssetGroupID(opts ...sql.OrderTermOption) OrderOption {
 // ByConnector orders the results by the connector field.
 func ByConnector(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldConnector, opts...).ToFunc()
+}
+
+// ByConnectorVersion orders the results by the connector_version field.
+func ByConnectorVersion(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldConnectorVersion, opts...).ToFunc()
+}
+
+// ByConnectorDigest orders the results by the connector_digest field.
+func ByConnectorDigest(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldConnectorDigest, opts...).ToFunc()
 }
 
 // ByURL orders the results by the url field.

@@ -95,6 +95,16 @@ func Connector(v string) predicate.Endpoint {
 	return predicate.Endpoint(sql.FieldEQ(FieldConnector, v))
 }
 
+// ConnectorVersion applies equality check predicate on the "connector_version" field. It's identical to ConnectorVersionEQ.
+func ConnectorVersion(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldEQ(FieldConnectorVersion, v))
+}
+
+// ConnectorDigest applies equality check predicate on the "connector_digest" field. It's identical to ConnectorDigestEQ.
+func ConnectorDigest(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldEQ(FieldConnectorDigest, v))
+}
+
 // URL applies equality check predicate on the "url" field. It's identical to URLEQ.
 func URL(v string) predicate.Endpoint {
 	return predicate.Endpoint(sql.FieldEQ(FieldURL, v))
@@ -483,6 +493,136 @@ func ConnectorEqualFold(v string) predicate.Endpoint {
 // ConnectorContainsFold applies the ContainsFold predicate on the "connector" field.
 func ConnectorContainsFold(v string) predicate.Endpoint {
 	return predicate.Endpoint(sql.FieldContainsFold(FieldConnector, v))
+}
+
+// ConnectorVersionEQ applies the EQ predicate on the "connector_version" field.
+func ConnectorVersionEQ(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldEQ(FieldConnectorVersion, v))
+}
+
+// ConnectorVersionNEQ applies the NEQ predicate on the "connector_version" field.
+func ConnectorVersionNEQ(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldNEQ(FieldConnectorVersion, v))
+}
+
+// ConnectorVersionIn applies the In predicate on the "connector_version" field.
+func ConnectorVersionIn(vs ...string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldIn(FieldConnectorVersion, vs...))
+}
+
+// ConnectorVersionNotIn applies the NotIn predicate on the "connector_version" field.
+func ConnectorVersionNotIn(vs ...string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldNotIn(FieldConnectorVersion, vs...))
+}
+
+// ConnectorVersionGT applies the GT predicate on the "connector_version" field.
+func ConnectorVersionGT(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldGT(FieldConnectorVersion, v))
+}
+
+// ConnectorVersionGTE applies the GTE predicate on the "connector_version" field.
+func ConnectorVersionGTE(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldGTE(FieldConnectorVersion, v))
+}
+
+// ConnectorVersionLT applies the LT predicate on the "connector_version" field.
+func ConnectorVersionLT(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldLT(FieldConnectorVersion, v))
+}
+
+// ConnectorVersionLTE applies the LTE predicate on the "connector_version" field.
+func ConnectorVersionLTE(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldLTE(FieldConnectorVersion, v))
+}
+
+// ConnectorVersionContains applies the Contains predicate on the "connector_version" field.
+func ConnectorVersionContains(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldContains(FieldConnectorVersion, v))
+}
+
+// ConnectorVersionHasPrefix applies the HasPrefix predicate on the "connector_version" field.
+func ConnectorVersionHasPrefix(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldHasPrefix(FieldConnectorVersion, v))
+}
+
+// ConnectorVersionHasSuffix applies the HasSuffix predicate on the "connector_version" field.
+func ConnectorVersionHasSuffix(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldHasSuffix(FieldConnectorVersion, v))
+}
+
+// ConnectorVersionEqualFold applies the EqualFold predicate on the "connector_version" field.
+func ConnectorVersionEqualFold(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldEqualFold(FieldConnectorVersion, v))
+}
+
+// ConnectorVersionContainsFold applies the ContainsFold predicate on the "connector_version" field.
+func ConnectorVersionContainsFold(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldContainsFold(FieldConnectorVersion, v))
+}
+
+// ConnectorDigestEQ applies the EQ predicate on the "connector_digest" field.
+func ConnectorDigestEQ(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldEQ(FieldConnectorDigest, v))
+}
+
+// ConnectorDigestNEQ applies the NEQ predicate on the "connector_digest" field.
+func ConnectorDigestNEQ(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldNEQ(FieldConnectorDigest, v))
+}
+
+// ConnectorDigestIn applies the In predicate on the "connector_digest" field.
+func ConnectorDigestIn(vs ...string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldIn(FieldConnectorDigest, vs...))
+}
+
+// ConnectorDigestNotIn applies the NotIn predicate on the "connector_digest" field.
+func ConnectorDigestNotIn(vs ...string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldNotIn(FieldConnectorDigest, vs...))
+}
+
+// ConnectorDigestGT applies the GT predicate on the "connector_digest" field.
+func ConnectorDigestGT(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldGT(FieldConnectorDigest, v))
+}
+
+// ConnectorDigestGTE applies the GTE predicate on the "connector_digest" field.
+func ConnectorDigestGTE(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldGTE(FieldConnectorDigest, v))
+}
+
+// ConnectorDigestLT applies the LT predicate on the "connector_digest" field.
+func ConnectorDigestLT(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldLT(FieldConnectorDigest, v))
+}
+
+// ConnectorDigestLTE applies the LTE predicate on the "connector_digest" field.
+func ConnectorDigestLTE(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldLTE(FieldConnectorDigest, v))
+}
+
+// ConnectorDigestContains applies the Contains predicate on the "connector_digest" field.
+func ConnectorDigestContains(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldContains(FieldConnectorDigest, v))
+}
+
+// ConnectorDigestHasPrefix applies the HasPrefix predicate on the "connector_digest" field.
+func ConnectorDigestHasPrefix(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldHasPrefix(FieldConnectorDigest, v))
+}
+
+// ConnectorDigestHasSuffix applies the HasSuffix predicate on the "connector_digest" field.
+func ConnectorDigestHasSuffix(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldHasSuffix(FieldConnectorDigest, v))
+}
+
+// ConnectorDigestEqualFold applies the EqualFold predicate on the "connector_digest" field.
+func ConnectorDigestEqualFold(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldEqualFold(FieldConnectorDigest, v))
+}
+
+// ConnectorDigestContainsFold applies the ContainsFold predicate on the "connector_digest" field.
+func ConnectorDigestContainsFold(v string) predicate.Endpoint {
+	return predicate.Endpoint(sql.FieldContainsFold(FieldConnectorDigest, v))
 }
 
 // URLEQ applies the EQ predicate on the "url" field.

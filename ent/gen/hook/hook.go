@@ -69,6 +69,18 @@ func (f CustomRoleFunc) Mutate(ctx context.Context, m gen.Mutation) (gen.Value, 
 	return nil, fmt.Errorf("unexpected mutation type %T. expect *gen.CustomRoleMutation", m)
 }
 
+// The EnabledConnectorFunc type is an adapter to allow the use of ordinary
+// function as EnabledConnector mutator.
+type EnabledConnectorFunc func(context.Context, *gen.EnabledConnectorMutation) (gen.Value, error)
+
+// Mutate calls f(ctx, m).
+func (f EnabledConnectorFunc) Mutate(ctx context.Context, m gen.Mutation) (gen.Value, error) {
+	if mv, ok := m.(*gen.EnabledConnectorMutation); ok {
+		return f(ctx, mv)
+	}
+	return nil, fmt.Errorf("unexpected mutation type %T. expect *gen.EnabledConnectorMutation", m)
+}
+
 // The EndpointFunc type is an adapter to allow the use of ordinary
 // function as Endpoint mutator.
 type EndpointFunc func(context.Context, *gen.EndpointMutation) (gen.Value, error)

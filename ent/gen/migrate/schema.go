@@ -186,6 +186,31 @@ var (
 			},
 		},
 	}
+	// EnabledConnectorsColumns holds the columns for the "enabled_connectors" table.
+	EnabledConnectorsColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString, Size: 64},
+		{Name: "created_at", Type: field.TypeTime},
+		{Name: "updated_at", Type: field.TypeTime},
+		{Name: "organization_id", Type: field.TypeString},
+		{Name: "name", Type: field.TypeString, Size: 64},
+		{Name: "version", Type: field.TypeString, Size: 200},
+		{Name: "digest", Type: field.TypeString, Size: 64},
+		{Name: "enabled", Type: field.TypeBool, Default: true},
+		{Name: "released_at", Type: field.TypeTime, Nullable: true},
+	}
+	// EnabledConnectorsTable holds the schema information for the "enabled_connectors" table.
+	EnabledConnectorsTable = &schema.Table{
+		Name:       "enabled_connectors",
+		Columns:    EnabledConnectorsColumns,
+		PrimaryKey: []*schema.Column{EnabledConnectorsColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "enabledconnector_organization_id_name",
+				Unique:  true,
+				Columns: []*schema.Column{EnabledConnectorsColumns[3], EnabledConnectorsColumns[4]},
+			},
+		},
+	}
 	// EndpointsColumns holds the columns for the "endpoints" table.
 	EndpointsColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeString, Size: 64},
@@ -194,6 +219,8 @@ var (
 		{Name: "organization_id", Type: field.TypeString},
 		{Name: "name", Type: field.TypeString, Size: 200},
 		{Name: "connector", Type: field.TypeString},
+		{Name: "connector_version", Type: field.TypeString, Size: 200, Default: ""},
+		{Name: "connector_digest", Type: field.TypeString, Size: 64, Default: ""},
 		{Name: "url", Type: field.TypeString, Size: 8192, Default: ""},
 		{Name: "enabled", Type: field.TypeBool, Default: true},
 		{Name: "headers", Type: field.TypeJSON, Nullable: true},
@@ -214,13 +241,13 @@ var (
 		ForeignKeys: []*schema.ForeignKey{
 			{
 				Symbol:     "endpoints_asset_groups_asset_group",
-				Columns:    []*schema.Column{EndpointsColumns[15]},
+				Columns:    []*schema.Column{EndpointsColumns[17]},
 				RefColumns: []*schema.Column{AssetGroupsColumns[0]},
 				OnDelete:   schema.Restrict,
 			},
 			{
 				Symbol:     "endpoints_presences_presence",
-				Columns:    []*schema.Column{EndpointsColumns[16]},
+				Columns:    []*schema.Column{EndpointsColumns[18]},
 				RefColumns: []*schema.Column{PresencesColumns[0]},
 				OnDelete:   schema.Restrict,
 			},
@@ -234,12 +261,12 @@ var (
 			{
 				Name:    "endpoint_asset_group_id",
 				Unique:  false,
-				Columns: []*schema.Column{EndpointsColumns[15]},
+				Columns: []*schema.Column{EndpointsColumns[17]},
 			},
 			{
 				Name:    "endpoint_presence_id",
 				Unique:  false,
-				Columns: []*schema.Column{EndpointsColumns[16]},
+				Columns: []*schema.Column{EndpointsColumns[18]},
 			},
 		},
 	}
@@ -1292,6 +1319,7 @@ var (
 		AssetGroupsTable,
 		AuditEntriesTable,
 		CustomRolesTable,
+		EnabledConnectorsTable,
 		EndpointsTable,
 		FindingsTable,
 		IdentitiesTable,

@@ -21,6 +21,9 @@ type AuditEntry func(*sql.Selector)
 // CustomRole is the predicate function for customrole builders.
 type CustomRole func(*sql.Selector)
 
+// EnabledConnector is the predicate function for enabledconnector builders.
+type EnabledConnector func(*sql.Selector)
+
 // Endpoint is the predicate function for endpoint builders.
 type Endpoint func(*sql.Selector)
 

@@ -230,6 +230,30 @@ func (f CustomRoleMutationRuleFunc) EvalMutation(ctx context.Context, m gen.Muta
 	return Denyf("gen/privacy: unexpected mutation type %T, expect *gen.CustomRoleMutation", m)
 }
 
+// The EnabledConnectorQueryRuleFunc type is an adapter to allow the use of ordinary
+// functions as a query rule.
+type EnabledConnectorQueryRuleFunc func(context.Context, *gen.EnabledConnectorQuery) error
+
+// EvalQuery return f(ctx, q).
+func (f EnabledConnectorQueryRuleFunc) EvalQuery(ctx context.Context, q gen.Query) error {
+	if q, ok := q.(*gen.EnabledConnectorQuery); ok {
+		return f(ctx, q)
+	}
+	return Denyf("gen/privacy: unexpected query type %T, expect *gen.EnabledConnectorQuery", q)
+}
+
+// The EnabledConnectorMutationRuleFunc type is an adapter to allow the use of ordinary
+// functions as a mutation rule.
+type EnabledConnectorMutationRuleFunc func(context.Context, *gen.EnabledConnectorMutation) error
+
+// EvalMutation calls f(ctx, m).
+func (f EnabledConnectorMutationRuleFunc) EvalMutation(ctx context.Context, m gen.Mutation) error {
+	if m, ok := m.(*gen.EnabledConnectorMutation); ok {
+		return f(ctx, m)
+	}
+	return Denyf("gen/privacy: unexpected mutation type %T, expect *gen.EnabledConnectorMutation", m)
+}
+
 // The EndpointQueryRuleFunc type is an adapter to allow the use of ordinary
 // functions as a query rule.
 type EndpointQueryRuleFunc func(context.Context, *gen.EndpointQuery) error

@@ -11,6 +11,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
 	"github.com/hookyard/hookyard/ent/gen/auditentry"
 	"github.com/hookyard/hookyard/ent/gen/customrole"
+	"github.com/hookyard/hookyard/ent/gen/enabledconnector"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/finding"
 	"github.com/hookyard/hookyard/ent/gen/identity"
@@ -445,6 +446,119 @@ func init() {
 			return nil
 		}
 	}()
+	enabledconnectorMixin := schema.EnabledConnector{}.Mixin()
+	enabledconnector.Policy = privacy.NewPolicies(schema.EnabledConnector{})
+	enabledconnector.Hooks[0] = func(next ent.Mutator) ent.Mutator {
+		return ent.MutateFunc(func(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+			if err := enabledconnector.Policy.EvalMutation(ctx, m); err != nil {
+				return nil, err
+			}
+			return next.Mutate(ctx, m)
+		})
+	}
+	enabledconnectorMixinHooks2 := enabledconnectorMixin[2].Hooks()
+
+	enabledconnector.Hooks[1] = enabledconnectorMixinHooks2[0]
+
+	enabledconnector.Hooks[2] = enabledconnectorMixinHooks2[1]
+	enabledconnectorMixinFields0 := enabledconnectorMixin[0].Fields()
+	_ = enabledconnectorMixinFields0
+	enabledconnectorMixinFields1 := enabledconnectorMixin[1].Fields()
+	_ = enabledconnectorMixinFields1
+	enabledconnectorMixinFields2 := enabledconnectorMixin[2].Fields()
+	_ = enabledconnectorMixinFields2
+	enabledconnectorFields := schema.EnabledConnector{}.Fields()
+	_ = enabledconnectorFields
+	// enabledconnectorDescCreatedAt is the schema descriptor for created_at field.
+	enabledconnectorDescCreatedAt := enabledconnectorMixinFields1[0].Descriptor()
+	// enabledconnector.DefaultCreatedAt holds the default value on creation for the created_at field.
+	enabledconnector.DefaultCreatedAt = enabledconnectorDescCreatedAt.Default.(func() time.Time)
+	// enabledconnectorDescUpdatedAt is the schema descriptor for updated_at field.
+	enabledconnectorDescUpdatedAt := enabledconnectorMixinFields1[1].Descriptor()
+	// enabledconnector.DefaultUpdatedAt holds the default value on creation for the updated_at field.
+	enabledconnector.DefaultUpdatedAt = enabledconnectorDescUpdatedAt.Default.(func() time.Time)
+	// enabledconnector.UpdateDefaultUpdatedAt holds the default value on update for the updated_at field.
+	enabledconnector.UpdateDefaultUpdatedAt = enabledconnectorDescUpdatedAt.UpdateDefault.(func() time.Time)
+	// enabledconnectorDescOrganizationID is the schema descriptor for organization_id field.
+	enabledconnectorDescOrganizationID := enabledconnectorMixinFields2[0].Descriptor()
+	// enabledconnector.OrganizationIDValidator is a validator for the "organization_id" field. It is called by the builders before save.
+	enabledconnector.OrganizationIDValidator = enabledconnectorDescOrganizationID.Validators[0].(func(string) error)
+	// enabledconnectorDescName is the schema descriptor for name field.
+	enabledconnectorDescName := enabledconnectorFields[0].Descriptor()
+	// enabledconnector.NameValidator is a validator for the "name" field. It is called by the builders before save.
+	enabledconnector.NameValidator = func() func(string) error {
+		validators := enabledconnectorDescName.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(name string) error {
+			for _, fn := range fns {
+				if err := fn(name); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	// enabledconnectorDescVersion is the schema descriptor for version field.
+	enabledconnectorDescVersion := enabledconnectorFields[1].Descriptor()
+	// enabledconnector.VersionValidator is a validator for the "version" field. It is called by the builders before save.
+	enabledconnector.VersionValidator = func() func(string) error {
+		validators := enabledconnectorDescVersion.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(version string) error {
+			for _, fn := range fns {
+				if err := fn(version); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	// enabledconnectorDescDigest is the schema descriptor for digest field.
+	enabledconnectorDescDigest := enabledconnectorFields[2].Descriptor()
+	// enabledconnector.DigestValidator is a validator for the "digest" field. It is called by the builders before save.
+	enabledconnector.DigestValidator = func() func(string) error {
+		validators := enabledconnectorDescDigest.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(digest string) error {
+			for _, fn := range fns {
+				if err := fn(digest); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
+	// enabledconnectorDescEnabled is the schema descriptor for enabled field.
+	enabledconnectorDescEnabled := enabledconnectorFields[3].Descriptor()
+	// enabledconnector.DefaultEnabled holds the default value on creation for the enabled field.
+	enabledconnector.DefaultEnabled = enabledconnectorDescEnabled.Default.(bool)
+	// enabledconnectorDescID is the schema descriptor for id field.
+	enabledconnectorDescID := enabledconnectorMixinFields0[0].Descriptor()
+	// enabledconnector.IDValidator is a validator for the "id" field. It is called by the builders before save.
+	enabledconnector.IDValidator = func() func(string) error {
+		validators := enabledconnectorDescID.Validators
+		fns := [...]func(string) error{
+			validators[0].(func(string) error),
+			validators[1].(func(string) error),
+		}
+		return func(id string) error {
+			for _, fn := range fns {
+				if err := fn(id); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}()
 	endpointMixin := schema.Endpoint{}.Mixin()
 	endpoint.Policy = privacy.NewPolicies(schema.Endpoint{})
 	endpoint.Hooks[0] = func(next ent.Mutator) ent.Mutator {
@@ -507,36 +621,48 @@ func init() {
 	endpointDescConnector := endpointFields[2].Descriptor()
 	// endpoint.ConnectorValidator is a validator for the "connector" field. It is called by the builders before save.
 	endpoint.ConnectorValidator = endpointDescConnector.Validators[0].(func(string) error)
+	// endpointDescConnectorVersion is the schema descriptor for connector_version field.
+	endpointDescConnectorVersion := endpointFields[3].Descriptor()
+	// endpoint.DefaultConnectorVersion holds the default value on creation for the connector_version field.
+	endpoint.DefaultConnectorVersion = endpointDescConnectorVersion.Default.(string)
+	// endpoint.ConnectorVersionValidator is a validator for the "connector_version" field. It is called by the builders before save.
+	endpoint.ConnectorVersionValidator = endpointDescConnectorVersion.Validators[0].(func(string) error)
+	// endpointDescConnectorDigest is the schema descriptor for connector_digest field.
+	endpointDescConnectorDigest := endpointFields[4].Descriptor()
+	// endpoint.DefaultConnectorDigest holds the default value on creation for the connector_digest field.
+	endpoint.DefaultConnectorDigest = endpointDescConnectorDigest.Default.(string)
+	// endpoint.ConnectorDigestValidator is a validator for the "connector_digest" field. It is called by the builders before save.
+	endpoint.ConnectorDigestValidator = endpointDescConnectorDigest.Validators[0].(func(string) error)
 	// endpointDescURL is the schema descriptor for url field.
-	endpointDescURL := endpointFields[3].Descriptor()
+	endpointDescURL := endpointFields[5].Descriptor()
 	// endpoint.DefaultURL holds the default value on creation for the url field.
 	endpoint.DefaultURL = endpointDescURL.Default.(string)
 	// endpoint.URLValidator is a validator for the "url" field. It is called by the builders before save.
 	endpoint.URLValidator = endpointDescURL.Validators[0].(func(string) error)
 	// endpointDescEnabled is the schema descriptor for enabled field.
-	endpointDescEnabled := endpointFields[5].Descriptor()
+	endpointDescEnabled := endpointFields[7].Descriptor()
 	// endpoint.DefaultEnabled holds the default value on creation for the enabled field.
 	endpoint.DefaultEnabled = endpointDescEnabled.Default.(bool)
 	// endpointDescRatePerSecond is the schema descriptor for rate_per_second field.
-	endpointDescRatePerSecond := endpointFields[9].Descriptor()
+	endpointDescRatePerSecond := endpointFields[11].Descriptor()
 	// endpoint.DefaultRatePerSecond holds the default value on creation for the rate_per_second field.
 	endpoint.DefaultRatePerSecond = endpointDescRatePerSecond.Default.(float64)
 	// endpoint.RatePerSecondValidator is a validator for the "rate_per_second" field. It is called by the builders before save.
 	endpoint.RatePerSecondValidator = endpointDescRatePerSecond.Validators[0].(func(float64) error)
 	// endpointDescBurst is the schema descriptor for burst field.
-	endpointDescBurst := endpointFields[10].Descriptor()
+	endpointDescBurst := endpointFields[12].Descriptor()
 	// endpoint.DefaultBurst holds the default value on creation for the burst field.
 	endpoint.DefaultBurst = endpointDescBurst.Default.(int)
 	// endpoint.BurstValidator is a validator for the "burst" field. It is called by the builders before save.
 	endpoint.BurstValidator = endpointDescBurst.Validators[0].(func(int) error)
 	// endpointDescMaxInFlight is the schema descriptor for max_in_flight field.
-	endpointDescMaxInFlight := endpointFields[11].Descriptor()
+	endpointDescMaxInFlight := endpointFields[13].Descriptor()
 	// endpoint.DefaultMaxInFlight holds the default value on creation for the max_in_flight field.
 	endpoint.DefaultMaxInFlight = endpointDescMaxInFlight.Default.(int)
 	// endpoint.MaxInFlightValidator is a validator for the "max_in_flight" field. It is called by the builders before save.
 	endpoint.MaxInFlightValidator = endpointDescMaxInFlight.Validators[0].(func(int) error)
 	// endpointDescRevision is the schema descriptor for revision field.
-	endpointDescRevision := endpointFields[12].Descriptor()
+	endpointDescRevision := endpointFields[14].Descriptor()
 	// endpoint.DefaultRevision holds the default value on creation for the revision field.
 	endpoint.DefaultRevision = endpointDescRevision.Default.(int64)
 	// endpointDescID is the schema descriptor for id field.

@@ -50,6 +50,8 @@ type cli struct {
 	Send     sendCmd     `cmd:"" help:"Send what a vendor sends, exactly as the vendor does, to try a source out."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 	Plugin   pluginCmd   `cmd:"" hidden:"" help:"Run a connector; the hub does this."`
+
+	Connector connectorCmd `cmd:"" help:"Install, list, verify and remove connectors that others have made."`
 }
 
 // data says where the hub's data is; every command that touches it takes the same flags.

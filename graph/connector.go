@@ -1,0 +1,341 @@
+package graph
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hookyard/hookyard/connectors"
+	"github.com/hookyard/hookyard/ent/gen"
+	"github.com/hookyard/hookyard/ent/gen/enabledconnector"
+	"github.com/hookyard/hookyard/ent/gen/endpoint"
+	"github.com/hookyard/hookyard/ent/viewer"
+	graphgen "github.com/hookyard/hookyard/graph/gen"
+	"github.com/hookyard/hookyard/server/flow"
+)
+
+// deliverers are the connectors that endpoints can use.
+func (r *Resolver) deliverers(ctx context.Context) ([]*connectors.Spec, error) {
+	var out []*connectors.Spec
+	add := func(s connectors.Spec) {
+		if slices.Contains(s.Abilities, connectors.AbilityDeliver) {
+			out = append(out, &s)
+		}
+	}
+	for _, c := range r.Connectors.Connectors() {
+		add(c.Spec())
+	}
+	enabled, err := r.DB.Client.EnabledConnector.Query().Where(enabledconnector.Enabled(true)).Order(gen.Asc(enabledconnector.FieldName)).All(ctx)
+	if err != nil || len(enabled) == 0 {
+		return out, err
+	}
+	packages, err := r.Catalogue.Packages(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range enabled {
+		if p := withDigest(packages, e.Digest); p != nil {
+			add(p.Spec)
+		}
+	}
+	return out, nil
+}
+
+func withDigest(list []flow.Package, digest string) *flow.Package {
+	i := slices.IndexFunc(list, func(p flow.Package) bool { return p.Digest == digest })
+	if i < 0 {
+		return nil
+	}
+	return &list[i]
+}
+
+// used is the connector that delivers to an endpoint: a shipped one, or the package that
+// the endpoint is pinned to, or the one that the organization uses. digest is "" for a
+// shipped one. For a new endpoint it has to be enabled.
+func (r *Resolver) used(ctx context.Context, c *gen.Client, name, pinned string, exists bool) (spec connectors.Spec, digest string, err error) {
+	none := badInput("input.connector", "There is no connector %q that delivers; see connectors.", name)
+	if shipped, ok := r.Connectors.Connector(name); ok {
+		if spec = shipped.Spec(); !slices.Contains(spec.Abilities, connectors.AbilityDeliver) {
+			return spec, "", none
+		}
+		return spec, "", nil
+	}
+	e, err := c.EnabledConnector.Query().Where(enabledconnector.Name(name)).Only(ctx)
+	if gen.IsNotFound(err) || err == nil && !e.Enabled && !exists {
+		return spec, "", none
+	}
+	if err != nil {
+		return spec, "", err
+	}
+	if digest = e.Digest; pinned != "" {
+		digest = pinned
+	}
+	packages, err := r.Catalogue.Packages(ctx)
+	if err != nil {
+		return spec, "", err
+	}
+	p := withDigest(packages, digest)
+	if p == nil || !slices.Contains(p.Abilities, connectors.AbilityDeliver) {
+		return spec, "", none
+	}
+	return p.Spec, digest, nil
+}
+
+// catalogue lists all connectors, or those of a name, with what the organization has made
+// of them.
+func (r *Resolver) catalogue(ctx context.Context, name *string) ([]*graphgen.CatalogueConnector, error) {
+	var out []*graphgen.CatalogueConnector
+	for _, c := range r.Connectors.Connectors() {
+		s := c.Spec()
+		out = append(out, &graphgen.CatalogueConnector{Name: s.Name, Title: s.Title, Description: s.Description, Shipped: true,
+			Versions: []*flow.Package{{Spec: s, Nodes: []string{}}}, Processes: []*flow.ConnectorProcess{}})
+	}
+	packages, err := r.Catalogue.Packages(ctx)
+	if err != nil {
+		return nil, err
+	}
+	processes, err := r.Catalogue.Processes(ctx, viewer.FromContext(ctx).Organization)
+	if err != nil {
+		return nil, err
+	}
+	enabled, err := r.DB.Client.EnabledConnector.Query().All(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range packages {
+		p := &packages[i]
+		e := enabledNamed(enabled, p.Name)
+		if len(p.Nodes) == 0 && (e == nil || e.Digest != p.Digest) {
+			continue // it is installed nowhere, and nobody asks for it
+		}
+		last := out[len(out)-1]
+		if last.Shipped || last.Name != p.Name {
+			last = &graphgen.CatalogueConnector{Name: p.Name, Title: p.Title, Description: p.Description, Enabled: e, Processes: []*flow.ConnectorProcess{}}
+			for j := range processes {
+				if processes[j].Connector == p.Name {
+					last.Processes = append(last.Processes, &processes[j])
+				}
+			}
+			out = append(out, last)
+		}
+		last.Versions = append(last.Versions, p)
+	}
+	if name != nil {
+		out = slices.DeleteFunc(out, func(c *graphgen.CatalogueConnector) bool { return c.Name != *name })
+	}
+	for _, c := range out {
+		c.Problem = problem(c)
+	}
+	return out, nil
+}
+
+func enabledNamed(list []*gen.EnabledConnector, name string) *gen.EnabledConnector {
+	if i := slices.IndexFunc(list, func(e *gen.EnabledConnector) bool { return e.Name == name }); i >= 0 {
+		return list[i]
+	}
+	return nil
+}
+
+// problem says why deliveries through a connector wait.
+func problem(c *graphgen.CatalogueConnector) string {
+	e := c.Enabled
+	switch {
+	case e == nil:
+		return ""
+	case !e.Enabled:
+		return "It is disabled: deliveries through it are held."
+	}
+	i := slices.IndexFunc(c.Versions, func(p *flow.Package) bool { return p.Digest == e.Digest })
+	if i < 0 || len(c.Versions[i].Nodes) == 0 {
+		return fmt.Sprintf("No running node of the hub has version %s; deliveries wait until the operator installs it, or another version is chosen.", e.Version)
+	}
+	quarantined, others := 0, 0
+	for _, p := range c.Processes {
+		switch {
+		case p.Digest != e.Digest:
+		case p.State == "QUARANTINED":
+			quarantined++
+		default:
+			others++
+		}
+	}
+	if quarantined > 0 && others == 0 {
+		return "It keeps crashing and is in quarantine: deliveries wait. See its log, choose another version, or let it out with releaseConnector."
+	}
+	return ""
+}
+
+// choose finds the package of a version; "" is the newest that a node has.
+func choose(packages []flow.Package, connector, version, digest string) (*flow.Package, error) {
+	var found []*flow.Package
+	known := false
+	for i := range packages {
+		p := &packages[i]
+		if p.Name != connector {
+			continue
+		}
+		known = true
+		if (version == "" || p.Version == version) && (digest == "" || p.Digest == digest) && len(p.Nodes) > 0 {
+			found = append(found, p)
+		}
+	}
+	switch {
+	case !known:
+		return nil, badInput("input.connector", "No connector %q is installed; the hub's operator can add it.", connector)
+	case len(found) == 0:
+		return nil, badInput("input.version", "No running node has version %s of %s; see connectorCatalogue.", version, connector)
+	case len(found) > 1 && found[0].Version == found[1].Version:
+		return nil, badInput("input.digest", "Nodes have version %s of %s with different content; name the digest of one.", found[0].Version, connector)
+	}
+	return found[0], nil
+}
+
+func (r *Resolver) enableConnector(ctx context.Context, in graphgen.EnableConnectorInput) (*gen.EnabledConnector, error) {
+	if _, shipped := r.Connectors.Connector(in.Connector); shipped {
+		return nil, badInput("input.connector", "%s comes with the hub and is always enabled.", in.Connector)
+	}
+	packages, err := r.Catalogue.Packages(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return change(ctx, r, r.DB.Client.EnabledConnector.Get, func(ctx context.Context, tx *gen.Tx) (string, error) {
+		e, err := tx.EnabledConnector.Query().Where(enabledconnector.Name(in.Connector)).Only(ctx)
+		if err != nil && !gen.IsNotFound(err) {
+			return "", err
+		}
+		if e != nil && in.Version == nil && in.Digest == nil { // as it was
+			return e.ID, tx.EnabledConnector.UpdateOneID(e.ID).SetEnabled(true).Exec(ctx)
+		}
+		p, err := choose(packages, in.Connector, or(in.Version), or(in.Digest))
+		if err != nil {
+			return "", err
+		}
+		if e != nil {
+			return e.ID, r.switchTo(ctx, tx, e, p, true)
+		}
+		made, err := tx.EnabledConnector.Create().SetName(p.Name).SetVersion(p.Version).SetDigest(p.Digest).Save(ctx)
+		if err != nil {
+			return "", err
+		}
+		return made.ID, nil
+	})
+}
+
+func (r *Resolver) disableConnector(ctx context.Context, id string) (*gen.EnabledConnector, error) {
+	return change(ctx, r, r.DB.Client.EnabledConnector.Get, func(ctx context.Context, tx *gen.Tx) (string, error) {
+		return id, tx.EnabledConnector.UpdateOneID(id).SetEnabled(false).Exec(ctx)
+	})
+}
+
+func (r *Resolver) releaseConnector(ctx context.Context, id string) (*gen.EnabledConnector, error) {
+	return change(ctx, r, r.DB.Client.EnabledConnector.Get, func(ctx context.Context, tx *gen.Tx) (string, error) {
+		return id, tx.EnabledConnector.UpdateOneID(id).SetReleasedAt(time.Now().UTC().Truncate(time.Microsecond)).Exec(ctx)
+	})
+}
+
+func (r *Resolver) switchConnector(ctx context.Context, in graphgen.SwitchConnectorInput) (*gen.EnabledConnector, error) {
+	packages, err := r.Catalogue.Packages(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return change(ctx, r, r.DB.Client.EnabledConnector.Get, func(ctx context.Context, tx *gen.Tx) (string, error) {
+		e, err := tx.EnabledConnector.Get(ctx, in.ID)
+		if err != nil {
+			return "", err
+		}
+		p, err := choose(packages, e.Name, in.Version, or(in.Digest))
+		if err != nil {
+			return "", err
+		}
+		return e.ID, r.switchTo(ctx, tx, e, p, e.Enabled)
+	})
+}
+
+// switchTo changes the version that endpoints use, once the settings of all that are not
+// pinned fit to it. The change comes first: it makes other changes of the organization
+// wait, so that no endpoint is changed in between.
+func (r *Resolver) switchTo(ctx context.Context, tx *gen.Tx, e *gen.EnabledConnector, p *flow.Package, enabled bool) error {
+	if err := tx.EnabledConnector.UpdateOneID(e.ID).SetVersion(p.Version).SetDigest(p.Digest).SetEnabled(enabled).Exec(ctx); err != nil {
+		return err
+	}
+	endpoints, err := tx.Endpoint.Query().Where(endpoint.Connector(e.Name), endpoint.ConnectorDigest("")).Order(gen.Asc(endpoint.FieldName)).All(ctx)
+	if err != nil {
+		return err
+	}
+	var wrong []string
+	for _, end := range endpoints {
+		said, err := r.misfit(end, p.Spec)
+		if err != nil {
+			return err
+		}
+		if said != "" {
+			wrong = append(wrong, end.Name+": "+said)
+		}
+	}
+	if len(wrong) > 0 {
+		const most = 20
+		text := strings.Join(wrong[:min(len(wrong), most)], " ")
+		if more := len(wrong) - most; more > 0 {
+			text += fmt.Sprintf(" And %d more.", more)
+		}
+		return conflict("The settings of %d endpoints do not fit to version %s; nothing was changed. Mend them, or pin them to their version first. %s", len(wrong), p.Version, text)
+	}
+	return nil
+}
+
+// misfit says why an endpoint would not fit to a version of its connector, "" if it does.
+func (r *Resolver) misfit(e *gen.Endpoint, spec connectors.Spec) (string, error) {
+	d := draftEndpoint{connector: e.Connector, url: e.URL, headers: e.Headers, settings: e.Settings, secrets: map[string]string{}}
+	if err := r.Secrets.UnsealJSON(e.ID, endpoint.FieldSecrets, e.Secrets, &d.secrets); err != nil {
+		return "", err
+	}
+	err := d.fit(spec)
+	if bad := (*Error)(nil); errors.As(err, &bad) && bad.Code == BadUserInput {
+		return bad.Field + ": " + bad.Message, nil
+	}
+	return "", err
+}
+
+func (r *Resolver) pinConnector(ctx context.Context, in graphgen.PinConnectorInput) (*gen.Endpoint, error) {
+	packages, err := r.Catalogue.Packages(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return change(ctx, r, r.DB.Client.Endpoint.Get, func(ctx context.Context, tx *gen.Tx) (string, error) {
+		e, err := tx.Endpoint.Get(ctx, in.EndpointID)
+		if err != nil {
+			return "", err
+		}
+		if _, shipped := r.Connectors.Connector(e.Connector); shipped {
+			return "", badInput("input.endpointId", "Its connector %s comes with the hub and has one version.", e.Connector)
+		}
+		u := tx.Endpoint.UpdateOneID(e.ID)
+		var p *flow.Package
+		if in.Version == nil {
+			u.SetConnectorVersion("").SetConnectorDigest("")
+			own, err := tx.EnabledConnector.Query().Where(enabledconnector.Name(e.Connector)).Only(ctx)
+			if err != nil {
+				return "", err
+			}
+			p = withDigest(packages, own.Digest)
+		} else {
+			if p, err = choose(packages, e.Connector, *in.Version, or(in.Digest)); err != nil {
+				return "", err
+			}
+			u.SetConnectorVersion(p.Version).SetConnectorDigest(p.Digest)
+		}
+		if p != nil {
+			said, err := r.misfit(e, p.Spec)
+			if err != nil {
+				return "", err
+			}
+			if said != "" {
+				return "", conflict("The endpoint's settings do not fit to version %s: %s", p.Version, said)
+			}
+		}
+		return e.ID, u.Exec(ctx)
+	})
+}

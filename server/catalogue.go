@@ -1,0 +1,331 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jonboulle/clockwork"
+
+	"github.com/hookyard/hookyard/connectors"
+	"github.com/hookyard/hookyard/ent/store"
+	"github.com/hookyard/hookyard/plugins/host"
+	"github.com/hookyard/hookyard/server/dispatch"
+	"github.com/hookyard/hookyard/server/flow"
+)
+
+// catalogue is third parties' connectors on this node: which packages are installed,
+// which of them each organization's endpoints use, and how their processes are. What it
+// knows it tells the other nodes through the database.
+type catalogue struct {
+	store   *host.Store
+	db      *store.DB
+	plugins *host.Supervisor
+	shipped *connectors.Set
+	world   func(org string) *flow.World
+	orgs    func() []string
+	node    func() string    // this node's ID
+	renew   func(org string) // of the dispatcher
+	log     *slog.Logger
+	clock   clockwork.Clock
+
+	installed atomic.Pointer[map[string]*host.Package] // by digest
+	wanting   sync.Mutex
+	seen      string // of the store, when it was last read
+	strays    string // that were last complained of
+	told      map[process][]byte
+	untold    atomic.Bool // the database did not take what there was to tell
+}
+
+// process names one of this node's processes.
+type process struct{ org, connector, digest string }
+
+const (
+	lookEvery = time.Second // at the store
+	tellEvery = 2           // looks: how processes are
+	againEach = 30          // looks: which packages there are, in case somebody forgot
+)
+
+// keptLines of a process's log are told to other nodes.
+const keptLines = 100
+
+// secretLeast is the shortest secret that is taken out of a connector's log: shorter
+// ones would take half of the words along.
+const secretLeast = 4
+
+// open reads the store and has every organization's processes started, without waiting
+// for them. Nothing that is wrong with a package keeps the hub from starting.
+func (c *catalogue) open(ctx context.Context) {
+	c.told = map[process][]byte{}
+	if err := c.db.ForgetReports(ctx, c.node()); err != nil {
+		c.log.Warn("connectors", "err", err)
+	}
+	c.read(ctx)
+}
+
+// read takes over what is installed.
+func (c *catalogue) read(ctx context.Context) {
+	c.seen = c.store.Print()
+	list, strays, err := c.store.List()
+	if err != nil {
+		c.log.Error("the installed connectors cannot be read", "err", err)
+		return
+	}
+	complaint := fmt.Sprint(strays)
+	for _, s := range strays {
+		if complaint != c.strays {
+			c.log.Error("a folder among the installed connectors is none of them", "folder", s.Path, "err", s.Err)
+		}
+	}
+	c.strays = complaint
+	next := map[string]*host.Package{}
+	for _, p := range list {
+		if _, taken := c.shipped.Connector(p.Name); taken {
+			c.log.Error("an installed connector has the name of a shipped one and is left out", "connector", p.Name)
+			continue
+		}
+		next[p.Digest] = p
+	}
+	c.installed.Store(&next)
+	c.tell(ctx)
+	for _, org := range c.orgs() {
+		c.want(org)
+		c.renew(org)
+	}
+}
+
+// tell writes down what is installed here.
+func (c *catalogue) tell(ctx context.Context) {
+	var list []store.ConnectorPackage
+	for _, digest := range slices.Sorted(maps.Keys(*c.installed.Load())) {
+		p := (*c.installed.Load())[digest]
+		list = append(list, store.ConnectorPackage{Digest: digest, Name: p.Name, Version: p.Version, Publisher: p.Publisher, Manifest: p.Bytes})
+	}
+	err := c.db.TellPackages(ctx, c.node(), list)
+	c.untold.Store(err != nil)
+	if err != nil && ctx.Err() == nil {
+		c.log.Warn("connectors", "err", err)
+	}
+}
+
+// want has those processes run that the organization's endpoints need.
+func (c *catalogue) want(org string) {
+	c.wanting.Lock()
+	defer c.wanting.Unlock()
+	w := c.world(org)
+	entries := map[string]host.Entry{}
+	if w != nil && !w.Organization.Suspended {
+		secrets := map[string][]string{}
+		for _, e := range w.Endpoints {
+			digest, enabled := w.Package(e)
+			p := (*c.installed.Load())[digest]
+			if !enabled || p == nil || p.Name != e.Connector {
+				continue
+			}
+			entry := p.Entry(org)
+			entry.Released = w.Connectors[e.Connector].Released
+			entries[digest] = entry
+			for _, s := range e.Secrets {
+				if v := string(s.Reveal()); len(v) >= secretLeast {
+					secrets[digest] = append(secrets[digest], v, "[secret]")
+				}
+			}
+		}
+		for digest, pairs := range secrets {
+			entry := entries[digest]
+			entry.Redact = strings.NewReplacer(pairs...)
+			entries[digest] = entry
+		}
+	}
+	c.plugins.Want(org, slices.Collect(maps.Values(entries)))
+}
+
+// via says through which process this node delivers to an endpoint.
+func (c *catalogue) via(w *flow.World, e *flow.Endpoint) (dispatch.Via, bool) {
+	if s, ok := c.shipped.Connector(e.Connector); ok {
+		return dispatch.Via{Process: e.Connector, TakesRequest: s.Spec().TakesRequest}, true
+	}
+	digest, enabled := w.Package(e)
+	if digest == "" {
+		return dispatch.Via{Process: e.Connector, TakesRequest: true}, true
+	}
+	p := (*c.installed.Load())[digest]
+	if p == nil || !enabled {
+		return dispatch.Via{}, false
+	}
+	key := host.Key(p.Name, digest, w.Organization.ID)
+	return dispatch.Via{Process: key, TakesRequest: p.TakesRequest}, c.plugins.Ready(key)
+}
+
+// run notices what the operator installs and removes, and tells how processes are.
+func (c *catalogue) run(ctx context.Context) {
+	every := c.clock.NewTicker(lookEvery)
+	defer every.Stop()
+	for n := 1; ; n++ {
+		select {
+		case <-ctx.Done():
+			c.leave(ctx)
+			return
+		case <-every.Chan():
+		}
+		switch {
+		case c.store.Print() != c.seen:
+			c.read(ctx)
+		case n%againEach == 0 || c.untold.Load():
+			c.tell(ctx)
+		}
+		if n%tellEvery == 0 {
+			c.report(ctx)
+		}
+	}
+}
+
+// leave tells the other nodes that this one runs nothing any more.
+func (c *catalogue) leave(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	if err := errors.Join(c.db.ForgetReports(ctx, c.node()), c.db.TellPackages(ctx, c.node(), nil)); err != nil {
+		c.log.Warn("connectors", "err", err)
+	}
+}
+
+// reported is a process as it is told to other nodes.
+type reported struct {
+	Version   string      `json:"version"`
+	State     string      `json:"state"`
+	Restarts  int         `json:"restarts"`
+	Expired   int         `json:"expired"`
+	InFlight  int         `json:"inFlight"`
+	Held      int         `json:"held"`
+	LastError string      `json:"lastError,omitempty"`
+	NextStart *time.Time  `json:"nextStart,omitempty"`
+	Log       []host.Line `json:"log"`
+}
+
+// report tells how this node's processes are, as far as that has changed.
+func (c *catalogue) report(ctx context.Context) {
+	now := c.clock.Now()
+	fresh, are := map[process][]byte{}, map[process]bool{}
+	var list, gone []store.ConnectorReport
+	for _, s := range c.plugins.Stats() {
+		if s.Organization == "" {
+			continue
+		}
+		r := reported{Version: s.Version, State: string(s.State), Restarts: s.Restarts, Expired: s.Expired, InFlight: s.InFlight, Held: s.Held,
+			LastError: s.LastError, Log: c.plugins.Log(host.Key(s.Name, s.Digest, s.Organization))}
+		r.Log = r.Log[max(0, len(r.Log)-keptLines):]
+		if !s.NextStart.IsZero() {
+			r.NextStart = &s.NextStart
+		}
+		b, err := json.Marshal(r)
+		if err != nil {
+			c.log.Error("tell how a connector is", "err", err)
+			continue
+		}
+		key := process{s.Organization, s.Name, s.Digest}
+		are[key] = true
+		if !bytes.Equal(c.told[key], b) {
+			fresh[key] = b
+			list = append(list, store.ConnectorReport{Organization: s.Organization, Connector: s.Name, Digest: s.Digest, At: now, Report: b})
+		}
+	}
+	for key := range c.told {
+		if !are[key] {
+			gone = append(gone, store.ConnectorReport{Organization: key.org, Connector: key.connector, Digest: key.digest})
+		}
+	}
+	if len(list)+len(gone) == 0 {
+		return
+	}
+	if err := c.db.TellReports(ctx, c.node(), list, gone); err != nil {
+		if ctx.Err() == nil {
+			c.log.Warn("connectors", "err", err)
+		}
+		return
+	}
+	maps.Copy(c.told, fresh)
+	for _, g := range gone {
+		delete(c.told, process{g.Organization, g.Connector, g.Digest})
+	}
+}
+
+// Packages returns every package that a node has, or that was once enabled somewhere.
+func (c *catalogue) Packages(ctx context.Context) ([]flow.Package, error) {
+	rows, err := c.db.Packages(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var list []flow.Package
+	for _, row := range rows {
+		m, err := host.ReadManifest(row.Manifest)
+		if err != nil { // of a newer hub, perhaps
+			c.log.Warn("a connector's manifest cannot be read", "connector", row.Name, "version", row.Version, "err", err)
+			continue
+		}
+		list = append(list, flow.Package{Spec: m.Spec(), Digest: row.Digest, Publisher: row.Publisher, Grants: flow.Grants(m.Grants), Nodes: row.Nodes})
+	}
+	slices.SortFunc(list, func(a, b flow.Package) int {
+		if c := strings.Compare(a.Name, b.Name); c != 0 {
+			return c
+		}
+		if c := host.CompareVersions(b.Version, a.Version); c != 0 { // the newest first
+			return c
+		}
+		return strings.Compare(a.Digest, b.Digest)
+	})
+	return list, nil
+}
+
+// Processes returns how an organization's processes are on all running nodes.
+func (c *catalogue) Processes(ctx context.Context, org string) ([]flow.ConnectorProcess, error) {
+	rows, err := c.db.Reports(ctx, org)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]flow.ConnectorProcess, 0, len(rows))
+	for _, row := range rows {
+		var r reported
+		if err := json.Unmarshal(row.Report, &r); err != nil {
+			return nil, fmt.Errorf("read how %s is: %w", row.Connector, err)
+		}
+		p := flow.ConnectorProcess{Node: row.Node, Connector: row.Connector, Version: r.Version, Digest: row.Digest, State: r.State, Restarts: r.Restarts,
+			Expired: r.Expired, InFlight: r.InFlight, Held: r.Held, LastError: r.LastError, NextStart: r.NextStart, At: row.At, Log: []flow.ConnectorLine{}}
+		for _, l := range r.Log {
+			p.Log = append(p.Log, flow.ConnectorLine{At: l.At, Level: l.Level.String(), Text: l.Text})
+		}
+		list = append(list, p)
+	}
+	return list, nil
+}
+
+// stranded are the packages that endpoints use and that no running node has, with how
+// many endpoints wait for each.
+func (c *catalogue) stranded(ctx context.Context) (map[string]int, error) {
+	used, err := c.db.Usage(ctx)
+	if err != nil || len(used) == 0 {
+		return nil, err
+	}
+	rows, err := c.db.Packages(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]int{}
+	for digest, n := range used {
+		switch row := rows[digest]; {
+		case row == nil:
+			out["package "+digest] += n
+		case len(row.Nodes) == 0:
+			out[row.Name+" "+row.Version] += n
+		}
+	}
+	return out, nil
+}

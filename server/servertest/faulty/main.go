@@ -1,0 +1,118 @@
+// Command faulty is a third party's connector that fails as its arguments say. Tests of a
+// whole hub install it.
+//
+//	faulty NAME VERSION [FAULT]
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hookyard/hookyard/connectors"
+	"github.com/hookyard/hookyard/plugins"
+)
+
+// connector posts events to the endpoint's address.
+type connector struct {
+	name, version, fault string
+	items                *atomic.Int64
+}
+
+func main() {
+	c := connector{name: os.Args[1], version: os.Args[2], items: &atomic.Int64{}}
+	if len(os.Args) > 3 {
+		c.fault = os.Args[3]
+	}
+	plugins.Serve(c)
+}
+
+// Spec implements connectors.Connector. The fault "strict" is no fault but a version whose
+// settings do not fit to those of the others.
+func (c connector) Spec() connectors.Spec {
+	settings := `{"type": "object", "properties": {"token": {"type": "string", "title": "Token", "description": "A secret.", "writeOnly": true},
+		"team": {"type": "string", "title": "Team", "description": "Who it is for."}}, "additionalProperties": false}`
+	if c.fault == "strict" {
+		settings = `{"type": "object", "properties": {"token": {"type": "string", "title": "Token", "description": "A secret.", "writeOnly": true},
+			"team": {"type": "string", "title": "Team", "description": "Who it is for."}}, "required": ["team"], "additionalProperties": false}`
+	}
+	return connectors.Spec{Name: c.name, Title: "Faulty", Description: "Fails as it is told.", Version: c.version,
+		Abilities: []connectors.Ability{connectors.AbilityDeliver}, Settings: json.RawMessage(settings)}
+}
+
+// Deliver implements connectors.Deliverer.
+func (c connector) Deliver(ctx context.Context, h connectors.Host, items []connectors.Delivery, done func(connectors.Result)) error {
+	var all sync.WaitGroup
+	for _, d := range items {
+		all.Go(func() { c.one(ctx, h, d, done) })
+	}
+	all.Wait()
+	return nil
+}
+
+func (c connector) one(ctx context.Context, h connectors.Host, d connectors.Delivery, done func(connectors.Result)) {
+	n := c.items.Add(1)
+	switch c.fault {
+	case "tenth":
+		if n%10 == 0 {
+			os.Exit(3)
+		}
+	case "hang":
+		select {}
+	case "late":
+		select {
+		case <-ctx.Done():
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	r := c.post(ctx, h, d)
+	done(r)
+	if c.fault == "twice" {
+		done(r)
+	}
+}
+
+func (c connector) post(ctx context.Context, h connectors.Host, d connectors.Delivery) connectors.Result {
+	r := connectors.Result{DeliveryID: d.ID, Started: time.Now(), Outcome: connectors.Retry, Fault: connectors.FaultTarget}
+	end, ok := h.Endpoint(d.Endpoint)
+	if !ok {
+		r.Fault, r.Error = connectors.FaultConnector, "the endpoint is not known here"
+		return r
+	}
+	if token := end.Secrets["token"]; token != "" {
+		h.Log().Warn("a careless line with " + token)
+	}
+	client, err := h.HTTPClient(end)
+	if err != nil {
+		r.Error = err.Error()
+		return r
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.Timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, end.URL, bytes.NewReader(d.Event))
+	if err != nil {
+		r.Error = err.Error()
+		return r
+	}
+	req.Header.Set("X-Version", c.version)
+	resp, err := client.Do(req)
+	if err != nil {
+		r.Error = err.Error()
+		return r
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, connectors.MaxResponseBody))
+	r.Response = &connectors.Response{Status: resp.StatusCode, Body: body}
+	if resp.StatusCode/100 == 2 {
+		r.Outcome, r.Fault = connectors.Done, connectors.FaultNone
+	} else {
+		r.Error = resp.Status
+	}
+	return r
+}
