@@ -3,6 +3,7 @@ module github.com/hookyard/hookyard
 go 1.26.0
 
 require (
+	aead.dev/minisign v0.3.0
 	code.dny.dev/ssrf v0.3.0
 	entgo.io/contrib v0.7.0
 	entgo.io/ent v0.14.5
@@ -39,8 +40,6 @@ require (
 	modernc.org/sqlite v1.53.0
 	pgregory.net/rapid v1.3.0
 )
-
-require aead.dev/minisign v0.3.0 // indirect
 
 require (
 	ariga.io/atlas v0.32.1-0.20250325101103-175b25e1c1b9 // indirect
