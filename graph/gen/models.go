@@ -54,6 +54,26 @@ type CancelDeliveriesPayload struct {
 	DeliveryIds []string `json:"deliveryIds"`
 }
 
+// A connector that the hub ships or its operator has installed.
+type CatalogueConnector struct {
+	// Its name, as in Endpoint.connector.
+	Name string `json:"name"`
+	// Its name for people.
+	Title string `json:"title"`
+	// What it does.
+	Description string `json:"description"`
+	// Whether it comes with the hub; it is then always enabled and has one version.
+	Shipped bool `json:"shipped"`
+	// Its versions, the newest first.
+	Versions []*flow.Package `json:"versions"`
+	// What the organization has decided about it; null: nothing yet, or it is shipped.
+	Enabled *gen.EnabledConnector `json:"enabled,omitempty"`
+	// Its processes for the organization, on every running node that has one. The list is at most some seconds old.
+	Processes []*flow.ConnectorProcess `json:"processes"`
+	// Why deliveries through it wait, for people; empty when nothing keeps them.
+	Problem string `json:"problem"`
+}
+
 // A change of password.
 type ChangePasswordInput struct {
 	// The password until now.
@@ -508,6 +528,18 @@ type DeliveryEdge struct {
 	Cursor entgql.Cursor[string] `json:"cursor"`
 }
 
+// Which connector to disable.
+type DisableConnectorInput struct {
+	// ID of the enabled connector.
+	ID string `json:"id"`
+}
+
+// What came of it.
+type DisableConnectorPayload struct {
+	// The connector as it is now.
+	EnabledConnector *gen.EnabledConnector `json:"enabledConnector"`
+}
+
 // Which source is refused.
 type DisableSourceInput struct {
 	// ID of the source.
@@ -556,6 +588,22 @@ type DisableWebhookInput struct {
 type DisableWebhookPayload struct {
 	// The webhook as it is now.
 	Webhook *gen.Webhook `json:"webhook"`
+}
+
+// Which connector to enable.
+type EnableConnectorInput struct {
+	// The connector's name.
+	Connector string `json:"connector"`
+	// The version; the newest that a running node has when not given.
+	Version *string `json:"version,omitempty"`
+	// SHA-256 of its package, when nodes have the version with different content.
+	Digest *string `json:"digest,omitempty"`
+}
+
+// What came of it.
+type EnableConnectorPayload struct {
+	// The connector as it is now.
+	EnabledConnector *gen.EnabledConnector `json:"enabledConnector"`
 }
 
 // Which source may send again.
@@ -802,6 +850,22 @@ type PermissionInfo struct {
 	Roles []viewer.Role `json:"roles"`
 }
 
+// Which endpoint to pin, and to what.
+type PinConnectorInput struct {
+	// ID of the endpoint.
+	EndpointID string `json:"endpointId"`
+	// The version. Null: the one that the organization uses, from now on.
+	Version *string `json:"version,omitempty"`
+	// SHA-256 of its package, when nodes have the version with different content.
+	Digest *string `json:"digest,omitempty"`
+}
+
+// What came of it.
+type PinConnectorPayload struct {
+	// The endpoint as it is now.
+	Endpoint *gen.Endpoint `json:"endpoint"`
+}
+
 // A role that every organization has.
 type PredefinedRole struct {
 	// The role.
@@ -944,6 +1008,18 @@ type RegenerateTriggerPayload struct {
 	Address string `json:"address"`
 	// Ready to be copied into a pipeline, with the address where it has to be. They cannot be read again.
 	Snippets []*connectors.Snippet `json:"snippets"`
+}
+
+// Which connector to let out of quarantine.
+type ReleaseConnectorInput struct {
+	// ID of the enabled connector.
+	ID string `json:"id"`
+}
+
+// What came of it.
+type ReleaseConnectorPayload struct {
+	// The connector as it is now.
+	EnabledConnector *gen.EnabledConnector `json:"enabledConnector"`
 }
 
 // What came of it.
@@ -1165,6 +1241,22 @@ type StopScanPayload struct {
 }
 
 type Subscription struct {
+}
+
+// What to change to.
+type SwitchConnectorInput struct {
+	// ID of the enabled connector.
+	ID string `json:"id"`
+	// The version.
+	Version string `json:"version"`
+	// SHA-256 of its package, when nodes have the version with different content.
+	Digest *string `json:"digest,omitempty"`
+}
+
+// What came of it.
+type SwitchConnectorPayload struct {
+	// The connector as it is now.
+	EnabledConnector *gen.EnabledConnector `json:"enabledConnector"`
 }
 
 // Which endpoint to test.

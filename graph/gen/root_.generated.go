@@ -28,6 +28,7 @@ type Config = graphql.Config[ResolverRoot, DirectiveRoot, ComplexityRoot]
 type ResolverRoot interface {
 	Attempt() AttemptResolver
 	AuditLogBatch() AuditLogBatchResolver
+	ConnectorVersion() ConnectorVersionResolver
 	Delivery() DeliveryResolver
 	DeliveryLogBatch() DeliveryLogBatchResolver
 	Endpoint() EndpointResolver
@@ -228,6 +229,17 @@ type ComplexityRoot struct {
 		Matched     func(childComplexity int) int
 	}
 
+	CatalogueConnector struct {
+		Description func(childComplexity int) int
+		Enabled     func(childComplexity int) int
+		Name        func(childComplexity int) int
+		Problem     func(childComplexity int) int
+		Processes   func(childComplexity int) int
+		Shipped     func(childComplexity int) int
+		Title       func(childComplexity int) int
+		Versions    func(childComplexity int) int
+	}
+
 	ChangePasswordPayload struct {
 		User func(childComplexity int) int
 	}
@@ -243,6 +255,44 @@ type ComplexityRoot struct {
 		Settings     func(childComplexity int) int
 		TakesRequest func(childComplexity int) int
 		Title        func(childComplexity int) int
+		Version      func(childComplexity int) int
+	}
+
+	ConnectorGrants struct {
+		Egress      func(childComplexity int) int
+		Executables func(childComplexity int) int
+		Paths       func(childComplexity int) int
+	}
+
+	ConnectorLogLine struct {
+		At    func(childComplexity int) int
+		Level func(childComplexity int) int
+		Text  func(childComplexity int) int
+	}
+
+	ConnectorProcess struct {
+		At        func(childComplexity int) int
+		Digest    func(childComplexity int) int
+		Expired   func(childComplexity int) int
+		Held      func(childComplexity int) int
+		InFlight  func(childComplexity int) int
+		LastError func(childComplexity int) int
+		Log       func(childComplexity int) int
+		NextStart func(childComplexity int) int
+		Node      func(childComplexity int) int
+		Restarts  func(childComplexity int) int
+		State     func(childComplexity int) int
+		Version   func(childComplexity int) int
+	}
+
+	ConnectorVersion struct {
+		Abilities    func(childComplexity int) int
+		Digest       func(childComplexity int) int
+		Grants       func(childComplexity int) int
+		Nodes        func(childComplexity int) int
+		Publisher    func(childComplexity int) int
+		Settings     func(childComplexity int) int
+		TakesRequest func(childComplexity int) int
 		Version      func(childComplexity int) int
 	}
 
@@ -380,6 +430,10 @@ type ComplexityRoot struct {
 		Webhook  func(childComplexity int) int
 	}
 
+	DisableConnectorPayload struct {
+		EnabledConnector func(childComplexity int) int
+	}
+
 	DisableSourcePayload struct {
 		Source func(childComplexity int) int
 	}
@@ -395,6 +449,10 @@ type ComplexityRoot struct {
 
 	DisableWebhookPayload struct {
 		Webhook func(childComplexity int) int
+	}
+
+	EnableConnectorPayload struct {
+		EnabledConnector func(childComplexity int) int
 	}
 
 	EnableSourcePayload struct {
@@ -413,28 +471,52 @@ type ComplexityRoot struct {
 		Webhook func(childComplexity int) int
 	}
 
+	EnabledConnector struct {
+		CreatedAt  func(childComplexity int) int
+		Digest     func(childComplexity int) int
+		Enabled    func(childComplexity int) int
+		ID         func(childComplexity int) int
+		Name       func(childComplexity int) int
+		ReleasedAt func(childComplexity int) int
+		UpdatedAt  func(childComplexity int) int
+		Version    func(childComplexity int) int
+	}
+
+	EnabledConnectorConnection struct {
+		Edges      func(childComplexity int) int
+		PageInfo   func(childComplexity int) int
+		TotalCount func(childComplexity int) int
+	}
+
+	EnabledConnectorEdge struct {
+		Cursor func(childComplexity int) int
+		Node   func(childComplexity int) int
+	}
+
 	EndUserSessionsPayload struct {
 		Ended func(childComplexity int) int
 	}
 
 	Endpoint struct {
-		AssetGroup      func(childComplexity int) int
-		Burst           func(childComplexity int) int
-		Connector       func(childComplexity int) int
-		CreatedAt       func(childComplexity int) int
-		Enabled         func(childComplexity int) int
-		Headers         func(childComplexity int) int
-		ID              func(childComplexity int) int
-		MaxInFlight     func(childComplexity int) int
-		Name            func(childComplexity int) int
-		Presence        func(childComplexity int) int
-		RatePerSecond   func(childComplexity int) int
-		Revision        func(childComplexity int) int
-		Settings        func(childComplexity int) int
-		SharedGroups    func(childComplexity int) int
-		ThroughPresence func(childComplexity int) int
-		URL             func(childComplexity int) int
-		UpdatedAt       func(childComplexity int) int
+		AssetGroup       func(childComplexity int) int
+		Burst            func(childComplexity int) int
+		Connector        func(childComplexity int) int
+		ConnectorDigest  func(childComplexity int) int
+		ConnectorVersion func(childComplexity int) int
+		CreatedAt        func(childComplexity int) int
+		Enabled          func(childComplexity int) int
+		Headers          func(childComplexity int) int
+		ID               func(childComplexity int) int
+		MaxInFlight      func(childComplexity int) int
+		Name             func(childComplexity int) int
+		Presence         func(childComplexity int) int
+		RatePerSecond    func(childComplexity int) int
+		Revision         func(childComplexity int) int
+		Settings         func(childComplexity int) int
+		SharedGroups     func(childComplexity int) int
+		ThroughPresence  func(childComplexity int) int
+		URL              func(childComplexity int) int
+		UpdatedAt        func(childComplexity int) int
 	}
 
 	EndpointChoice struct {
@@ -656,10 +738,12 @@ type ComplexityRoot struct {
 		DeleteTrustedIssuer    func(childComplexity int, input DeleteTrustedIssuerInput) int
 		DeleteUser             func(childComplexity int, input DeleteUserInput) int
 		DeleteWebhook          func(childComplexity int, input DeleteWebhookInput) int
+		DisableConnector       func(childComplexity int, input DisableConnectorInput) int
 		DisableSource          func(childComplexity int, input DisableSourceInput) int
 		DisableTrigger         func(childComplexity int, input DisableTriggerInput) int
 		DisableUser            func(childComplexity int, input DisableUserInput) int
 		DisableWebhook         func(childComplexity int, input DisableWebhookInput) int
+		EnableConnector        func(childComplexity int, input EnableConnectorInput) int
 		EnableSource           func(childComplexity int, input EnableSourceInput) int
 		EnableTrigger          func(childComplexity int, input EnableTriggerInput) int
 		EnableUser             func(childComplexity int, input EnableUserInput) int
@@ -672,9 +756,11 @@ type ComplexityRoot struct {
 		GenerateTrigger        func(childComplexity int, input GenerateTriggerInput) int
 		InviteUser             func(childComplexity int, input InviteUserInput) int
 		PauseWebhook           func(childComplexity int, input PauseWebhookInput) int
+		PinConnector           func(childComplexity int, input PinConnectorInput) int
 		Redeliver              func(childComplexity int, input RedeliverInput) int
 		RedeliverDeliveries    func(childComplexity int, input RedeliverDeliveriesInput) int
 		RegenerateTrigger      func(childComplexity int, input RegenerateTriggerInput) int
+		ReleaseConnector       func(childComplexity int, input ReleaseConnectorInput) int
 		ReleaseHold            func(childComplexity int) int
 		RemoveSecondFactor     func(childComplexity int, input RemoveSecondFactorInput) int
 		RemoveUserSecondFactor func(childComplexity int, input RemoveUserSecondFactorInput) int
@@ -689,6 +775,7 @@ type ComplexityRoot struct {
 		SendEvents             func(childComplexity int, input SendEventsInput) int
 		StartScan              func(childComplexity int, input StartScanInput) int
 		StopScan               func(childComplexity int, input StopScanInput) int
+		SwitchConnector        func(childComplexity int, input SwitchConnectorInput) int
 		TestEndpoint           func(childComplexity int, input TestEndpointInput) int
 		TestIdentityProvider   func(childComplexity int, input TestIdentityProviderInput) int
 		TestWebhook            func(childComplexity int, input TestWebhookInput) int
@@ -761,6 +848,10 @@ type ComplexityRoot struct {
 		Fields      func(childComplexity int) int
 		Permission  func(childComplexity int) int
 		Roles       func(childComplexity int) int
+	}
+
+	PinConnectorPayload struct {
+		Endpoint func(childComplexity int) int
 	}
 
 	PredefinedRole struct {
@@ -893,46 +984,48 @@ type ComplexityRoot struct {
 	}
 
 	Query struct {
-		APIKeys           func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.APIKeyOrder, where *gen.APIKeyWhereInput) int
-		Applications      func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.ApplicationOrder, where *gen.ApplicationWhereInput) int
-		AssetGroups       func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.AssetGroupOrder, where *gen.AssetGroupWhereInput) int
-		AuditLog          func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder, filter *store.AuditFilter) int
-		Connectors        func(childComplexity int) int
-		Deliveries        func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder, filter *flow.DeliveryFilter) int
-		EndpointChoices   func(childComplexity int, assetGroupID *string, nameContains *string) int
-		Endpoints         func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.EndpointOrder, where *gen.EndpointWhereInput) int
-		EventTypes        func(childComplexity int) int
-		Events            func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder, filter *flow.EventFilter) int
-		Explain           func(childComplexity int, webhookID string, eventID string) int
-		Findings          func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.FindingOrder, where *gen.FindingWhereInput) int
-		Formats           func(childComplexity int) int
-		Held              func(childComplexity int) int
-		IdentityProviders func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.IdentityProviderOrder, where *gen.IdentityProviderWhereInput) int
-		Node              func(childComplexity int, id string) int
-		Nodes             func(childComplexity int, ids []string) int
-		Organization      func(childComplexity int) int
-		Permissions       func(childComplexity int) int
-		PredefinedRoles   func(childComplexity int) int
-		PresenceChoices   func(childComplexity int, assetGroupID *string, nameContains *string) int
-		Presences         func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.PresenceOrder, where *gen.PresenceWhereInput) int
-		Projects          func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.ProjectOrder, where *gen.ProjectWhereInput) int
-		Receipts          func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder, filter *flow.ReceiptFilter) int
-		Reports           func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.ReportOrder, where *gen.ReportWhereInput) int
-		Roles             func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.CustomRoleOrder, where *gen.CustomRoleWhereInput) int
-		Runs              func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.RunOrder, where *gen.RunWhereInput) int
-		Scanners          func(childComplexity int) int
-		Scans             func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.ScanOrder, where *gen.ScanWhereInput) int
-		Sessions          func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, where *gen.SessionWhereInput) int
-		SourceKinds       func(childComplexity int) int
-		SourceSettings    func(childComplexity int, kind string) int
-		Sources           func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.SourceOrder, where *gen.SourceWhereInput) int
-		Tickets           func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.TicketOrder, where *gen.TicketWhereInput) int
-		TriggerKinds      func(childComplexity int) int
-		Triggers          func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.TriggerOrder, where *gen.TriggerWhereInput) int
-		TrustedIssuers    func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.TrustedIssuerOrder, where *gen.TrustedIssuerWhereInput) int
-		Users             func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.UserOrder, where *gen.UserWhereInput) int
-		Viewer            func(childComplexity int) int
-		Webhooks          func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.WebhookOrder, where *gen.WebhookWhereInput) int
+		APIKeys            func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.APIKeyOrder, where *gen.APIKeyWhereInput) int
+		Applications       func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.ApplicationOrder, where *gen.ApplicationWhereInput) int
+		AssetGroups        func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.AssetGroupOrder, where *gen.AssetGroupWhereInput) int
+		AuditLog           func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder, filter *store.AuditFilter) int
+		ConnectorCatalogue func(childComplexity int, name *string) int
+		Connectors         func(childComplexity int) int
+		Deliveries         func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder, filter *flow.DeliveryFilter) int
+		EnabledConnectors  func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.EnabledConnectorOrder, where *gen.EnabledConnectorWhereInput) int
+		EndpointChoices    func(childComplexity int, assetGroupID *string, nameContains *string) int
+		Endpoints          func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.EndpointOrder, where *gen.EndpointWhereInput) int
+		EventTypes         func(childComplexity int) int
+		Events             func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder, filter *flow.EventFilter) int
+		Explain            func(childComplexity int, webhookID string, eventID string) int
+		Findings           func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.FindingOrder, where *gen.FindingWhereInput) int
+		Formats            func(childComplexity int) int
+		Held               func(childComplexity int) int
+		IdentityProviders  func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.IdentityProviderOrder, where *gen.IdentityProviderWhereInput) int
+		Node               func(childComplexity int, id string) int
+		Nodes              func(childComplexity int, ids []string) int
+		Organization       func(childComplexity int) int
+		Permissions        func(childComplexity int) int
+		PredefinedRoles    func(childComplexity int) int
+		PresenceChoices    func(childComplexity int, assetGroupID *string, nameContains *string) int
+		Presences          func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.PresenceOrder, where *gen.PresenceWhereInput) int
+		Projects           func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.ProjectOrder, where *gen.ProjectWhereInput) int
+		Receipts           func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder, filter *flow.ReceiptFilter) int
+		Reports            func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.ReportOrder, where *gen.ReportWhereInput) int
+		Roles              func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.CustomRoleOrder, where *gen.CustomRoleWhereInput) int
+		Runs               func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.RunOrder, where *gen.RunWhereInput) int
+		Scanners           func(childComplexity int) int
+		Scans              func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.ScanOrder, where *gen.ScanWhereInput) int
+		Sessions           func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, where *gen.SessionWhereInput) int
+		SourceKinds        func(childComplexity int) int
+		SourceSettings     func(childComplexity int, kind string) int
+		Sources            func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.SourceOrder, where *gen.SourceWhereInput) int
+		Tickets            func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.TicketOrder, where *gen.TicketWhereInput) int
+		TriggerKinds       func(childComplexity int) int
+		Triggers           func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.TriggerOrder, where *gen.TriggerWhereInput) int
+		TrustedIssuers     func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.TrustedIssuerOrder, where *gen.TrustedIssuerWhereInput) int
+		Users              func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.UserOrder, where *gen.UserWhereInput) int
+		Viewer             func(childComplexity int) int
+		Webhooks           func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.WebhookOrder, where *gen.WebhookWhereInput) int
 	}
 
 	Receipt struct {
@@ -977,6 +1070,10 @@ type ComplexityRoot struct {
 		Address  func(childComplexity int) int
 		Snippets func(childComplexity int) int
 		Trigger  func(childComplexity int) int
+	}
+
+	ReleaseConnectorPayload struct {
+		EnabledConnector func(childComplexity int) int
 	}
 
 	ReleaseHoldPayload struct {
@@ -1206,6 +1303,10 @@ type ComplexityRoot struct {
 		AuditLog     func(childComplexity int, filter *store.AuditFilter, after *string) int
 		DeliveryLog  func(childComplexity int, filter *flow.EntryFilter, after *string) int
 		PresenceWork func(childComplexity int, input PresenceWorkInput) int
+	}
+
+	SwitchConnectorPayload struct {
+		EnabledConnector func(childComplexity int) int
 	}
 
 	TestEndpointPayload struct {
@@ -2142,6 +2243,55 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.CancelDeliveriesPayload.Matched(childComplexity), true
 
+	case "CatalogueConnector.description":
+		if e.ComplexityRoot.CatalogueConnector.Description == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CatalogueConnector.Description(childComplexity), true
+	case "CatalogueConnector.enabled":
+		if e.ComplexityRoot.CatalogueConnector.Enabled == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CatalogueConnector.Enabled(childComplexity), true
+	case "CatalogueConnector.name":
+		if e.ComplexityRoot.CatalogueConnector.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CatalogueConnector.Name(childComplexity), true
+	case "CatalogueConnector.problem":
+		if e.ComplexityRoot.CatalogueConnector.Problem == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CatalogueConnector.Problem(childComplexity), true
+	case "CatalogueConnector.processes":
+		if e.ComplexityRoot.CatalogueConnector.Processes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CatalogueConnector.Processes(childComplexity), true
+	case "CatalogueConnector.shipped":
+		if e.ComplexityRoot.CatalogueConnector.Shipped == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CatalogueConnector.Shipped(childComplexity), true
+	case "CatalogueConnector.title":
+		if e.ComplexityRoot.CatalogueConnector.Title == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CatalogueConnector.Title(childComplexity), true
+	case "CatalogueConnector.versions":
+		if e.ComplexityRoot.CatalogueConnector.Versions == nil {
+			break
+		}
+
+		return e.ComplexityRoot.CatalogueConnector.Versions(childComplexity), true
+
 	case "ChangePasswordPayload.user":
 		if e.ComplexityRoot.ChangePasswordPayload.User == nil {
 			break
@@ -2198,6 +2348,166 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Connector.Version(childComplexity), true
+
+	case "ConnectorGrants.egress":
+		if e.ComplexityRoot.ConnectorGrants.Egress == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConnectorGrants.Egress(childComplexity), true
+	case "ConnectorGrants.executables":
+		if e.ComplexityRoot.ConnectorGrants.Executables == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConnectorGrants.Executables(childComplexity), true
+	case "ConnectorGrants.paths":
+		if e.ComplexityRoot.ConnectorGrants.Paths == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConnectorGrants.Paths(childComplexity), true
+
+	case "ConnectorLogLine.at":
+		if e.ComplexityRoot.ConnectorLogLine.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConnectorLogLine.At(childComplexity), true
+	case "ConnectorLogLine.level":
+		if e.ComplexityRoot.ConnectorLogLine.Level == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConnectorLogLine.Level(childComplexity), true
+	case "ConnectorLogLine.text":
+		if e.ComplexityRoot.ConnectorLogLine.Text == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConnectorLogLine.Text(childComplexity), true
+
+	case "ConnectorProcess.at":
+		if e.ComplexityRoot.ConnectorProcess.At == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConnectorProcess.At(childComplexity), true
+	case "ConnectorProcess.digest":
+		if e.ComplexityRoot.ConnectorProcess.Digest == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConnectorProcess.Digest(childComplexity), true
+	case "ConnectorProcess.expired":
+		if e.ComplexityRoot.ConnectorProcess.Expired == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConnectorProcess.Expired(childComplexity), true
+	case "ConnectorProcess.held":
+		if e.ComplexityRoot.ConnectorProcess.Held == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConnectorProcess.Held(childComplexity), true
+	case "ConnectorProcess.inFlight":
+		if e.ComplexityRoot.ConnectorProcess.InFlight == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConnectorProcess.InFlight(childComplexity), true
+	case "ConnectorProcess.lastError":
+		if e.ComplexityRoot.ConnectorProcess.LastError == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConnectorProcess.LastError(childComplexity), true
+	case "ConnectorProcess.log":
+		if e.ComplexityRoot.ConnectorProcess.Log == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConnectorProcess.Log(childComplexity), true
+	case "ConnectorProcess.nextStart":
+		if e.ComplexityRoot.ConnectorProcess.NextStart == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConnectorProcess.NextStart(childComplexity), true
+	case "ConnectorProcess.node":
+		if e.ComplexityRoot.ConnectorProcess.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConnectorProcess.Node(childComplexity), true
+	case "ConnectorProcess.restarts":
+		if e.ComplexityRoot.ConnectorProcess.Restarts == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConnectorProcess.Restarts(childComplexity), true
+	case "ConnectorProcess.state":
+		if e.ComplexityRoot.ConnectorProcess.State == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConnectorProcess.State(childComplexity), true
+	case "ConnectorProcess.version":
+		if e.ComplexityRoot.ConnectorProcess.Version == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConnectorProcess.Version(childComplexity), true
+
+	case "ConnectorVersion.abilities":
+		if e.ComplexityRoot.ConnectorVersion.Abilities == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConnectorVersion.Abilities(childComplexity), true
+	case "ConnectorVersion.digest":
+		if e.ComplexityRoot.ConnectorVersion.Digest == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConnectorVersion.Digest(childComplexity), true
+	case "ConnectorVersion.grants":
+		if e.ComplexityRoot.ConnectorVersion.Grants == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConnectorVersion.Grants(childComplexity), true
+	case "ConnectorVersion.nodes":
+		if e.ComplexityRoot.ConnectorVersion.Nodes == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConnectorVersion.Nodes(childComplexity), true
+	case "ConnectorVersion.publisher":
+		if e.ComplexityRoot.ConnectorVersion.Publisher == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConnectorVersion.Publisher(childComplexity), true
+	case "ConnectorVersion.settings":
+		if e.ComplexityRoot.ConnectorVersion.Settings == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConnectorVersion.Settings(childComplexity), true
+	case "ConnectorVersion.takesFormat":
+		if e.ComplexityRoot.ConnectorVersion.TakesRequest == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConnectorVersion.TakesRequest(childComplexity), true
+	case "ConnectorVersion.version":
+		if e.ComplexityRoot.ConnectorVersion.Version == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConnectorVersion.Version(childComplexity), true
 
 	case "CreateAPIKeyPayload.apiKey":
 		if e.ComplexityRoot.CreateAPIKeyPayload.APIKey == nil {
@@ -2629,6 +2939,13 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.DeliveryLogEntry.Webhook(childComplexity), true
 
+	case "DisableConnectorPayload.enabledConnector":
+		if e.ComplexityRoot.DisableConnectorPayload.EnabledConnector == nil {
+			break
+		}
+
+		return e.ComplexityRoot.DisableConnectorPayload.EnabledConnector(childComplexity), true
+
 	case "DisableSourcePayload.source":
 		if e.ComplexityRoot.DisableSourcePayload.Source == nil {
 			break
@@ -2663,6 +2980,13 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.DisableWebhookPayload.Webhook(childComplexity), true
 
+	case "EnableConnectorPayload.enabledConnector":
+		if e.ComplexityRoot.EnableConnectorPayload.EnabledConnector == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EnableConnectorPayload.EnabledConnector(childComplexity), true
+
 	case "EnableSourcePayload.source":
 		if e.ComplexityRoot.EnableSourcePayload.Source == nil {
 			break
@@ -2691,6 +3015,87 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.EnableWebhookPayload.Webhook(childComplexity), true
 
+	case "EnabledConnector.createdAt":
+		if e.ComplexityRoot.EnabledConnector.CreatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EnabledConnector.CreatedAt(childComplexity), true
+	case "EnabledConnector.digest":
+		if e.ComplexityRoot.EnabledConnector.Digest == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EnabledConnector.Digest(childComplexity), true
+	case "EnabledConnector.enabled":
+		if e.ComplexityRoot.EnabledConnector.Enabled == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EnabledConnector.Enabled(childComplexity), true
+	case "EnabledConnector.id":
+		if e.ComplexityRoot.EnabledConnector.ID == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EnabledConnector.ID(childComplexity), true
+	case "EnabledConnector.name":
+		if e.ComplexityRoot.EnabledConnector.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EnabledConnector.Name(childComplexity), true
+	case "EnabledConnector.releasedAt":
+		if e.ComplexityRoot.EnabledConnector.ReleasedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EnabledConnector.ReleasedAt(childComplexity), true
+	case "EnabledConnector.updatedAt":
+		if e.ComplexityRoot.EnabledConnector.UpdatedAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EnabledConnector.UpdatedAt(childComplexity), true
+	case "EnabledConnector.version":
+		if e.ComplexityRoot.EnabledConnector.Version == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EnabledConnector.Version(childComplexity), true
+
+	case "EnabledConnectorConnection.edges":
+		if e.ComplexityRoot.EnabledConnectorConnection.Edges == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EnabledConnectorConnection.Edges(childComplexity), true
+	case "EnabledConnectorConnection.pageInfo":
+		if e.ComplexityRoot.EnabledConnectorConnection.PageInfo == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EnabledConnectorConnection.PageInfo(childComplexity), true
+	case "EnabledConnectorConnection.totalCount":
+		if e.ComplexityRoot.EnabledConnectorConnection.TotalCount == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EnabledConnectorConnection.TotalCount(childComplexity), true
+
+	case "EnabledConnectorEdge.cursor":
+		if e.ComplexityRoot.EnabledConnectorEdge.Cursor == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EnabledConnectorEdge.Cursor(childComplexity), true
+	case "EnabledConnectorEdge.node":
+		if e.ComplexityRoot.EnabledConnectorEdge.Node == nil {
+			break
+		}
+
+		return e.ComplexityRoot.EnabledConnectorEdge.Node(childComplexity), true
+
 	case "EndUserSessionsPayload.ended":
 		if e.ComplexityRoot.EndUserSessionsPayload.Ended == nil {
 			break
@@ -2716,6 +3121,18 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Endpoint.Connector(childComplexity), true
+	case "Endpoint.connectorDigest":
+		if e.ComplexityRoot.Endpoint.ConnectorDigest == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Endpoint.ConnectorDigest(childComplexity), true
+	case "Endpoint.connectorVersion":
+		if e.ComplexityRoot.Endpoint.ConnectorVersion == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Endpoint.ConnectorVersion(childComplexity), true
 	case "Endpoint.createdAt":
 		if e.ComplexityRoot.Endpoint.CreatedAt == nil {
 			break
@@ -3839,6 +4256,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.DeleteWebhook(childComplexity, args["input"].(DeleteWebhookInput)), true
+	case "Mutation.disableConnector":
+		if e.ComplexityRoot.Mutation.DisableConnector == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_disableConnector_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.DisableConnector(childComplexity, args["input"].(DisableConnectorInput)), true
 	case "Mutation.disableSource":
 		if e.ComplexityRoot.Mutation.DisableSource == nil {
 			break
@@ -3883,6 +4311,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.DisableWebhook(childComplexity, args["input"].(DisableWebhookInput)), true
+	case "Mutation.enableConnector":
+		if e.ComplexityRoot.Mutation.EnableConnector == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_enableConnector_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.EnableConnector(childComplexity, args["input"].(EnableConnectorInput)), true
 	case "Mutation.enableSource":
 		if e.ComplexityRoot.Mutation.EnableSource == nil {
 			break
@@ -4015,6 +4454,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.PauseWebhook(childComplexity, args["input"].(PauseWebhookInput)), true
+	case "Mutation.pinConnector":
+		if e.ComplexityRoot.Mutation.PinConnector == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_pinConnector_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.PinConnector(childComplexity, args["input"].(PinConnectorInput)), true
 	case "Mutation.redeliver":
 		if e.ComplexityRoot.Mutation.Redeliver == nil {
 			break
@@ -4048,6 +4498,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.RegenerateTrigger(childComplexity, args["input"].(RegenerateTriggerInput)), true
+	case "Mutation.releaseConnector":
+		if e.ComplexityRoot.Mutation.ReleaseConnector == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_releaseConnector_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.ReleaseConnector(childComplexity, args["input"].(ReleaseConnectorInput)), true
 	case "Mutation.releaseHold":
 		if e.ComplexityRoot.Mutation.ReleaseHold == nil {
 			break
@@ -4197,6 +4658,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.StopScan(childComplexity, args["input"].(StopScanInput)), true
+	case "Mutation.switchConnector":
+		if e.ComplexityRoot.Mutation.SwitchConnector == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_switchConnector_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.SwitchConnector(childComplexity, args["input"].(SwitchConnectorInput)), true
 	case "Mutation.testEndpoint":
 		if e.ComplexityRoot.Mutation.TestEndpoint == nil {
 			break
@@ -4610,6 +5082,13 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.PermissionInfo.Roles(childComplexity), true
+
+	case "PinConnectorPayload.endpoint":
+		if e.ComplexityRoot.PinConnectorPayload.Endpoint == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PinConnectorPayload.Endpoint(childComplexity), true
 
 	case "PredefinedRole.allGroups":
 		if e.ComplexityRoot.PredefinedRole.AllGroups == nil {
@@ -5157,6 +5636,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.AuditLog(childComplexity, args["after"].(*entgql.Cursor[string]), args["first"].(*int), args["before"].(*entgql.Cursor[string]), args["last"].(*int), args["orderBy"].(TimeOrder), args["filter"].(*store.AuditFilter)), true
+	case "Query.connectorCatalogue":
+		if e.ComplexityRoot.Query.ConnectorCatalogue == nil {
+			break
+		}
+
+		args, err := ec.field_Query_connectorCatalogue_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.ConnectorCatalogue(childComplexity, args["name"].(*string)), true
 	case "Query.connectors":
 		if e.ComplexityRoot.Query.Connectors == nil {
 			break
@@ -5174,6 +5664,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Query.Deliveries(childComplexity, args["after"].(*entgql.Cursor[string]), args["first"].(*int), args["before"].(*entgql.Cursor[string]), args["last"].(*int), args["orderBy"].(TimeOrder), args["filter"].(*flow.DeliveryFilter)), true
+	case "Query.enabledConnectors":
+		if e.ComplexityRoot.Query.EnabledConnectors == nil {
+			break
+		}
+
+		args, err := ec.field_Query_enabledConnectors_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.EnabledConnectors(childComplexity, args["after"].(*entgql.Cursor[string]), args["first"].(*int), args["before"].(*entgql.Cursor[string]), args["last"].(*int), args["orderBy"].([]*gen.EnabledConnectorOrder), args["where"].(*gen.EnabledConnectorWhereInput)), true
 	case "Query.endpointChoices":
 		if e.ComplexityRoot.Query.EndpointChoices == nil {
 			break
@@ -5661,6 +6162,13 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.RegenerateTriggerPayload.Trigger(childComplexity), true
+
+	case "ReleaseConnectorPayload.enabledConnector":
+		if e.ComplexityRoot.ReleaseConnectorPayload.EnabledConnector == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ReleaseConnectorPayload.EnabledConnector(childComplexity), true
 
 	case "ReleaseHoldPayload.held":
 		if e.ComplexityRoot.ReleaseHoldPayload.Held == nil {
@@ -6511,6 +7019,13 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Subscription.PresenceWork(childComplexity, args["input"].(PresenceWorkInput)), true
+
+	case "SwitchConnectorPayload.enabledConnector":
+		if e.ComplexityRoot.SwitchConnectorPayload.EnabledConnector == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SwitchConnectorPayload.EnabledConnector(childComplexity), true
 
 	case "TestEndpointPayload.message":
 		if e.ComplexityRoot.TestEndpointPayload.Message == nil {
@@ -7430,14 +7945,18 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputDeleteWebhookInput,
 		ec.unmarshalInputDeliveryFilter,
 		ec.unmarshalInputDeliveryLogFilter,
+		ec.unmarshalInputDisableConnectorInput,
 		ec.unmarshalInputDisableSourceInput,
 		ec.unmarshalInputDisableTriggerInput,
 		ec.unmarshalInputDisableUserInput,
 		ec.unmarshalInputDisableWebhookInput,
+		ec.unmarshalInputEnableConnectorInput,
 		ec.unmarshalInputEnableSourceInput,
 		ec.unmarshalInputEnableTriggerInput,
 		ec.unmarshalInputEnableUserInput,
 		ec.unmarshalInputEnableWebhookInput,
+		ec.unmarshalInputEnabledConnectorOrder,
+		ec.unmarshalInputEnabledConnectorWhereInput,
 		ec.unmarshalInputEndSessionInput,
 		ec.unmarshalInputEndUserSessionsInput,
 		ec.unmarshalInputEndpointHeaderInput,
@@ -7461,6 +7980,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputOrganizationOrder,
 		ec.unmarshalInputOrganizationWhereInput,
 		ec.unmarshalInputPauseWebhookInput,
+		ec.unmarshalInputPinConnectorInput,
 		ec.unmarshalInputPresenceAnswerInput,
 		ec.unmarshalInputPresenceCheckResultInput,
 		ec.unmarshalInputPresenceOrder,
@@ -7474,6 +7994,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputRedeliverDeliveriesInput,
 		ec.unmarshalInputRedeliverInput,
 		ec.unmarshalInputRegenerateTriggerInput,
+		ec.unmarshalInputReleaseConnectorInput,
 		ec.unmarshalInputRemoveSecondFactorInput,
 		ec.unmarshalInputRemoveUserSecondFactorInput,
 		ec.unmarshalInputReportInput,
@@ -7499,6 +8020,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputSourceWhereInput,
 		ec.unmarshalInputStartScanInput,
 		ec.unmarshalInputStopScanInput,
+		ec.unmarshalInputSwitchConnectorInput,
 		ec.unmarshalInputTestEndpointInput,
 		ec.unmarshalInputTestIdentityProviderInput,
 		ec.unmarshalInputTestWebhookInput,
@@ -7976,6 +8498,199 @@ type AuditLogBatch @goModel(model: "github.com/hookyard/hookyard/ent/store.Audit
     "Which are wanted; all when not given."
     where: ReportWhereInput
   ): ReportConnection!
+}
+`, BuiltIn: false},
+	{Name: "../schema/connector.graphql", Input: `extend type Query {
+  "Every connector that endpoints of the organization can or could use: those that the hub ships, and those that its operator has installed, enabled or not."
+  connectorCatalogue("Only the connector of this name." name: String): [CatalogueConnector!]! @requires(permission: MANAGE_CONNECTORS)
+  "The connectors that the organization has enabled."
+  enabledConnectors(
+    "Only what comes after this cursor."
+    after: Cursor
+    "How many from the start: 1 to 200; 50 when neither first nor last is given."
+    first: Int
+    "Only what comes before this cursor."
+    before: Cursor
+    "How many from the end: 1 to 200."
+    last: Int
+    "How they are sorted; by ID when not given."
+    orderBy: [EnabledConnectorOrder!]
+    "Which are wanted; all when not given."
+    where: EnabledConnectorWhereInput
+  ): EnabledConnectorConnection!
+}
+
+extend type Mutation {
+  "Lets endpoints of the organization use a connector that the operator has installed. It takes access to all asset groups, as do the other changes of connectors."
+  enableConnector("Which connector." input: EnableConnectorInput!): EnableConnectorPayload! @requires(permission: MANAGE_CONNECTORS)
+  "Stops a connector for the organization: deliveries through it are held until it is enabled again."
+  disableConnector("Which connector." input: DisableConnectorInput!): DisableConnectorPayload! @requires(permission: MANAGE_CONNECTORS)
+  "Changes the version that endpoints use, to a newer or an older one. The settings of every endpoint that is not pinned are held against the new version first; when one does not fit nothing changes. Deliveries go on: what is in flight is finished by the old version."
+  switchConnector("What to change to." input: SwitchConnectorInput!): SwitchConnectorPayload! @requires(permission: MANAGE_CONNECTORS)
+  "Pins one endpoint to a version of its connector, or lets it follow the organization again. It also takes CREATE_MODIFY_WEBHOOKS at the endpoint's level."
+  pinConnector("Which endpoint and version." input: PinConnectorInput!): PinConnectorPayload! @requires(permission: MANAGE_CONNECTORS)
+  "Lets the organization's processes of a connector out of quarantine at once, on every node."
+  releaseConnector("Which connector." input: ReleaseConnectorInput!): ReleaseConnectorPayload! @requires(permission: MANAGE_CONNECTORS)
+}
+
+"A connector that the hub ships or its operator has installed."
+type CatalogueConnector {
+  "Its name, as in Endpoint.connector."
+  name: String!
+  "Its name for people."
+  title: String!
+  "What it does."
+  description: String!
+  "Whether it comes with the hub; it is then always enabled and has one version."
+  shipped: Boolean!
+  "Its versions, the newest first."
+  versions: [ConnectorVersion!]!
+  "What the organization has decided about it; null: nothing yet, or it is shipped."
+  enabled: EnabledConnector
+  "Its processes for the organization, on every running node that has one. The list is at most some seconds old."
+  processes: [ConnectorProcess!]!
+  "Why deliveries through it wait, for people; empty when nothing keeps them."
+  problem: String!
+}
+
+"One version of a connector."
+type ConnectorVersion @goModel(model: "github.com/hookyard/hookyard/server/flow.Package") {
+  "The version."
+  version: String!
+  "SHA-256 of its package; empty for a shipped one."
+  digest: String!
+  "Who signed the package, by the operator's name for the key; empty: nobody whom the operator trusts, or it is shipped."
+  publisher: String!
+  "What it can do."
+  abilities: [String!]!
+  "Whether it sends what a format has written, rather than the event itself."
+  takesFormat: Boolean! @goField(name: "TakesRequest")
+  "JSON Schema of an endpoint's settings; properties with \"writeOnly\" are secrets."
+  settings: JSON
+  "What it may have beside its own files."
+  grants: ConnectorGrants!
+  "The running nodes that have it. Only they deliver through it."
+  nodes: [String!]!
+}
+
+"What a connector may have beside its own files."
+type ConnectorGrants @goModel(model: "github.com/hookyard/hookyard/server/flow.Grants") {
+  "Programs of the machine that it may run."
+  executables: [String!]!
+  "Files and folders of the machine that it may read."
+  paths: [String!]!
+  "HOST:PORT that it may reach beside its endpoints' addresses."
+  egress: [String!]!
+}
+
+"One process of a connector: it belongs to one organization."
+type ConnectorProcess @goModel(model: "github.com/hookyard/hookyard/server/flow.ConnectorProcess") {
+  "The node that runs it."
+  node: String!
+  "The version that it runs."
+  version: String!
+  "SHA-256 of the package that it runs."
+  digest: String!
+  "How it is: STARTING, RUNNING, RESTARTING, QUARANTINED, DRAINING or STOPPED."
+  state: String!
+  "How often it was started again."
+  restarts: Int!
+  "Deliveries that it did not answer in time."
+  expired: Int!
+  "Deliveries that it has and has not answered."
+  inFlight: Int!
+  "Deliveries that wait for it to start."
+  held: Int!
+  "Why it last ended or did not start; empty: it never did."
+  lastError: String!
+  "When it is started next; null when it runs."
+  nextStart: Time
+  "When all this was so."
+  at: Time!
+  "The last lines that it, or the hub about it, has logged, the oldest first, without the organization's secrets."
+  log: [ConnectorLogLine!]!
+}
+
+"One line of a connector's log."
+type ConnectorLogLine @goModel(model: "github.com/hookyard/hookyard/server/flow.ConnectorLine") {
+  "When it was written."
+  at: Time!
+  "INFO, WARN or ERROR."
+  level: String!
+  "What it says."
+  text: String!
+}
+
+"Which connector to enable."
+input EnableConnectorInput {
+  "The connector's name."
+  connector: String!
+  "The version; the newest that a running node has when not given."
+  version: String
+  "SHA-256 of its package, when nodes have the version with different content."
+  digest: String
+}
+
+"What came of it."
+type EnableConnectorPayload {
+  "The connector as it is now."
+  enabledConnector: EnabledConnector!
+}
+
+"Which connector to disable."
+input DisableConnectorInput {
+  "ID of the enabled connector."
+  id: ID!
+}
+
+"What came of it."
+type DisableConnectorPayload {
+  "The connector as it is now."
+  enabledConnector: EnabledConnector!
+}
+
+"What to change to."
+input SwitchConnectorInput {
+  "ID of the enabled connector."
+  id: ID!
+  "The version."
+  version: String!
+  "SHA-256 of its package, when nodes have the version with different content."
+  digest: String
+}
+
+"What came of it."
+type SwitchConnectorPayload {
+  "The connector as it is now."
+  enabledConnector: EnabledConnector!
+}
+
+"Which endpoint to pin, and to what."
+input PinConnectorInput {
+  "ID of the endpoint."
+  endpointId: ID!
+  "The version. Null: the one that the organization uses, from now on."
+  version: String
+  "SHA-256 of its package, when nodes have the version with different content."
+  digest: String
+}
+
+"What came of it."
+type PinConnectorPayload {
+  "The endpoint as it is now."
+  endpoint: Endpoint!
+}
+
+"Which connector to let out of quarantine."
+input ReleaseConnectorInput {
+  "ID of the enabled connector."
+  id: ID!
+}
+
+"What came of it."
+type ReleaseConnectorPayload {
+  "The connector as it is now."
+  enabledConnector: EnabledConnector!
 }
 `, BuiltIn: false},
 	{Name: "../schema/delivery.graphql", Input: `extend type Query {
@@ -10092,6 +10807,380 @@ input CustomRoleWhereInput {
   nameContainsFold: String
 }
 """
+A connector that the hub's operator has installed and the organization has enabled, and which version of it endpoints use.
+"""
+type EnabledConnector implements Node {
+  """
+  The global ID.
+  """
+  id: ID!
+  """
+  When it was created.
+  """
+  createdAt: Time!
+  """
+  When it was last changed.
+  """
+  updatedAt: Time!
+  """
+  The connector's name, as in Endpoint.connector.
+  """
+  name: String!
+  """
+  The version that endpoints use unless they are pinned to another.
+  """
+  version: String!
+  """
+  SHA-256 of that version's package.
+  """
+  digest: String!
+  """
+  Whether anything is delivered through it; when not, deliveries are held.
+  """
+  enabled: Boolean!
+  """
+  When somebody last let its processes out of quarantine.
+  """
+  releasedAt: Time
+}
+"""
+A connection to a list of items.
+"""
+type EnabledConnectorConnection {
+  """
+  A list of edges.
+  """
+  edges: [EnabledConnectorEdge]
+  """
+  Information to aid in pagination.
+  """
+  pageInfo: PageInfo!
+  """
+  Identifies the total count of items in the connection.
+  """
+  totalCount: Int!
+}
+"""
+An edge in a connection.
+"""
+type EnabledConnectorEdge {
+  """
+  The item at the end of the edge.
+  """
+  node: EnabledConnector
+  """
+  A cursor for use in pagination.
+  """
+  cursor: Cursor!
+}
+"""
+Ordering options for EnabledConnector connections
+"""
+input EnabledConnectorOrder {
+  """
+  The ordering direction.
+  """
+  direction: OrderDirection! = ASC
+  """
+  The field by which to order EnabledConnectors.
+  """
+  field: EnabledConnectorOrderField!
+}
+"""
+Properties by which EnabledConnector connections can be ordered.
+"""
+enum EnabledConnectorOrderField {
+  """
+  By name.
+  """
+  NAME
+}
+"""
+Which EnabledConnector objects are wanted: all conditions must hold.
+"""
+input EnabledConnectorWhereInput {
+  """
+  This must not hold.
+  """
+  not: EnabledConnectorWhereInput
+  """
+  All of these must hold.
+  """
+  and: [EnabledConnectorWhereInput!]
+  """
+  One of these must hold.
+  """
+  or: [EnabledConnectorWhereInput!]
+  """
+  Whether id is exactly this.
+  """
+  id: ID
+  """
+  Whether id is anything but this.
+  """
+  idNEQ: ID
+  """
+  Whether id is one of these.
+  """
+  idIn: [ID!]
+  """
+  Whether id is none of these.
+  """
+  idNotIn: [ID!]
+  """
+  Whether id is greater.
+  """
+  idGT: ID
+  """
+  Whether id is this or greater.
+  """
+  idGTE: ID
+  """
+  Whether id is less.
+  """
+  idLT: ID
+  """
+  Whether id is this or less.
+  """
+  idLTE: ID
+  """
+  Whether id is this, in any case.
+  """
+  idEqualFold: ID
+  """
+  Whether id contains this, in any case.
+  """
+  idContainsFold: ID
+  """
+  Whether createdAt is exactly this.
+  """
+  createdAt: Time
+  """
+  Whether createdAt is anything but this.
+  """
+  createdAtNEQ: Time
+  """
+  Whether createdAt is one of these.
+  """
+  createdAtIn: [Time!]
+  """
+  Whether createdAt is none of these.
+  """
+  createdAtNotIn: [Time!]
+  """
+  Whether createdAt is greater.
+  """
+  createdAtGT: Time
+  """
+  Whether createdAt is this or greater.
+  """
+  createdAtGTE: Time
+  """
+  Whether createdAt is less.
+  """
+  createdAtLT: Time
+  """
+  Whether createdAt is this or less.
+  """
+  createdAtLTE: Time
+  """
+  Whether updatedAt is exactly this.
+  """
+  updatedAt: Time
+  """
+  Whether updatedAt is anything but this.
+  """
+  updatedAtNEQ: Time
+  """
+  Whether updatedAt is one of these.
+  """
+  updatedAtIn: [Time!]
+  """
+  Whether updatedAt is none of these.
+  """
+  updatedAtNotIn: [Time!]
+  """
+  Whether updatedAt is greater.
+  """
+  updatedAtGT: Time
+  """
+  Whether updatedAt is this or greater.
+  """
+  updatedAtGTE: Time
+  """
+  Whether updatedAt is less.
+  """
+  updatedAtLT: Time
+  """
+  Whether updatedAt is this or less.
+  """
+  updatedAtLTE: Time
+  """
+  Whether name is exactly this.
+  """
+  name: String
+  """
+  Whether name is anything but this.
+  """
+  nameNEQ: String
+  """
+  Whether name is one of these.
+  """
+  nameIn: [String!]
+  """
+  Whether name is none of these.
+  """
+  nameNotIn: [String!]
+  """
+  Whether name is greater.
+  """
+  nameGT: String
+  """
+  Whether name is this or greater.
+  """
+  nameGTE: String
+  """
+  Whether name is less.
+  """
+  nameLT: String
+  """
+  Whether name is this or less.
+  """
+  nameLTE: String
+  """
+  Whether name contains this.
+  """
+  nameContains: String
+  """
+  Whether name begins with this.
+  """
+  nameHasPrefix: String
+  """
+  Whether name ends with this.
+  """
+  nameHasSuffix: String
+  """
+  Whether name is this, in any case.
+  """
+  nameEqualFold: String
+  """
+  Whether name contains this, in any case.
+  """
+  nameContainsFold: String
+  """
+  Whether version is exactly this.
+  """
+  version: String
+  """
+  Whether version is anything but this.
+  """
+  versionNEQ: String
+  """
+  Whether version is one of these.
+  """
+  versionIn: [String!]
+  """
+  Whether version is none of these.
+  """
+  versionNotIn: [String!]
+  """
+  Whether version is greater.
+  """
+  versionGT: String
+  """
+  Whether version is this or greater.
+  """
+  versionGTE: String
+  """
+  Whether version is less.
+  """
+  versionLT: String
+  """
+  Whether version is this or less.
+  """
+  versionLTE: String
+  """
+  Whether version contains this.
+  """
+  versionContains: String
+  """
+  Whether version begins with this.
+  """
+  versionHasPrefix: String
+  """
+  Whether version ends with this.
+  """
+  versionHasSuffix: String
+  """
+  Whether version is this, in any case.
+  """
+  versionEqualFold: String
+  """
+  Whether version contains this, in any case.
+  """
+  versionContainsFold: String
+  """
+  Whether digest is exactly this.
+  """
+  digest: String
+  """
+  Whether digest is anything but this.
+  """
+  digestNEQ: String
+  """
+  Whether digest is one of these.
+  """
+  digestIn: [String!]
+  """
+  Whether digest is none of these.
+  """
+  digestNotIn: [String!]
+  """
+  Whether digest is greater.
+  """
+  digestGT: String
+  """
+  Whether digest is this or greater.
+  """
+  digestGTE: String
+  """
+  Whether digest is less.
+  """
+  digestLT: String
+  """
+  Whether digest is this or less.
+  """
+  digestLTE: String
+  """
+  Whether digest contains this.
+  """
+  digestContains: String
+  """
+  Whether digest begins with this.
+  """
+  digestHasPrefix: String
+  """
+  Whether digest ends with this.
+  """
+  digestHasSuffix: String
+  """
+  Whether digest is this, in any case.
+  """
+  digestEqualFold: String
+  """
+  Whether digest contains this, in any case.
+  """
+  digestContainsFold: String
+  """
+  Whether enabled is exactly this.
+  """
+  enabled: Boolean
+  """
+  Whether enabled is anything but this.
+  """
+  enabledNEQ: Boolean
+}
+"""
 Where webhooks deliver: an address with its secrets and the settings of its connector.
 """
 type Endpoint implements Node {
@@ -10115,6 +11204,14 @@ type Endpoint implements Node {
   The connector that delivers there, by name: "webhook", …
   """
   connector: String!
+  """
+  The connector's version that it is pinned to. Empty: the one that the organization uses.
+  """
+  connectorVersion: String!
+  """
+  SHA-256 of the package that it is pinned to; empty when it is not.
+  """
+  connectorDigest: String!
   """
   The address, for connectors that have one.
   """
@@ -10513,6 +11610,110 @@ input EndpointWhereInput {
   Whether connector contains this, in any case.
   """
   connectorContainsFold: String
+  """
+  Whether connectorVersion is exactly this.
+  """
+  connectorVersion: String
+  """
+  Whether connectorVersion is anything but this.
+  """
+  connectorVersionNEQ: String
+  """
+  Whether connectorVersion is one of these.
+  """
+  connectorVersionIn: [String!]
+  """
+  Whether connectorVersion is none of these.
+  """
+  connectorVersionNotIn: [String!]
+  """
+  Whether connectorVersion is greater.
+  """
+  connectorVersionGT: String
+  """
+  Whether connectorVersion is this or greater.
+  """
+  connectorVersionGTE: String
+  """
+  Whether connectorVersion is less.
+  """
+  connectorVersionLT: String
+  """
+  Whether connectorVersion is this or less.
+  """
+  connectorVersionLTE: String
+  """
+  Whether connectorVersion contains this.
+  """
+  connectorVersionContains: String
+  """
+  Whether connectorVersion begins with this.
+  """
+  connectorVersionHasPrefix: String
+  """
+  Whether connectorVersion ends with this.
+  """
+  connectorVersionHasSuffix: String
+  """
+  Whether connectorVersion is this, in any case.
+  """
+  connectorVersionEqualFold: String
+  """
+  Whether connectorVersion contains this, in any case.
+  """
+  connectorVersionContainsFold: String
+  """
+  Whether connectorDigest is exactly this.
+  """
+  connectorDigest: String
+  """
+  Whether connectorDigest is anything but this.
+  """
+  connectorDigestNEQ: String
+  """
+  Whether connectorDigest is one of these.
+  """
+  connectorDigestIn: [String!]
+  """
+  Whether connectorDigest is none of these.
+  """
+  connectorDigestNotIn: [String!]
+  """
+  Whether connectorDigest is greater.
+  """
+  connectorDigestGT: String
+  """
+  Whether connectorDigest is this or greater.
+  """
+  connectorDigestGTE: String
+  """
+  Whether connectorDigest is less.
+  """
+  connectorDigestLT: String
+  """
+  Whether connectorDigest is this or less.
+  """
+  connectorDigestLTE: String
+  """
+  Whether connectorDigest contains this.
+  """
+  connectorDigestContains: String
+  """
+  Whether connectorDigest begins with this.
+  """
+  connectorDigestHasPrefix: String
+  """
+  Whether connectorDigest ends with this.
+  """
+  connectorDigestHasSuffix: String
+  """
+  Whether connectorDigest is this, in any case.
+  """
+  connectorDigestEqualFold: String
+  """
+  Whether connectorDigest contains this, in any case.
+  """
+  connectorDigestContainsFold: String
   """
   Whether url is exactly this.
   """
@@ -22796,6 +23997,28 @@ func (ec *executionContext) childFields_CancelDeliveriesPayload(ctx context.Cont
 	return nil, fmt.Errorf("no field named %q was found under type CancelDeliveriesPayload", field.Name)
 }
 
+func (ec *executionContext) childFields_CatalogueConnector(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "name":
+		return ec.fieldContext_CatalogueConnector_name(ctx, field)
+	case "title":
+		return ec.fieldContext_CatalogueConnector_title(ctx, field)
+	case "description":
+		return ec.fieldContext_CatalogueConnector_description(ctx, field)
+	case "shipped":
+		return ec.fieldContext_CatalogueConnector_shipped(ctx, field)
+	case "versions":
+		return ec.fieldContext_CatalogueConnector_versions(ctx, field)
+	case "enabled":
+		return ec.fieldContext_CatalogueConnector_enabled(ctx, field)
+	case "processes":
+		return ec.fieldContext_CatalogueConnector_processes(ctx, field)
+	case "problem":
+		return ec.fieldContext_CatalogueConnector_problem(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type CatalogueConnector", field.Name)
+}
+
 func (ec *executionContext) childFields_ChangePasswordPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "user":
@@ -22830,6 +24053,82 @@ func (ec *executionContext) childFields_Connector(ctx context.Context, field gra
 		return ec.fieldContext_Connector_takesFormat(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Connector", field.Name)
+}
+
+func (ec *executionContext) childFields_ConnectorGrants(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "executables":
+		return ec.fieldContext_ConnectorGrants_executables(ctx, field)
+	case "paths":
+		return ec.fieldContext_ConnectorGrants_paths(ctx, field)
+	case "egress":
+		return ec.fieldContext_ConnectorGrants_egress(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ConnectorGrants", field.Name)
+}
+
+func (ec *executionContext) childFields_ConnectorLogLine(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "at":
+		return ec.fieldContext_ConnectorLogLine_at(ctx, field)
+	case "level":
+		return ec.fieldContext_ConnectorLogLine_level(ctx, field)
+	case "text":
+		return ec.fieldContext_ConnectorLogLine_text(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ConnectorLogLine", field.Name)
+}
+
+func (ec *executionContext) childFields_ConnectorProcess(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "node":
+		return ec.fieldContext_ConnectorProcess_node(ctx, field)
+	case "version":
+		return ec.fieldContext_ConnectorProcess_version(ctx, field)
+	case "digest":
+		return ec.fieldContext_ConnectorProcess_digest(ctx, field)
+	case "state":
+		return ec.fieldContext_ConnectorProcess_state(ctx, field)
+	case "restarts":
+		return ec.fieldContext_ConnectorProcess_restarts(ctx, field)
+	case "expired":
+		return ec.fieldContext_ConnectorProcess_expired(ctx, field)
+	case "inFlight":
+		return ec.fieldContext_ConnectorProcess_inFlight(ctx, field)
+	case "held":
+		return ec.fieldContext_ConnectorProcess_held(ctx, field)
+	case "lastError":
+		return ec.fieldContext_ConnectorProcess_lastError(ctx, field)
+	case "nextStart":
+		return ec.fieldContext_ConnectorProcess_nextStart(ctx, field)
+	case "at":
+		return ec.fieldContext_ConnectorProcess_at(ctx, field)
+	case "log":
+		return ec.fieldContext_ConnectorProcess_log(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ConnectorProcess", field.Name)
+}
+
+func (ec *executionContext) childFields_ConnectorVersion(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "version":
+		return ec.fieldContext_ConnectorVersion_version(ctx, field)
+	case "digest":
+		return ec.fieldContext_ConnectorVersion_digest(ctx, field)
+	case "publisher":
+		return ec.fieldContext_ConnectorVersion_publisher(ctx, field)
+	case "abilities":
+		return ec.fieldContext_ConnectorVersion_abilities(ctx, field)
+	case "takesFormat":
+		return ec.fieldContext_ConnectorVersion_takesFormat(ctx, field)
+	case "settings":
+		return ec.fieldContext_ConnectorVersion_settings(ctx, field)
+	case "grants":
+		return ec.fieldContext_ConnectorVersion_grants(ctx, field)
+	case "nodes":
+		return ec.fieldContext_ConnectorVersion_nodes(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ConnectorVersion", field.Name)
 }
 
 func (ec *executionContext) childFields_CreateAPIKeyPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -23108,6 +24407,14 @@ func (ec *executionContext) childFields_DeliveryLogEntry(ctx context.Context, fi
 	return nil, fmt.Errorf("no field named %q was found under type DeliveryLogEntry", field.Name)
 }
 
+func (ec *executionContext) childFields_DisableConnectorPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "enabledConnector":
+		return ec.fieldContext_DisableConnectorPayload_enabledConnector(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type DisableConnectorPayload", field.Name)
+}
+
 func (ec *executionContext) childFields_DisableSourcePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "source":
@@ -23142,6 +24449,14 @@ func (ec *executionContext) childFields_DisableWebhookPayload(ctx context.Contex
 	return nil, fmt.Errorf("no field named %q was found under type DisableWebhookPayload", field.Name)
 }
 
+func (ec *executionContext) childFields_EnableConnectorPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "enabledConnector":
+		return ec.fieldContext_EnableConnectorPayload_enabledConnector(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type EnableConnectorPayload", field.Name)
+}
+
 func (ec *executionContext) childFields_EnableSourcePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "source":
@@ -23174,6 +24489,50 @@ func (ec *executionContext) childFields_EnableWebhookPayload(ctx context.Context
 	return nil, fmt.Errorf("no field named %q was found under type EnableWebhookPayload", field.Name)
 }
 
+func (ec *executionContext) childFields_EnabledConnector(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return ec.fieldContext_EnabledConnector_id(ctx, field)
+	case "createdAt":
+		return ec.fieldContext_EnabledConnector_createdAt(ctx, field)
+	case "updatedAt":
+		return ec.fieldContext_EnabledConnector_updatedAt(ctx, field)
+	case "name":
+		return ec.fieldContext_EnabledConnector_name(ctx, field)
+	case "version":
+		return ec.fieldContext_EnabledConnector_version(ctx, field)
+	case "digest":
+		return ec.fieldContext_EnabledConnector_digest(ctx, field)
+	case "enabled":
+		return ec.fieldContext_EnabledConnector_enabled(ctx, field)
+	case "releasedAt":
+		return ec.fieldContext_EnabledConnector_releasedAt(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type EnabledConnector", field.Name)
+}
+
+func (ec *executionContext) childFields_EnabledConnectorConnection(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return ec.fieldContext_EnabledConnectorConnection_edges(ctx, field)
+	case "pageInfo":
+		return ec.fieldContext_EnabledConnectorConnection_pageInfo(ctx, field)
+	case "totalCount":
+		return ec.fieldContext_EnabledConnectorConnection_totalCount(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type EnabledConnectorConnection", field.Name)
+}
+
+func (ec *executionContext) childFields_EnabledConnectorEdge(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "node":
+		return ec.fieldContext_EnabledConnectorEdge_node(ctx, field)
+	case "cursor":
+		return ec.fieldContext_EnabledConnectorEdge_cursor(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type EnabledConnectorEdge", field.Name)
+}
+
 func (ec *executionContext) childFields_EndUserSessionsPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "ended":
@@ -23194,6 +24553,10 @@ func (ec *executionContext) childFields_Endpoint(ctx context.Context, field grap
 		return ec.fieldContext_Endpoint_name(ctx, field)
 	case "connector":
 		return ec.fieldContext_Endpoint_connector(ctx, field)
+	case "connectorVersion":
+		return ec.fieldContext_Endpoint_connectorVersion(ctx, field)
+	case "connectorDigest":
+		return ec.fieldContext_Endpoint_connectorDigest(ctx, field)
 	case "url":
 		return ec.fieldContext_Endpoint_url(ctx, field)
 	case "enabled":
@@ -23694,6 +25057,14 @@ func (ec *executionContext) childFields_PermissionInfo(ctx context.Context, fiel
 	return nil, fmt.Errorf("no field named %q was found under type PermissionInfo", field.Name)
 }
 
+func (ec *executionContext) childFields_PinConnectorPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "endpoint":
+		return ec.fieldContext_PinConnectorPayload_endpoint(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PinConnectorPayload", field.Name)
+}
+
 func (ec *executionContext) childFields_PredefinedRole(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "role":
@@ -24040,6 +25411,14 @@ func (ec *executionContext) childFields_RegenerateTriggerPayload(ctx context.Con
 		return ec.fieldContext_RegenerateTriggerPayload_snippets(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type RegenerateTriggerPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_ReleaseConnectorPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "enabledConnector":
+		return ec.fieldContext_ReleaseConnectorPayload_enabledConnector(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ReleaseConnectorPayload", field.Name)
 }
 
 func (ec *executionContext) childFields_ReleaseHoldPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -24486,6 +25865,14 @@ func (ec *executionContext) childFields_StopScanPayload(ctx context.Context, fie
 		return ec.fieldContext_StopScanPayload_run(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type StopScanPayload", field.Name)
+}
+
+func (ec *executionContext) childFields_SwitchConnectorPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "enabledConnector":
+		return ec.fieldContext_SwitchConnectorPayload_enabledConnector(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SwitchConnectorPayload", field.Name)
 }
 
 func (ec *executionContext) childFields_TestEndpointPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
