@@ -25,5 +25,6 @@ func (shelf) Packages(context.Context) ([]flow.Package, error) {
 
 func (shelf) Processes(_ context.Context, org string) ([]flow.ConnectorProcess, error) {
 	return []flow.ConnectorProcess{{Node: "one", Connector: "radar", Version: "1.0.0", Digest: "digest-1.0.0", State: "QUARANTINED", LastError: "it crashed",
-		At: time.Unix(0, 0).UTC(), Log: []flow.ConnectorLine{{At: time.Unix(0, 0).UTC(), Level: "ERROR", Text: org}}}}, nil
+		At: time.Unix(0, 0).UTC(), Log: []flow.ConnectorLine{{At: time.Unix(0, 0).UTC(), Level: "ERROR", Text: org}},
+		Sandbox: []flow.SandboxPart{{Name: "files", How: "no Landlock"}}}}, nil
 }

@@ -171,7 +171,7 @@ func (s *Session) ask(e *connectors.Endpoint, a *asked, c *wirev1.Call) (token u
 }
 
 // answered hands an answer to who waits for it.
-func (s *Session) answered(m *wirev1.Answer) {
+func (s *Session) answered(m *wirev1.Answer) (waited bool) {
 	s.mu.Lock()
 	c := s.calls[m.GetToken()]
 	delete(s.calls, m.GetToken())
@@ -179,24 +179,25 @@ func (s *Session) answered(m *wirev1.Answer) {
 	if c != nil {
 		c.answer <- m
 	}
+	return c != nil
 }
 
 // news hands a scan's news to who waits for it. A plugin that does not wait until the last
 // one was taken breaks the protocol.
-func (s *Session) news(m *wirev1.News) error {
+func (s *Session) news(m *wirev1.News) (waited bool, err error) {
 	s.mu.Lock()
 	c := s.calls[m.GetToken()]
 	s.mu.Unlock()
 	if c == nil || c.news == nil { // it was given up
 		s.out.put(message{other: &wirev1.SessionRequest{Message: &wirev1.SessionRequest_NewsTaken{
 			NewsTaken: &wirev1.NewsTaken{Token: m.GetToken(), Error: "nobody waits for this scan any more"}}}})
-		return nil
+		return false, nil
 	}
 	select {
 	case c.news <- m:
-		return nil
+		return true, nil
 	default:
-		return errors.New("the connector breaks the protocol: it told news of a scan before the last was taken")
+		return true, errors.New("the connector breaks the protocol: it told news of a scan before the last was taken")
 	}
 }
 

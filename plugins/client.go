@@ -22,6 +22,7 @@ func DialOptions() []grpc.DialOption {
 	return []grpc.DialOption{
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)),
 		grpc.WithStaticStreamWindowSize(windowSize), grpc.WithStaticConnWindowSize(windowSize),
+		grpc.WithStreamInterceptor(boundOthers),
 	}
 }
 
@@ -61,6 +62,7 @@ type Session struct {
 	asks    int               // of the process, whose answers are not yet sent
 	idle    chan struct{}     // closed when nothing is pending; nil when nobody waits for that
 	ponged  uint64
+	noise   noise
 }
 
 // given is an endpoint that the process has, or had so lately that a call may need it.
@@ -343,34 +345,55 @@ func (s *Session) read() error {
 		if err != nil {
 			return fmt.Errorf("read from the connector: %w", err)
 		}
-		switch m := m.GetMessage().(type) {
-		case *wirev1.SessionResponse_Results:
-			for _, w := range m.Results.GetResults() {
-				s.result(w)
-			}
-		case *wirev1.SessionResponse_CheckDone:
-			s.answered(&wirev1.Answer{Token: m.CheckDone.GetToken(), Of: &wirev1.Answer_Broken{Broken: m.CheckDone.GetError()}})
-		case *wirev1.SessionResponse_Answer:
-			s.answered(m.Answer)
-		case *wirev1.SessionResponse_News:
-			if err := s.news(m.News); err != nil {
-				return err
-			}
-		case *wirev1.SessionResponse_Ask:
-			if err := s.asked(m.Ask); err != nil {
-				return err
-			}
-		case *wirev1.SessionResponse_Log:
-			logFromWire(s.cfg.Log, m.Log)
-		case *wirev1.SessionResponse_Pong:
-			s.mu.Lock()
-			s.ponged = max(s.ponged, m.Pong.GetNumber())
-			s.mu.Unlock()
+		if err := s.heard(m); err != nil {
+			return err
 		}
 	}
 }
 
-func (s *Session) result(w *wirev1.Result) {
+func (s *Session) heard(m *wirev1.SessionResponse) error {
+	waited, unasked := true, 0
+	switch of := m.GetMessage().(type) {
+	case *wirev1.SessionResponse_Results:
+		for _, w := range of.Results.GetResults() {
+			if !s.result(w) {
+				unasked++
+			}
+		}
+		waited = len(of.Results.GetResults()) > 0
+	case *wirev1.SessionResponse_CheckDone:
+		waited = s.answered(&wirev1.Answer{Token: of.CheckDone.GetToken(), Of: &wirev1.Answer_Broken{Broken: of.CheckDone.GetError()}})
+	case *wirev1.SessionResponse_Answer:
+		waited = s.answered(of.Answer)
+	case *wirev1.SessionResponse_News:
+		var err error
+		if waited, err = s.news(of.News); err != nil {
+			return err
+		}
+	case *wirev1.SessionResponse_Ask:
+		return s.asked(of.Ask)
+	case *wirev1.SessionResponse_Log:
+		logFromWire(s.cfg.Log, of.Log)
+		waited = false
+	case *wirev1.SessionResponse_Pong:
+		s.mu.Lock()
+		s.ponged = max(s.ponged, of.Pong.GetNumber())
+		s.mu.Unlock()
+		waited = false
+	default:
+		waited = false
+	}
+	if !waited {
+		unasked++
+	}
+	if unasked > 0 {
+		return s.unasked(m, unasked)
+	}
+	return nil
+}
+
+// result says whether somebody waited for it.
+func (s *Session) result(w *wirev1.Result) bool {
 	s.mu.Lock()
 	p, ok := s.pending[w.GetToken()]
 	delete(s.pending, w.GetToken())
@@ -378,9 +401,10 @@ func (s *Session) result(w *wirev1.Result) {
 	s.mu.Unlock()
 	if !ok {
 		s.cfg.Log.Warn("a result that nobody waits for was dropped", "token", w.GetToken())
-		return
+		return false
 	}
 	p.done(resultFromWire(p.id, w))
+	return true
 }
 
 // end answers everything that is still open.

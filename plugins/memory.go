@@ -117,6 +117,9 @@ func (s *Session) asked(q *wirev1.Ask) error {
 		}})
 	}
 	if g == nil {
+		if err := s.unasked(&wirev1.SessionResponse{Message: &wirev1.SessionResponse_Ask{Ask: q}}, 1); err != nil {
+			return err
+		}
 		answer(&wirev1.Told{Of: &wirev1.Told_Error{Error: "this process was not given the endpoint " + clip(q.GetEndpoint())}})
 		return nil
 	}

@@ -29,15 +29,19 @@ type crooked struct {
 
 func (c crooked) Session(s wirev1.Plugin_SessionServer) error { return c.session(s) }
 
-func open(t testing.TB, log *slog.Logger, session func(wirev1.Plugin_SessionServer) error) *Session {
-	t.Helper()
+// listen runs a server for the test's time, and returns how to reach it.
+func listen(t testing.TB, server *grpc.Server) func(context.Context, string) (net.Conn, error) {
 	listener := bufconn.Listen(1 << 20)
-	server := grpc.NewServer(grpc.MaxRecvMsgSize(MaxMessage))
-	wirev1.RegisterPluginServer(server, crooked{session: session})
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(server.Stop)
-	options := append(DialOptions(), grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
+	return func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }
+}
+
+func open(t testing.TB, log *slog.Logger, session func(wirev1.Plugin_SessionServer) error) *Session {
+	t.Helper()
+	server := grpc.NewServer(grpc.MaxRecvMsgSize(MaxMessage))
+	wirev1.RegisterPluginServer(server, crooked{session: session})
+	options := append(DialOptions(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(listen(t, server)))
 	conn, err := grpc.NewClient("passthrough:///plugin", options...)
 	if err != nil {
 		t.Fatal(err)

@@ -200,20 +200,25 @@ func (c *catalogue) leave(ctx context.Context) {
 
 // reported is a process as it is told to other nodes.
 type reported struct {
-	Version   string      `json:"version"`
-	State     string      `json:"state"`
-	Restarts  int         `json:"restarts"`
-	Expired   int         `json:"expired"`
-	InFlight  int         `json:"inFlight"`
-	Held      int         `json:"held"`
-	LastError string      `json:"lastError,omitempty"`
-	NextStart *time.Time  `json:"nextStart,omitempty"`
-	Log       []host.Line `json:"log"`
+	Version   string             `json:"version"`
+	State     string             `json:"state"`
+	Restarts  int                `json:"restarts"`
+	Expired   int                `json:"expired"`
+	InFlight  int                `json:"inFlight"`
+	Held      int                `json:"held"`
+	LastError string             `json:"lastError,omitempty"`
+	NextStart *time.Time         `json:"nextStart,omitempty"`
+	Log       []host.Line        `json:"log"`
+	Sandbox   []flow.SandboxPart `json:"sandbox"`
 }
 
 // report tells how this node's processes are, as far as that has changed.
 func (c *catalogue) report(ctx context.Context) {
 	now := c.clock.Now()
+	var box []flow.SandboxPart
+	for _, p := range c.plugins.Sandbox().Parts {
+		box = append(box, flow.SandboxPart{Name: p.Name, Active: p.Active, How: p.How})
+	}
 	fresh, are := map[process][]byte{}, map[process]bool{}
 	var list, gone []store.ConnectorReport
 	for _, s := range c.plugins.Stats() {
@@ -221,7 +226,7 @@ func (c *catalogue) report(ctx context.Context) {
 			continue
 		}
 		r := reported{Version: s.Version, State: string(s.State), Restarts: s.Restarts, Expired: s.Expired, InFlight: s.InFlight, Held: s.Held,
-			LastError: s.LastError, Log: c.plugins.Log(host.Key(s.Name, s.Digest, s.Organization))}
+			LastError: s.LastError, Log: c.plugins.Log(host.Key(s.Name, s.Digest, s.Organization)), Sandbox: box}
 		r.Log = r.Log[max(0, len(r.Log)-keptLines):]
 		if !s.NextStart.IsZero() {
 			r.NextStart = &s.NextStart
@@ -298,7 +303,7 @@ func (c *catalogue) Processes(ctx context.Context, org string) ([]flow.Connector
 			return nil, fmt.Errorf("read how %s is: %w", row.Connector, err)
 		}
 		p := flow.ConnectorProcess{Node: row.Node, Connector: row.Connector, Version: r.Version, Digest: row.Digest, State: r.State, Restarts: r.Restarts,
-			Expired: r.Expired, InFlight: r.InFlight, Held: r.Held, LastError: r.LastError, NextStart: r.NextStart, At: row.At, Log: []flow.ConnectorLine{}}
+			Expired: r.Expired, InFlight: r.InFlight, Held: r.Held, LastError: r.LastError, NextStart: r.NextStart, At: row.At, Log: []flow.ConnectorLine{}, Sandbox: append([]flow.SandboxPart{}, r.Sandbox...)}
 		for _, l := range r.Log {
 			p.Log = append(p.Log, flow.ConnectorLine{At: l.At, Level: l.Level.String(), Text: l.Text})
 		}

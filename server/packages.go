@@ -12,6 +12,7 @@ import (
 	"github.com/hookyard/hookyard/connectors/builtin"
 	"github.com/hookyard/hookyard/ent/store"
 	"github.com/hookyard/hookyard/plugins/host"
+	"github.com/hookyard/hookyard/plugins/sandbox"
 )
 
 // Packages is the operator's hand on the connectors that are installed on this machine. A
@@ -91,7 +92,7 @@ func (p *Packages) Remove(ctx context.Context, name, version string, force bool)
 	return p.store.Remove(of)
 }
 
-// List writes a table of what is installed.
+// List writes a table of what is installed, and what this machine keeps it in.
 func (p *Packages) List(out io.Writer) error {
 	list, strays, err := p.store.List()
 	if err != nil {
@@ -104,6 +105,17 @@ func (p *Packages) List(out io.Writer) error {
 	}
 	for _, s := range strays {
 		_, _ = fmt.Fprintf(w, "%s\t\t\tno package: %s\n", s.Path, s.Err)
+	}
+	if err := w.Flush(); err != nil || len(list) == 0 {
+		return err
+	}
+	_, _ = fmt.Fprint(out, "\nWhat keeps them apart on this machine (a hub may have control groups besides; connectorCatalogue has what it found):\n")
+	for _, p := range sandbox.Look().Parts {
+		state := "yes"
+		if !p.Active {
+			state = "NO"
+		}
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", p.Name, state, p.How)
 	}
 	return w.Flush()
 }

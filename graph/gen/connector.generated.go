@@ -665,6 +665,38 @@ func (ec *executionContext) fieldContext_ConnectorProcess_log(_ context.Context,
 	return fc, nil
 }
 
+func (ec *executionContext) _ConnectorProcess_sandbox(ctx context.Context, field graphql.CollectedField, obj *flow.ConnectorProcess) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_ConnectorProcess_sandbox(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Sandbox, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []flow.SandboxPart) graphql.Marshaler {
+			return ec.marshalNSandboxPart2ᚕgithubᚗcomᚋhookyardᚋhookyardᚋserverᚋflowᚐSandboxPartᚄ(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_ConnectorProcess_sandbox(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "ConnectorProcess",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_SandboxPart(ctx, field)
+		},
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _ConnectorVersion_version(ctx context.Context, field graphql.CollectedField, obj *flow.Package) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -984,6 +1016,75 @@ func (ec *executionContext) fieldContext_ReleaseConnectorPayload_enabledConnecto
 		},
 	}
 	return fc, nil
+}
+
+func (ec *executionContext) _SandboxPart_name(ctx context.Context, field graphql.CollectedField, obj *flow.SandboxPart) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SandboxPart_name(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Name, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_SandboxPart_name(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("SandboxPart", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func (ec *executionContext) _SandboxPart_active(ctx context.Context, field graphql.CollectedField, obj *flow.SandboxPart) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SandboxPart_active(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Active, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return ec.marshalNBoolean2bool(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_SandboxPart_active(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("SandboxPart", field, false, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func (ec *executionContext) _SandboxPart_how(ctx context.Context, field graphql.CollectedField, obj *flow.SandboxPart) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_SandboxPart_how(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.How, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return ec.marshalNString2string(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_SandboxPart_how(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("SandboxPart", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
 func (ec *executionContext) _SwitchConnectorPayload_enabledConnector(ctx context.Context, field graphql.CollectedField, obj *SwitchConnectorPayload) (ret graphql.Marshaler) {
@@ -1463,6 +1564,11 @@ func (ec *executionContext) _ConnectorProcess(ctx context.Context, sel ast.Selec
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
+		case "sandbox":
+			out.Values[i] = ec._ConnectorProcess_sandbox(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
 		}
@@ -1742,6 +1848,54 @@ func (ec *executionContext) _ReleaseConnectorPayload(ctx context.Context, sel as
 	return out
 }
 
+var sandboxPartImplementors = []string{"SandboxPart"}
+
+func (ec *executionContext) _SandboxPart(ctx context.Context, sel ast.SelectionSet, obj *flow.SandboxPart) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, sandboxPartImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("SandboxPart")
+		case "name":
+			out.Values[i] = ec._SandboxPart_name(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "active":
+			out.Values[i] = ec._SandboxPart_active(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "how":
+			out.Values[i] = ec._SandboxPart_how(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
 var switchConnectorPayloadImplementors = []string{"SwitchConnectorPayload"}
 
 func (ec *executionContext) _SwitchConnectorPayload(ctx context.Context, sel ast.SelectionSet, obj *SwitchConnectorPayload) graphql.Marshaler {
@@ -1944,6 +2098,26 @@ func (ec *executionContext) marshalNReleaseConnectorPayload2ᚖgithubᚗcomᚋho
 		return graphql.Null
 	}
 	return ec._ReleaseConnectorPayload(ctx, sel, v)
+}
+
+func (ec *executionContext) marshalNSandboxPart2githubᚗcomᚋhookyardᚋhookyardᚋserverᚋflowᚐSandboxPart(ctx context.Context, sel ast.SelectionSet, v flow.SandboxPart) graphql.Marshaler {
+	return ec._SandboxPart(ctx, sel, &v)
+}
+
+func (ec *executionContext) marshalNSandboxPart2ᚕgithubᚗcomᚋhookyardᚋhookyardᚋserverᚋflowᚐSandboxPartᚄ(ctx context.Context, sel ast.SelectionSet, v []flow.SandboxPart) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return ec.marshalNSandboxPart2githubᚗcomᚋhookyardᚋhookyardᚋserverᚋflowᚐSandboxPart(ctx, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
 }
 
 func (ec *executionContext) unmarshalNSwitchConnectorInput2githubᚗcomᚋhookyardᚋhookyardᚋgraphᚋgenᚐSwitchConnectorInput(ctx context.Context, v any) (SwitchConnectorInput, error) {

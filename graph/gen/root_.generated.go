@@ -281,6 +281,7 @@ type ComplexityRoot struct {
 		NextStart func(childComplexity int) int
 		Node      func(childComplexity int) int
 		Restarts  func(childComplexity int) int
+		Sandbox   func(childComplexity int) int
 		State     func(childComplexity int) int
 		Version   func(childComplexity int) int
 	}
@@ -1174,6 +1175,12 @@ type ComplexityRoot struct {
 	RunEdge struct {
 		Cursor func(childComplexity int) int
 		Node   func(childComplexity int) int
+	}
+
+	SandboxPart struct {
+		Active func(childComplexity int) int
+		How    func(childComplexity int) int
+		Name   func(childComplexity int) int
 	}
 
 	Scan struct {
@@ -2447,6 +2454,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.ConnectorProcess.Restarts(childComplexity), true
+	case "ConnectorProcess.sandbox":
+		if e.ComplexityRoot.ConnectorProcess.Sandbox == nil {
+			break
+		}
+
+		return e.ComplexityRoot.ConnectorProcess.Sandbox(childComplexity), true
 	case "ConnectorProcess.state":
 		if e.ComplexityRoot.ConnectorProcess.State == nil {
 			break
@@ -6498,6 +6511,25 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 
 		return e.ComplexityRoot.RunEdge.Node(childComplexity), true
 
+	case "SandboxPart.active":
+		if e.ComplexityRoot.SandboxPart.Active == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SandboxPart.Active(childComplexity), true
+	case "SandboxPart.how":
+		if e.ComplexityRoot.SandboxPart.How == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SandboxPart.How(childComplexity), true
+	case "SandboxPart.name":
+		if e.ComplexityRoot.SandboxPart.Name == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SandboxPart.Name(childComplexity), true
+
 	case "Scan.actorEmail":
 		if e.ComplexityRoot.Scan.ActorEmail == nil {
 			break
@@ -8609,6 +8641,18 @@ type ConnectorProcess @goModel(model: "github.com/hookyard/hookyard/server/flow.
   at: Time!
   "The last lines that it, or the hub about it, has logged, the oldest first, without the organization's secrets."
   log: [ConnectorLogLine!]!
+  "What its node's system keeps it in, part by part."
+  sandbox: [SandboxPart!]!
+}
+
+"One thing that keeps a connector's process from what is not its own."
+type SandboxPart @goModel(model: "github.com/hookyard/hookyard/server/flow.SandboxPart") {
+  "What it is about: privileges, files, calls, network, memory, processes or disk."
+  name: String!
+  "Whether it is there."
+  active: Boolean!
+  "By what; or why it is not there, and what would help."
+  how: String!
 }
 
 "One line of a connector's log."
@@ -24105,6 +24149,8 @@ func (ec *executionContext) childFields_ConnectorProcess(ctx context.Context, fi
 		return ec.fieldContext_ConnectorProcess_at(ctx, field)
 	case "log":
 		return ec.fieldContext_ConnectorProcess_log(ctx, field)
+	case "sandbox":
+		return ec.fieldContext_ConnectorProcess_sandbox(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type ConnectorProcess", field.Name)
 }
@@ -25619,6 +25665,18 @@ func (ec *executionContext) childFields_RunEdge(ctx context.Context, field graph
 		return ec.fieldContext_RunEdge_cursor(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type RunEdge", field.Name)
+}
+
+func (ec *executionContext) childFields_SandboxPart(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "name":
+		return ec.fieldContext_SandboxPart_name(ctx, field)
+	case "active":
+		return ec.fieldContext_SandboxPart_active(ctx, field)
+	case "how":
+		return ec.fieldContext_SandboxPart_how(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SandboxPart", field.Name)
 }
 
 func (ec *executionContext) childFields_Scan(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {

@@ -109,7 +109,9 @@ func (c *connector) run(ctx context.Context, dir string) {
 			c.stopped()
 			return
 		}
-		crashes++
+		if crashes++; errors.Is(err, plugins.ErrFlood) && c.entry.Package != nil {
+			crashes = max(crashes, c.limit()) // it would do so again
+		}
 		wait := c.backoff(crashes)
 		c.crashed(err, crashes, wait)
 		timer := c.cfg.Clock.NewTimer(wait)

@@ -23,5 +23,9 @@ func (r Report) Missing() (why []string) {
 	return why
 }
 
+// Look says what a hub would find that this user starts on this machine, but for control
+// groups: whether there are any is known to the hub alone, which may have to move for them.
+func Look() Report { return offered().report() }
+
 // Report says what holds on this system for a third party's process.
 func (b *Box) Report() Report { return b.parts.report() }

@@ -32,6 +32,14 @@ type ConnectorProcess struct {
 	NextStart                  *time.Time
 	At                         time.Time
 	Log                        []ConnectorLine // the last ones, the oldest first
+	Sandbox                    []SandboxPart   // what its node keeps it in
+}
+
+// SandboxPart is one thing that keeps a process from what is not its own.
+type SandboxPart struct {
+	Name   string `json:"name"`
+	Active bool   `json:"active"`
+	How    string `json:"how"` // by what; or why it is not there
 }
 
 // ConnectorLine is one line of a connector's log, without secrets.

@@ -1,0 +1,127 @@
+package plugins
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"github.com/hookyard/hookyard/connectors"
+	wirev1 "github.com/hookyard/hookyard/plugins/wire/v1"
+)
+
+func line(text string) *wirev1.SessionResponse {
+	return &wirev1.SessionResponse{Message: &wirev1.SessionResponse_Log{Log: &wirev1.Log{Message: text}}}
+}
+
+// A process that says without end what nobody asked for loses its session, whatever it is.
+func TestAFloodEndsTheSession(t *testing.T) {
+	for name, c := range map[string]struct {
+		word *wirev1.SessionResponse
+		most int // so many are enough
+	}{
+		"lines":                     {line("x"), noiseMost},
+		"long lines":                {line(strings.Repeat("x", 1<<20)), noiseMost / 250},
+		"results of nothing":        {results(&wirev1.Result{Token: 1 << 40}), noiseMost},
+		"many results of nothing":   {results(make([]*wirev1.Result, 100)...), noiseMost / 100},
+		"empty results":             {results(), noiseMost},
+		"checks of nothing":         {&wirev1.SessionResponse{Message: &wirev1.SessionResponse_CheckDone{CheckDone: &wirev1.CheckDone{Token: 1 << 40}}}, noiseMost},
+		"answers to nothing":        {&wirev1.SessionResponse{Message: &wirev1.SessionResponse_Answer{Answer: &wirev1.Answer{Token: 1 << 40}}}, noiseMost},
+		"news of nothing":           {&wirev1.SessionResponse{Message: &wirev1.SessionResponse_News{News: &wirev1.News{Token: 1 << 40}}}, noiseMost},
+		"signs of life":             {&wirev1.SessionResponse{Message: &wirev1.SessionResponse_Pong{Pong: &wirev1.Pong{Number: 1}}}, noiseMost},
+		"words that nobody knows":   {&wirev1.SessionResponse{}, noiseMost},
+		"questions about strangers": {&wirev1.SessionResponse{Message: &wirev1.SessionResponse_Ask{Ask: &wirev1.Ask{Endpoint: "end_9@1"}}}, noiseMost},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t, slog.New(slog.DiscardHandler), each(func(s wirev1.Plugin_SessionServer, _ *wirev1.Item) error {
+				// Time and the item earn it some more, on a slow machine a few thousand.
+				for range 100 * c.most {
+					if err := s.Send(c.word); err != nil {
+						return err
+					}
+				}
+				return nil
+			}))
+			answers := make(chan connectors.Result, 1)
+			s.Deliver(anEndpoint, connectors.Delivery{ID: "dlv_1", Endpoint: anEndpoint.Ref}, func(r connectors.Result) { answers <- r })
+			<-s.Ended()
+			if err := s.Err(); !errors.Is(err, ErrFlood) && !strings.Contains(err.Error(), "unanswered questions") {
+				t.Errorf("it ended because of %v", err)
+			}
+			if r := <-answers; r.Fault != connectors.FaultConnector {
+				t.Errorf("got %+v", r)
+			}
+		})
+	}
+}
+
+// Who is busy may say more: a few lines for each item are no flood.
+func TestBusyIsNotNoisy(t *testing.T) {
+	s := open(t, slog.New(slog.DiscardHandler), each(func(s wirev1.Plugin_SessionServer, i *wirev1.Item) error {
+		for range 10 {
+			if err := s.Send(line("x")); err != nil {
+				return err
+			}
+		}
+		return s.Send(results(&wirev1.Result{Token: i.GetToken(), Outcome: wirev1.Outcome_OUTCOME_DONE}))
+	}))
+	var all sync.WaitGroup
+	for i := range noiseMost / 2 {
+		all.Add(1)
+		s.Deliver(anEndpoint, connectors.Delivery{ID: fmt.Sprint("dlv_", i), Endpoint: anEndpoint.Ref}, func(connectors.Result) { all.Done() })
+	}
+	all.Wait()
+	if err := s.Err(); err != nil {
+		t.Error(err)
+	}
+}
+
+// What else a process says on its connection is not heard, or no faster than is bearable.
+func TestOtherStreamsAreBounded(t *testing.T) {
+	listener := listen(t, grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, s grpc.ServerStream) error {
+		for {
+			if err := s.SendMsg(line(strings.Repeat("x", 1<<20))); err != nil {
+				return err
+			}
+		}
+	})))
+	conn, err := grpc.NewClient("passthrough:///plugin", append(DialOptions(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(listener))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	stream := func(ctx context.Context, method string) grpc.ClientStream {
+		s, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, method)
+		if err == nil {
+			err = s.CloseSend()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := stream(ctx, "/plugin.GRPCBroker/StartStream").RecvMsg(&wirev1.SessionResponse{}); status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("the broker heard something: %v", err)
+	}
+	output := stream(t.Context(), "/plugin.GRPCStdio/StreamStdio")
+	began := time.Now()
+	for range 10 {
+		if err := output.RecvMsg(&wirev1.SessionResponse{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if took, least := time.Since(began), time.Second*(10<<20-otherBurst)/otherRate; took < least {
+		t.Errorf("10 MiB of output were read within %v", took)
+	}
+}
