@@ -39,6 +39,11 @@ func listen(t testing.TB, server *grpc.Server) func(context.Context, string) (ne
 
 func open(t testing.TB, log *slog.Logger, session func(wirev1.Plugin_SessionServer) error) *Session {
 	t.Helper()
+	return openAt(t, clockwork.NewRealClock(), log, session)
+}
+
+func openAt(t testing.TB, clock clockwork.Clock, log *slog.Logger, session func(wirev1.Plugin_SessionServer) error) *Session {
+	t.Helper()
 	server := grpc.NewServer(grpc.MaxRecvMsgSize(MaxMessage))
 	wirev1.RegisterPluginServer(server, crooked{session: session})
 	options := append(DialOptions(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(listen(t, server)))
@@ -47,7 +52,7 @@ func open(t testing.TB, log *slog.Logger, session func(wirev1.Plugin_SessionServ
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	s, err := NewSession(wirev1.NewPluginClient(conn), SessionConfig{Log: log, Clock: clockwork.NewRealClock(), DefaultTimeout: time.Minute})
+	s, err := NewSession(wirev1.NewPluginClient(conn), SessionConfig{Log: log, Clock: clock, DefaultTimeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,32 +16,48 @@ import (
 	"github.com/hookyard/hookyard/server/servertest/program"
 )
 
-// faulty is a third party's connector: see its package.
-var faulty = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(scratch, "faulty")
-	build := exec.Command("go", "build", "-o", path, "./servertest/faulty")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the connector: %w: %s", err, out)
-	}
-	return path, nil
-})
+// Third parties' connectors: see their packages.
+var (
+	faultyPlugin  = built("faulty", ".", "./servertest/faulty")
+	hostilePlugin = built("hostile", ".", "./servertest/hostile")
+	acmePlugin    = built("acme-plugin", filepath.Join("..", "examples", "acme"), "./acme-plugin")
+)
 
-// packed makes a package of it.
+// built builds a program once.
+func built(name, dir, pkg string) func() (string, error) {
+	return sync.OnceValues(func() (string, error) {
+		path := filepath.Join(scratch, name)
+		build := exec.Command("go", "build", "-o", path, pkg)
+		build.Dir, build.Env = dir, append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("build the connector: %w: %s", err, out)
+		}
+		return path, nil
+	})
+}
+
+// packed makes a package of the faulty one.
 func packed(t *testing.T, version, fault string) string {
 	t.Helper()
-	path, err := faulty()
+	run := []string{"faulty", version}
+	if fault != "" {
+		run = append(run, fault)
+	}
+	return packageOf(t, faultyPlugin, run...)
+}
+
+// packageOf makes a package of a program that is run with the arguments.
+func packageOf(t *testing.T, program func() (string, error), args ...string) string {
+	t.Helper()
+	path, err := program()
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	if err := os.Link(path, filepath.Join(dir, "faulty")); err != nil {
+	if err := os.Link(path, filepath.Join(dir, "program")); err != nil {
 		t.Fatal(err)
 	}
-	run := []string{"faulty", "faulty", version}
-	if fault != "" {
-		run = append(run, fault)
-	}
+	run := append([]string{"program"}, args...)
 	draft, err := json.Marshal(map[string]any{"run": run})
 	if err != nil {
 		t.Fatal(err)
@@ -241,7 +257,7 @@ func TestABrokenStoreHoldsNobodyUp(t *testing.T) {
 	if err := h.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	program, err := filepath.Glob(filepath.Join(dir, "connectors", "faulty", "1.0.0-*", "faulty"))
+	program, err := filepath.Glob(filepath.Join(dir, "connectors", "faulty", "1.0.0-*", "program"))
 	if err != nil || len(program) != 1 {
 		t.Fatal(program, err)
 	}

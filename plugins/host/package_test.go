@@ -22,6 +22,7 @@ import (
 	"github.com/jonboulle/clockwork"
 
 	"github.com/hookyard/hookyard/connectors"
+	"github.com/hookyard/hookyard/plugins/sandbox"
 )
 
 // folderOf makes a folder that can be packed: this program as a connector.
@@ -409,7 +410,7 @@ func TestInterpretedConnectorsRunFromACheckedCopy(t *testing.T) {
 func hosting(t testing.TB, log slog.Handler, clock clockwork.Clock, changed func(string)) *Supervisor {
 	t.Helper()
 	s, err := New(Config{Logger: slog.New(log), Clock: clock, HostVersion: "test", TempDir: shortTempDir(t), Env: []string{"GORACE=atexit_sleep_ms=0"},
-		StartTimeout: time.Minute, PingEvery: 50 * time.Millisecond, PingTimeout: 10 * time.Second, BackoffMin: 10 * time.Millisecond, Changed: changed})
+		StartTimeout: time.Minute, PingEvery: 50 * time.Millisecond, PingTimeout: 10 * time.Second, BackoffMin: 10 * time.Millisecond, Changed: changed, Sandbox: sandbox.Prefer})
 	if err != nil {
 		t.Fatal(err)
 	}

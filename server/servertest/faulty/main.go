@@ -22,11 +22,12 @@ import (
 // connector posts events to the endpoint's address.
 type connector struct {
 	name, version, fault string
+	turn                 *sync.Mutex // of "tenth": it takes one item after the other
 	items                *atomic.Int64
 }
 
 func main() {
-	c := connector{name: os.Args[1], version: os.Args[2], items: &atomic.Int64{}}
+	c := connector{name: os.Args[1], version: os.Args[2], turn: &sync.Mutex{}, items: &atomic.Int64{}}
 	if len(os.Args) > 3 {
 		c.fault = os.Args[3]
 	}
@@ -57,10 +58,11 @@ func (c connector) Deliver(ctx context.Context, h connectors.Host, items []conne
 }
 
 func (c connector) one(ctx context.Context, h connectors.Host, d connectors.Delivery, done func(connectors.Result)) {
-	n := c.items.Add(1)
 	switch c.fault {
 	case "tenth":
-		if n%10 == 0 {
+		c.turn.Lock()
+		defer c.turn.Unlock()
+		if c.items.Add(1) == 10 {
 			os.Exit(3)
 		}
 	case "hang":
