@@ -46,8 +46,8 @@ func packed(t *testing.T, version, fault string) string {
 	return packageOf(t, faultyPlugin, run...)
 }
 
-// packageOf makes a package of a program that is run with the arguments.
-func packageOf(t *testing.T, program func() (string, error), args ...string) string {
+// folderOf is what a package is made of: a program that is run with the arguments.
+func folderOf(t *testing.T, program func() (string, error), args ...string) string {
 	t.Helper()
 	path, err := program()
 	if err != nil {
@@ -57,14 +57,20 @@ func packageOf(t *testing.T, program func() (string, error), args ...string) str
 	if err := os.Link(path, filepath.Join(dir, "program")); err != nil {
 		t.Fatal(err)
 	}
-	run := append([]string{"program"}, args...)
-	draft, err := json.Marshal(map[string]any{"run": run})
+	draft, err := json.Marshal(map[string]any{"run": append([]string{"program"}, args...)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "connector.json"), draft, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	return dir
+}
+
+// packageOf makes a package of it.
+func packageOf(t *testing.T, program func() (string, error), args ...string) string {
+	t.Helper()
+	dir := folderOf(t, program, args...)
 	out := filepath.Join(t.TempDir(), "package.tar.gz")
 	if said, err := tool(t, "connector", "pack", dir, "--out", out); err != nil {
 		t.Fatalf("%v\n%s", err, said)
@@ -82,15 +88,24 @@ func installed(t *testing.T, dir, url, version, fault string) {
 
 type enabledConnector struct{ ID, Version string }
 
-// enable waits until a node has the version and enables it.
-func enable(t *testing.T, h *program.Hub, version string) (e enabledConnector) {
+// enable waits until a node has the version of the faulty one and enables it.
+func enable(t *testing.T, h *program.Hub, version string) enabledConnector {
 	t.Helper()
+	return enableThe(t, h, "faulty", version)
+}
+
+// enableThe enables a version of a connector, or the newest.
+func enableThe(t *testing.T, h *program.Hub, connector, version string) (e enabledConnector) {
+	t.Helper()
+	in := program.Input{"connector": connector}
+	if version != "" {
+		in["version"] = version
+	}
 	until(t, 20*time.Second, "the version can be enabled", func() bool {
 		var got struct {
 			R struct{ EnabledConnector enabledConnector }
 		}
-		err := h.Do(t.Context(), `mutation ($v: String) { r: enableConnector(input: {connector: "faulty", version: $v}) { enabledConnector { id version } } }`,
-			program.Input{"v": version}, &got)
+		err := h.Do(t.Context(), `mutation ($in: EnableConnectorInput!) { r: enableConnector(input: $in) { enabledConnector { id version } } }`, program.Input{"in": in}, &got)
 		e = got.R.EnabledConnector
 		return err == nil
 	})
@@ -126,29 +141,34 @@ type catalogueEntry struct {
 	Name, Problem string
 	Shipped       bool
 	Versions      []struct {
-		Version, Digest string
-		Nodes           []string
+		Version, Digest, Publisher string
+		Nodes                      []string
 	}
 	Enabled   *enabledConnector
 	Processes []struct {
 		Node, Version, State, LastError string
 		Restarts                        int
 		Log                             []struct{ Level, Text string }
+		Sandbox                         []struct{ Name string }
 	}
 }
 
-// catalogue is what the API tells of the connector.
-func catalogue(t *testing.T, h *program.Hub) (c catalogueEntry) {
+// catalogue is what the API tells of the faulty one.
+func catalogue(t *testing.T, h *program.Hub) catalogueEntry {
+	t.Helper()
+	return catalogueOf(t, h, "faulty")
+}
+
+// catalogueOf is what the API tells of a connector.
+func catalogueOf(t *testing.T, h *program.Hub, name string) (c catalogueEntry) {
 	t.Helper()
 	var got struct{ ConnectorCatalogue []catalogueEntry }
-	if err := h.Do(t.Context(), `{ connectorCatalogue { name problem shipped versions { version digest nodes } enabled { id version }
-		processes { node version state lastError restarts log { level text } } } }`, nil, &got); err != nil {
+	if err := h.Do(t.Context(), `query ($name: String) { connectorCatalogue(name: $name) { name problem shipped versions { version digest publisher nodes } enabled { id version }
+		processes { node version state lastError restarts log { level text } sandbox { name } } } }`, program.Input{"name": name}, &got); err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range got.ConnectorCatalogue {
-		if c.Name == "faulty" {
-			return c
-		}
+	if len(got.ConnectorCatalogue) == 1 {
+		c = got.ConnectorCatalogue[0]
 	}
 	return c
 }
@@ -159,7 +179,7 @@ func TestConnectorsAreUpgraded(t *testing.T) {
 	onEach(t, func(t *testing.T, url string) {
 		s := newSink(t)
 		dir := t.TempDir()
-		h := startIn(t, dir, url, "--allow-private-targets")
+		h := startIn(t, dir, url, "--allow-private-targets", "--sandbox=prefer")
 		installed(t, dir, url, "1.0.0", "")
 		e := enable(t, h, "1.0.0")
 		endpoint := through(t, h, s, "a")
@@ -245,7 +265,7 @@ func TestConnectorsAreUpgraded(t *testing.T) {
 func TestABrokenStoreHoldsNobodyUp(t *testing.T) {
 	s := newSink(t)
 	dir := t.TempDir()
-	h := startIn(t, dir, "", "--allow-private-targets")
+	h := startIn(t, dir, "", "--allow-private-targets", "--sandbox=prefer")
 	installed(t, dir, "", "1.0.0", "")
 	enable(t, h, "1.0.0")
 	through(t, h, s, "a")
@@ -307,7 +327,7 @@ func TestFaultyConnectors(t *testing.T) {
 		t.Run(fault, func(t *testing.T) {
 			s := newSink(t)
 			dir := t.TempDir()
-			h := startIn(t, dir, "", "--allow-private-targets")
+			h := startIn(t, dir, "", "--allow-private-targets", "--sandbox=prefer")
 			installed(t, dir, "", "1.0.0", fault)
 			e := enable(t, h, "1.0.0")
 			through(t, h, s, "a")
@@ -352,7 +372,7 @@ func TestOneNodeHasThePackage(t *testing.T) {
 	url := storetest.Postgres(t)
 	s := newSink(t)
 	dir := t.TempDir()
-	one := startIn(t, dir, url, "--allow-private-targets", "--node-name", "one")
+	one := startIn(t, dir, url, "--allow-private-targets", "--sandbox=prefer", "--node-name", "one")
 	dir2 := filepath.Join(dir, "two")
 	two := secondIn(t, dir2, one, dir, url)
 	installed(t, dir2, url, "1.0.0", "")
@@ -374,7 +394,7 @@ func TestOneNodeHasThePackage(t *testing.T) {
 	}
 	until(t, 20*time.Second, "both nodes tell of the process", func() bool {
 		a, b := catalogue(t, one), catalogue(t, two)
-		return len(a.Processes) == 1 && a.Processes[0].Node == "two" && len(b.Processes) == 1 && fmt.Sprint(a.Versions) == "[{1.0.0 "+a.Versions[0].Digest+" [two]}]"
+		return len(a.Processes) == 1 && a.Processes[0].Node == "two" && len(b.Processes) == 1 && len(a.Versions) == 1 && fmt.Sprint(a.Versions[0].Nodes) == "[two]"
 	})
 	if said, err := tool(t, at(dir2, url, "connector", "remove", "faulty", "--force")...); err != nil {
 		t.Fatalf("%v %s", err, said)
