@@ -34,10 +34,7 @@ const initTimeout = 10 * time.Second
 // sockets speak graphql-transport-ws. The library has a transport for it, too, but that
 // writes each answer three times over and keeps two more goroutines for each socket: with
 // a thousand watchers of the delivery log that is most of the hub's memory and CPU.
-type sockets struct {
-	h      *Handler
-	frames *sync.Pool // of *bytes.Buffer
-}
+type sockets struct{ h *Handler }
 
 // Supports implements graphql.Transport.
 func (t sockets) Supports(r *http.Request) bool {
@@ -197,7 +194,7 @@ func (s *socket) init(ctx context.Context, cancel context.CancelCauseFunc, paylo
 		s.outlive = context.AfterFunc(s.h.opt.AgentLive, func() { cancel(nil) })
 	}
 	ctx = viewer.NewContext(ctx, v)
-	go s.session.watch(ctx, expires)
+	s.session.watch(ctx, expires)
 	return ctx, nil
 }
 
@@ -306,8 +303,8 @@ func failure(errs gqlerror.List) message {
 
 // answer writes what an operation has answered, as it is.
 func (s *socket) answer(id string, a *graphql.Response) {
-	frame := s.frames.Get().(*bytes.Buffer)
-	defer s.frames.Put(frame)
+	frame := s.h.buffers.Get().(*bytes.Buffer)
+	defer s.h.buffers.Put(frame)
 	frame.Reset()
 	frame.WriteString(`{"type":"next","id":`)
 	quoted, _ := json.Marshal(id) // a string always can be

@@ -19,6 +19,7 @@ import (
 
 	"github.com/99designs/gqlgen/graphql"
 	"github.com/99designs/gqlgen/graphql/handler"
+	"github.com/99designs/gqlgen/graphql/handler/lru"
 	"github.com/99designs/gqlgen/graphql/handler/transport"
 	"github.com/jonboulle/clockwork"
 	"github.com/vektah/gqlparser/v2/ast"
@@ -37,6 +38,9 @@ const (
 	closeExpired = 4401 // the credential has ended, or what it may do has changed
 	closeRefused = 4403 // the credential is missing or wrong
 )
+
+// socketBuffer is what most messages need, in bytes each way; the server's are four times as large.
+const socketBuffer = 1 << 10
 
 // Options are how the API is served.
 type Options struct {
@@ -70,6 +74,7 @@ type Handler struct {
 	opt     Options
 	present presenter
 	exec    *handler.Server
+	buffers sync.Pool // of *bytes.Buffer, for what is written again and again
 
 	mu       sync.Mutex
 	streams  map[string]int // open ones by viewer ID
@@ -95,13 +100,14 @@ func New(s Services, o Options) *Handler {
 	if o.AgentLive == nil {
 		o.AgentLive = o.Live
 	}
-	h := &Handler{opt: o, present: presenter{log: o.Log, ids: s.IDs}, streams: map[string]int{}, sessions: map[*session]struct{}{}}
+	h := &Handler{opt: o, present: presenter{log: o.Log, ids: s.IDs}, buffers: sync.Pool{New: func() any { return &bytes.Buffer{} }}, streams: map[string]int{}, sessions: map[*session]struct{}{}}
 	r := &Resolver{s}
 	exec := handler.New(graphgen.NewExecutableSchema(graphgen.Config{Resolvers: r, Directives: graphgen.DirectiveRoot{Requires: r.requires, Oneself: oneself, Agent: agentOnly}}))
-	exec.AddTransport(sockets{h, &sync.Pool{New: func() any { return &bytes.Buffer{} }}})
+	exec.AddTransport(sockets{h})
 	exec.AddTransport(transport.SSE{KeepAlivePingInterval: o.Ping}) // before POST, which would take it
 	exec.AddTransport(transport.POST{})
 	exec.SetParserTokenLimit(o.Limits.Tokens)
+	exec.SetQueryCache(documents{lru.New[*ast.QueryDocument](128)})
 	exec.SetDisableSuggestion(!o.Introspection)
 	exec.SetErrorPresenter(h.present.present)
 	exec.SetRecoverFunc(h.present.recovered)
@@ -163,9 +169,19 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			h.refuse(w, statusOf(err), err)
 			return
 		}
-		go s.watch(ctx, expires)
+		s.watch(ctx, expires)
 	}
 	h.exec.ServeHTTP(&writer{ResponseWriter: w, rc: rc, limit: h.opt.Limits.Write}, r.WithContext(ctx))
+}
+
+// documents keeps what was parsed and checked: a thousand who watch ask the same.
+type documents struct{ *lru.LRU[*ast.QueryDocument] }
+
+// Add implements graphql.Cache. What programs ask again and again is short.
+func (d documents) Add(ctx context.Context, query string, doc *ast.QueryDocument) {
+	if len(query) <= 4<<10 {
+		d.LRU.Add(ctx, query, doc)
+	}
 }
 
 func offers(r *http.Request, protocol string) bool {
@@ -312,7 +328,7 @@ func (h *Handler) tellEnding(ctx context.Context, next graphql.OperationHandler)
 		return next(ctx)
 	}
 	e := &ending{}
-	answer := next(scalar.WithBatchPlan(context.WithValue(ctx, endingKey{}, e), func(seq int64) string {
+	answer := next(scalar.WithBatchPlan(context.WithValue(ctx, endingKey{}, e), &h.buffers, func(seq int64) string {
 		return logCursor(deliveryMark, viewer.FromContext(ctx).Organization, seq)
 	}))
 	return func(ctx context.Context) *graphql.Response {
@@ -363,6 +379,7 @@ type session struct {
 	code    int
 	message string
 	over    *Error // why nothing may be sent any more
+	look    clockwork.Timer
 }
 
 type sessionKey struct{}
@@ -473,33 +490,39 @@ func (s *session) compare(now *viewer.Viewer, err *Error) {
 	}
 }
 
-// watch ends the session with its credential, and looks at it now and then: for what
-// nobody tells of, such as a key set of an outside issuer.
+// watch ends the session with its credential, and looks at it now and then until ctx ends:
+// for what nobody tells of, such as a key set of an outside issuer. It keeps timers and no
+// goroutine, as there may be thousands of sessions.
 func (s *session) watch(ctx context.Context, expires time.Time) {
 	clock := s.h.opt.Clock
-	tick := clock.NewTicker(s.h.opt.Recheck)
-	defer tick.Stop()
-	var ends <-chan time.Time
+	s.lookLater(ctx)
+	context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.look.Stop()
+	})
 	if !expires.IsZero() {
-		t := clock.NewTimer(expires.Sub(clock.Now()))
-		defer t.Stop()
-		ends = t.Chan()
-	}
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ends:
+		ends := clock.AfterFunc(expires.Sub(clock.Now()), func() {
 			s.revoke("The credential has expired; connect again with a new one.")
-			return
-		case <-tick.Chan():
-		}
-		now, _, err := s.h.apart(ctx, s.header)
-		if ctx.Err() != nil || err != nil && err.Code == Unavailable { // not known; look again later
-			continue
-		}
-		s.compare(now, err)
+		})
+		context.AfterFunc(ctx, func() { ends.Stop() })
 	}
+}
+
+// lookLater arranges for the next look.
+func (s *session) lookLater(ctx context.Context) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.look = s.h.opt.Clock.AfterFunc(s.h.opt.Recheck, func() {
+		now, _, err := s.h.authenticate(ctx, s.header)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil || err.Code != Unavailable { // else it is not known; look again later
+			s.compare(now, err)
+		}
+		s.lookLater(ctx)
+	})
 }
 
 // looked is how often Recheck was called.
@@ -568,8 +591,10 @@ func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	_ = c.SetDeadline(time.Time{})
 	limited := &conn{c, w.limit}
-	rw.Writer.Reset(limited)
-	return limited, rw, nil
+	early, _ := rw.Reader.Peek(rw.Reader.Buffered())
+	read := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(early), c), max(socketBuffer, len(early)))
+	_, _ = read.Peek(len(early))
+	return limited, bufio.NewReadWriter(read, bufio.NewWriterSize(limited, socketBuffer)), nil
 }
 
 // conn gives each write a limit.

@@ -145,7 +145,7 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Hub, err error) {
 	if h.ledger, err = h.openLedger(ctx, maker); err != nil {
 		return nil, err
 	}
-	if err := h.startPlugins(ctx, shipped); err != nil {
+	if err := h.startPlugins(ctx, set); err != nil {
 		return nil, err
 	}
 	h.openPresences()
@@ -255,11 +255,11 @@ func (h *Hub) openLedger(ctx context.Context, maker *ids.Maker) (*ledger.Ledger,
 	return ledger.Open(ctx, c)
 }
 
-// startPlugins starts a process for each connector that does I/O. One that cannot start
-// holds up its own deliveries and nothing else.
-func (h *Hub) startPlugins(ctx context.Context, shipped []connectors.Connector) (err error) {
+// startPlugins runs the connectors that do I/O. One that cannot start holds up its own
+// deliveries and nothing else.
+func (h *Hub) startPlugins(ctx context.Context, set *connectors.Set) (err error) {
 	var names []string
-	for _, c := range shipped {
+	for _, c := range set.Connectors() {
 		if c.Spec().NeedsProcess() {
 			names = append(names, c.Spec().Name)
 		}
@@ -269,6 +269,10 @@ func (h *Hub) startPlugins(ctx context.Context, shipped []connectors.Connector) 
 		return err
 	}
 	h.program = self
+	for i := range entries { // what delivers is needed by every hub, the others by few
+		c, _ := set.Connector(entries[i].Name)
+		entries[i].OnDemand = !slices.Contains(c.Spec().Abilities, connectors.AbilityDeliver)
+	}
 	if h.plugins, err = host.New(host.Config{Catalog: entries, Logger: h.log, Clock: h.clock, HostVersion: h.cfg.Version, Memory: h.db.Memory(h.secrets), Sandbox: h.cfg.Sandbox,
 		Changed: func(org string) { h.dispatch.Renew(org) }}); err != nil {
 		return err

@@ -105,7 +105,7 @@ func gauges() map[string]*prometheus.Desc {
 		"lanes":     describe("lanes", "Lanes with something to do, by state: busy, or with a backlog in the ledger.", "state"),
 		"endpoints": describe("endpoints", "Endpoints that had something to do since the start, by the state of their breaker.", "breaker"),
 		"restarts":  describe("plugin_restarts_total", "Starts of a connector's process after the first.", "connector"),
-		"plugin":    describe("plugin_up", "1 while a connector's process takes deliveries.", "connector"),
+		"plugin":    describe("plugin_up", "1 while a connector's process takes work, or would be started for it.", "connector"),
 		"sandbox":   describe("sandbox", "1 for each part of third parties' connectors' sandbox that this system has.", "part"),
 		"links":     describe("presence_links", "Agents of Presences that are linked to this node."),
 		"remote":    describe("presence_deliveries", "Deliveries with this node's Presences, by state: in hand of an agent, or waiting for one with room.", "state"),
@@ -183,7 +183,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 			continue
 		}
 		count("restarts", float64(p.Restarts), p.Name)
-		gauge("plugin", one(p.State == "RUNNING"), p.Name)
+		gauge("plugin", one(p.State == host.Running || p.State == host.Idle), p.Name)
 	}
 	for _, p := range h.plugins.Sandbox().Parts {
 		gauge("sandbox", one(p.Active), p.Name)

@@ -1,6 +1,7 @@
 package scalar
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -46,7 +47,8 @@ func EntryFields() map[string]func(b []byte, e *flow.Entry) []byte {
 
 // plan is one subscription's selection of a batch's fields and of an entry's.
 type plan struct {
-	cursor func(seq int64) string
+	cursor  func(seq int64) string
+	buffers *sync.Pool
 
 	once  sync.Once
 	steps []step[flow.EntryBatch]
@@ -60,9 +62,9 @@ type step[V any] struct {
 type planKey struct{}
 
 // WithBatchPlan gives an operation the place where its plan is kept; cursor writes a
-// place in the log.
-func WithBatchPlan(ctx context.Context, cursor func(seq int64) string) context.Context {
-	return context.WithValue(ctx, planKey{}, &plan{cursor: cursor})
+// place in the log, and buffers, a pool of *bytes.Buffer, are those of all operations.
+func WithBatchPlan(ctx context.Context, buffers *sync.Pool, cursor func(seq int64) string) context.Context {
+	return context.WithValue(ctx, planKey{}, &plan{cursor: cursor, buffers: buffers})
 }
 
 // MarshalBatch writes a piece of the delivery log.
@@ -73,7 +75,11 @@ func MarshalBatch(batch flow.EntryBatch) graphql.ContextMarshaler {
 			return errors.New("a batch without a plan")
 		}
 		p.once.Do(func() { p.make(ctx) })
-		_, err := w.Write(write(make([]byte, 0, 256+512*len(batch.Entries)), p.steps, &batch))
+		buf := p.buffers.Get().(*bytes.Buffer)
+		defer p.buffers.Put(buf)
+		buf.Reset()
+		buf.Grow(256 + 512*len(batch.Entries))
+		_, err := w.Write(write(buf.AvailableBuffer(), p.steps, &batch))
 		return err
 	})
 }

@@ -17,6 +17,8 @@ type Entry struct {
 	// File is the program, already open, instead of Path and SHA256. It belongs to
 	// the caller and must stay open as long as the supervisor runs.
 	File *os.File
+	// OnDemand has the first process started when there is something for it to do.
+	OnDemand bool
 
 	// A third party's connector is a package, and each organization has a process of
 	// its own for it.

@@ -33,6 +33,7 @@ type connector struct {
 	ended chan struct{} // closed when run has returned
 
 	cancel  context.CancelFunc // of run
+	asked   chan struct{}      // closed when there is something to do for what is idle
 	freed   chan struct{}      // somebody has let it out of quarantine
 	diary   *diary             // nil: nobody reads it
 	secrets atomic.Pointer[strings.Replacer]
@@ -65,7 +66,11 @@ type held struct {
 }
 
 func newConnector(cfg *Config, e Entry) *connector {
-	c := &connector{entry: e, cfg: cfg, state: Starting, tried: make(chan struct{}), ended: make(chan struct{}), freed: make(chan struct{}, 1)}
+	c := &connector{entry: e, cfg: cfg, state: Starting, tried: make(chan struct{}), ended: make(chan struct{}),
+		asked: make(chan struct{}), freed: make(chan struct{}, 1)}
+	if e.OnDemand {
+		c.state = Idle
+	}
 	log := cfg.Logger.With("connector", e.Name)
 	if e.Package != nil {
 		c.diary = &diary{}
@@ -94,6 +99,15 @@ func (c *connector) update(e Entry) {
 
 // run keeps a process up until ctx ends.
 func (c *connector) run(ctx context.Context, dir string) {
+	if c.entry.OnDemand {
+		c.triedOnce()
+		select {
+		case <-c.asked:
+		case <-ctx.Done():
+			c.stopped()
+			return
+		}
+	}
 	for crashes := 0; ; {
 		p, err := c.begin(ctx, dir)
 		if err == nil {
@@ -320,6 +334,10 @@ func (c *connector) deliver(e connectors.Endpoint, d connectors.Delivery, done f
 	if c.state == Draining || c.state == Stopped {
 		go done(plugins.Broken(d.ID, now, 0, cmp.Or(c.leaving, errStopping).Error()))
 		return
+	}
+	if c.state == Idle {
+		c.state = Starting
+		close(c.asked)
 	}
 	wait := time.Duration(0) // a start is under way
 	if !c.nextStart.IsZero() {

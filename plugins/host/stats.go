@@ -11,6 +11,7 @@ type State string
 
 // The states.
 const (
+	Idle        State = "IDLE" // it is started as soon as there is something for it
 	Starting    State = "STARTING"
 	Running     State = "RUNNING"
 	Restarting  State = "RESTARTING"  // it ended; the next start is due soon

@@ -199,3 +199,47 @@ func TestCheck(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestOnDemand has no process before there is something for it to do.
+func TestOnDemand(t *testing.T) {
+	entries, self, err := Shipped("obedient")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer self.Close()
+	entries[0].OnDemand = true
+	run := func(use func(*Supervisor)) {
+		s, err := New(Config{Catalog: entries, Logger: slog.New(slog.DiscardHandler), Clock: clockwork.NewRealClock(), HostVersion: "test", TempDir: shortTempDir(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		if err := s.Start(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if st := s.Stats()[0]; st.State != Idle || st.PID != 0 {
+			t.Errorf("before the first item it is %s, process %d", st.State, st.PID)
+		}
+		use(s)
+		if err := s.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	}
+	run(func(s *Supervisor) {
+		e := endpoint(1)
+		results := make(chan connectors.Result, 2)
+		for _, id := range []string{"a", "b"} {
+			s.Deliver("obedient", e, delivery(id, "OK", e), func(r connectors.Result) { results <- r })
+		}
+		for range 2 {
+			if r := <-results; r.Outcome != connectors.Done {
+				t.Errorf("%s: %s", r.DeliveryID, r.Error)
+			}
+		}
+		if st := s.Stats()[0]; st.State != Running || st.Restarts != 0 {
+			t.Errorf("after it, it is %s, started again %d times", st.State, st.Restarts)
+		}
+	})
+	run(func(*Supervisor) {}) // ends without ever having started
+}

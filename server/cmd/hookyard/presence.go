@@ -121,7 +121,7 @@ func (c *presenceCmd) client() (*http.Client, error) {
 	return &http.Client{Transport: t}, nil
 }
 
-// startConnectors starts a process for each shipped connector that delivers.
+// startConnectors runs the shipped connectors that deliver, each from its first work on.
 func startConnectors(ctx context.Context, log *slog.Logger) (*host.Supervisor, *os.File, error) {
 	var names []string
 	for _, c := range builtin.Connectors() {
@@ -132,6 +132,9 @@ func startConnectors(ctx context.Context, log *slog.Logger) (*host.Supervisor, *
 	entries, self, err := host.Shipped(names...)
 	if err != nil {
 		return nil, nil, err
+	}
+	for i := range entries {
+		entries[i].OnDemand = true
 	}
 	s, err := host.New(host.Config{Catalog: entries, Logger: log, Clock: clockwork.NewRealClock(), HostVersion: buildVersion()})
 	if err == nil {
