@@ -123,21 +123,24 @@ type checker struct {
 // Check says in words for people why an endpoint would not work.
 func (c checker) Check(ctx context.Context, org, endpoint string) error {
 	process, through, target, ok := c.dispatch.Target(org, endpoint)
+	check := c.plugins.Check
 	switch {
 	case !ok:
 		return flow.ErrNotFound
 	case through != "":
-		return c.presence.Check(ctx, through, process, target)
+		check = func(ctx context.Context, connector string, target connectors.Endpoint) error {
+			return c.presence.Check(ctx, through, connector, target)
+		}
 	case process == "":
 		return errors.New("this node of the hub cannot use the endpoint's connector: it is disabled, in quarantine, or its version is not installed here; connectorCatalogue says more")
 	}
-	if err := c.plugins.Check(ctx, process, target); err != nil {
+	err := check(ctx, process, target)
+	if err != nil {
 		if text := target.Conceal(err.Error()); text != err.Error() {
 			return errors.New(text)
 		}
-		return err
 	}
-	return nil
+	return err
 }
 
 // explainer answers why a webhook got an event, or did not.

@@ -284,6 +284,9 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.got[endpoint][n] = append(s.got[endpoint][n], time.Now())
 	s.body[endpoint], s.head[endpoint] = b, r.Header
 	s.mu.Unlock()
+	if secret := r.Header.Get("Authorization"); secret != "" {
+		w.Header().Set("X-Repeated", secret) // as some do
+	}
 	_, _ = io.WriteString(w, "thank you")
 	select {
 	case s.changed <- struct{}{}:

@@ -319,10 +319,18 @@ func (l *Links) tidy(presence string, p *present) {
 }
 
 // next takes what is to be sent, and seals the secrets that the agent does not have yet.
+// An endpoint is in it as it was at one revision only: an agent has the latest it was told.
 func (l *Links) next(k *link) (flow.Work, error) {
 	l.mu.Lock()
-	n, size := 0, 0
-	for n < len(k.out) && n < workMost && size < workBytes {
+	n, size, refs := 0, 0, map[string]string{} // by endpoint
+	differs := func(e *connectors.Endpoint) bool {
+		ref, ok := refs[e.ID]
+		if !ok {
+			refs[e.ID] = e.Ref
+		}
+		return ok && ref != e.Ref
+	}
+	for n < len(k.out) && n < workMost && size < workBytes && !differs(&k.out[n].endpoint) {
 		d := &k.out[n].work
 		size += len(d.Event)
 		if d.Request != nil {
@@ -330,8 +338,15 @@ func (l *Links) next(k *link) (flow.Work, error) {
 		}
 		n++
 	}
-	items, checks := k.out[:n:n], k.checks
-	k.out, k.checks = k.out[n:], nil
+	items, checks, later := k.out[:n:n], []*check(nil), []*check(nil)
+	for _, c := range k.checks {
+		if differs(&c.endpoint) {
+			later = append(later, c)
+		} else {
+			checks = append(checks, c)
+		}
+	}
+	k.out, k.checks = k.out[n:], later
 	if len(k.out) == 0 {
 		k.out = nil
 	}

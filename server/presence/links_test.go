@@ -3,6 +3,7 @@ package presence
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"runtime"
 	"slices"
@@ -223,6 +224,49 @@ func TestSameAgentTwice(t *testing.T) {
 	b.report("1")
 	b.waits(connectors.Done)
 	again.cut()
+}
+
+// An agent has an endpoint as it was told of it last, so another revision is for the next
+// piece of work, with everything behind it.
+func TestOneRevisionAtATime(t *testing.T) {
+	b, ks := newBench(t), keys(t, 1)
+	k := &link{agent: flow.Agent{Key: ks[0].Public}, known: map[string]given{}}
+	for i, ref := range []string{"end_1@1", "end_2@1", "end_1@2", "end_2@1", "end_1@1"} {
+		e := connectors.Endpoint{Ref: ref, ID: ref[:5]}
+		k.out = append(k.out, &item{work: flow.WorkDelivery{Try: fmt.Sprint(i), Delivery: connectors.Delivery{Endpoint: ref}}, endpoint: e})
+	}
+	for _, ref := range []string{"end_1@2", "end_3@1", "end_3@2"} {
+		k.checks = append(k.checks, &check{id: ref, endpoint: connectors.Endpoint{Ref: ref, ID: ref[:5]}})
+	}
+	has := map[string]string{} // as the agent keeps them
+	var did []string
+	for {
+		w, err := b.next(k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(w.Deliveries)+len(w.Checks) == 0 {
+			break
+		}
+		for _, e := range w.Endpoints {
+			has[e.ID] = e.Ref
+		}
+		for _, d := range w.Deliveries {
+			if has[d.Endpoint[:5]] != d.Endpoint {
+				t.Errorf("delivery %s is for %s, and the agent has %s", d.Try, d.Endpoint, has[d.Endpoint[:5]])
+			}
+			did = append(did, d.Try)
+		}
+		for _, c := range w.Checks {
+			if has[c.Endpoint[:5]] != c.Endpoint {
+				t.Errorf("a check is for %s, and the agent has %s", c.Endpoint, has[c.Endpoint[:5]])
+			}
+			did = append(did, c.ID)
+		}
+	}
+	if want := []string{"0", "1", "end_3@1", "2", "3", "end_1@2", "end_3@2", "4"}; !slices.Equal(did, want) {
+		t.Errorf("handed over %v, want %v", did, want)
+	}
 }
 
 // An agent that is there and does not answer loses what it has.

@@ -70,7 +70,7 @@ type Agent struct {
 type known struct {
 	connectors.Endpoint
 	connector string
-	headers   map[string]string // values of secret headers, by the secret's name
+	secrets   connectors.Endpoint // all of them, also the values of secret headers: what must not come back
 }
 
 type checked struct {
@@ -296,7 +296,7 @@ func (a *Agent) take(ctx context.Context, m message) error {
 		a.attempt(&w.Deliveries[i])
 	}
 	for _, c := range w.Checks {
-		go a.check(ctx, c.ID, c.Endpoint)
+		go a.check(ctx, c.ID, a.endpoint(c.Endpoint))
 	}
 	return nil
 }
@@ -307,7 +307,7 @@ func (a *Agent) know(e *endpoint) error {
 	if err != nil {
 		return err
 	}
-	k := &known{connector: e.Connector, headers: secrets,
+	k := &known{connector: e.Connector, secrets: connectors.Endpoint{Secrets: secrets},
 		Endpoint: connectors.Endpoint{Ref: e.Ref, ID: e.ID, URL: e.URL, Settings: e.Settings, Secrets: map[string]string{}, Dial: a.policy()}}
 	for name, v := range secrets {
 		if !strings.HasPrefix(name, "header:") { // those go into requests, and to no connector
@@ -363,7 +363,7 @@ func (a *Agent) attempt(d *delivery) {
 		for _, h := range r.Headers {
 			line := connectors.Header{Name: h.Name, Value: h.Value, Secret: h.Sealed}
 			if h.Sealed != "" {
-				line.Value = k.headers[h.Sealed]
+				line.Value = k.secrets.Secrets[h.Sealed]
 			}
 			out.Request.Header = append(out.Request.Header, line)
 		}
@@ -372,7 +372,10 @@ func (a *Agent) attempt(d *delivery) {
 		a.done(d, out.Request, connectors.Result{Outcome: connectors.Permanent, Fault: connectors.FaultPolicy, Started: time.Now(), Error: "The" + strings.TrimPrefix(err.Error(), "the") + "."})
 		return
 	}
-	a.c.Connectors.Deliver(k.connector, k.Endpoint, out, func(r connectors.Result) { a.done(d, out.Request, r) })
+	a.c.Connectors.Deliver(k.connector, k.Endpoint, out, func(r connectors.Result) {
+		k.secrets.ConcealIn(&r) // before it is written down
+		a.done(d, out.Request, r)
+	})
 }
 
 // done writes down what came of an attempt.
@@ -405,11 +408,11 @@ func (a *Agent) raise() {
 	}
 }
 
-func (a *Agent) check(ctx context.Context, id, ref string) {
+func (a *Agent) check(ctx context.Context, id string, k *known) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	err := errors.New("the agent was not told of the endpoint")
-	if k := a.endpoint(ref); k != nil {
+	if k != nil {
 		if err = a.refused(&k.Endpoint); err == nil {
 			err = a.c.Connectors.Check(ctx, k.connector, k.Endpoint)
 		}
@@ -417,6 +420,9 @@ func (a *Agent) check(ctx context.Context, id, ref string) {
 	c := checked{ID: id}
 	if err != nil {
 		c.Error = err.Error()
+		if k != nil {
+			c.Error = k.secrets.Conceal(c.Error)
+		}
 	}
 	a.mu.Lock()
 	a.checks = append(a.checks, c)
