@@ -68,6 +68,8 @@ func (h handshakes) Verify(ctx context.Context, org, id string) (message string,
 			}
 		case !now.Handshake:
 			return nil // it was only wanted to know
+		case errors.Is(refusal, flow.ErrUnavailable) && now.State != webhook.StateUNVERIFIED:
+			return nil // the address has not said no
 		default:
 			u.ClearVerifiedAt()
 			if now.State == webhook.StateUNVERIFIED || now.State == webhook.StateACTIVE {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/hookyard/hookyard/connectors"
@@ -13,7 +14,8 @@ import (
 
 // Challenge makes the handshake of a webhook's format with its address: one request,
 // signed like a delivery, with no retries. The error's text is for people; flow.ErrNotFound:
-// there is no such webhook, or its format knows no handshake.
+// there is no such webhook, or its format knows no handshake; flow.ErrUnavailable: it is not
+// known what the address says.
 func (d *Dispatcher) Challenge(ctx context.Context, org, webhook, publicURL string) (connectors.Grant, error) {
 	w := d.cfg.Worlds(org)
 	if w == nil || w.Webhooks[webhook] == nil {
@@ -28,12 +30,8 @@ func (d *Dispatcher) Challenge(ctx context.Context, org, webhook, publicURL stri
 	}
 	p := &plan{world: w, webhook: h, endpoint: e}
 	d.complete(p)
-	address, err := url.Parse(e.URL)
-	if err != nil {
-		return connectors.Grant{}, fmt.Errorf("the address cannot be read")
-	}
-	if _, only := format.(connectors.HTTPSOnly); only && address.Scheme != "https" && !d.cfg.PlainHTTP {
-		return connectors.Grant{}, fmt.Errorf("the format %s demands an address that begins with https:// (setting: --allow-plain-http)", h.Format)
+	if wrong := d.plain(h, e); wrong != "" {
+		return connectors.Grant{}, fmt.Errorf("%s", wrong) //nolint:err113 // a sentence for people
 	}
 	if !p.request {
 		return connectors.Grant{}, fmt.Errorf("the connector %s sends no requests that a format has written, so the handshake of %s cannot be made", e.Connector, h.Format)
@@ -58,13 +56,24 @@ func (d *Dispatcher) Challenge(ctx context.Context, org, webhook, publicURL stri
 	return challenger.Granted(c, result)
 }
 
+// plain is why a webhook's address is not good enough for its format, for people; "" it is.
+func (d *Dispatcher) plain(h *flow.Webhook, e *flow.Endpoint) string {
+	if d.cfg.PlainHTTP || strings.HasPrefix(strings.ToLower(e.URL), "https://") {
+		return ""
+	}
+	if _, only := d.cfg.Formats(h.Format).(connectors.HTTPSOnly); !only {
+		return ""
+	}
+	return fmt.Sprintf("The format %s demands an address that begins with https:// (setting: --allow-plain-http).", h.Format)
+}
+
 // ask sends one request and waits for its answer.
 func (d *Dispatcher) ask(ctx context.Context, p *plan, id string, request *connectors.Request, started time.Time) (*connectors.Response, error) {
 	answered := make(chan connectors.Result, 1)
 	e, out := p.endpoint, connectors.Delivery{ID: id, Attempt: 1, Endpoint: p.target.Ref, Timeout: p.timeout, Request: request}
 	switch {
 	case !d.reaches(e):
-		return nil, fmt.Errorf("no agent of the endpoint's Presence is linked to this node of the hub")
+		return nil, unasked("no agent of the endpoint's Presence is linked to this node of the hub")
 	case e.Presence != "":
 		d.cfg.Presences.Deliver(e.Presence, e.Connector, p.target, out, d.cfg.IDs.New(ids.Attempt), func(r connectors.Result, recorded func()) {
 			if recorded != nil {
@@ -79,12 +88,22 @@ func (d *Dispatcher) ask(ctx context.Context, p *plan, id string, request *conne
 	case r := <-answered:
 		switch {
 		case r.Outcome == "":
-			return nil, fmt.Errorf("the link of the Presence's agent was cut before there was an answer")
+			return nil, unasked("the link of the Presence's agent was cut before there was an answer")
+		case r.Response == nil && r.Fault == connectors.FaultConnector:
+			return nil, unasked(r.Error)
 		case r.Response == nil:
 			return nil, fmt.Errorf("%s", r.Error) //nolint:err113 // a sentence for people
 		}
 		return r.Response, nil
 	case <-ctx.Done():
-		return nil, fmt.Errorf("there was no answer within %v", d.cfg.Clock.Since(started).Round(time.Second))
+		return nil, unasked(fmt.Sprintf("there was no answer within %v", d.cfg.Clock.Since(started).Round(time.Second)))
 	}
 }
+
+// unasked is why nobody knows what an address says, for people.
+type unasked string
+
+func (u unasked) Error() string { return string(u) }
+
+// Unwrap is flow.ErrUnavailable, of whose text the sentence has no need.
+func (unasked) Unwrap() error { return flow.ErrUnavailable }

@@ -72,6 +72,10 @@ func (d *Dispatcher) planFor(w *flow.World, webhook string) *plan {
 	case h.State != flow.WebhookActive || !e.Enabled:
 		return p
 	}
+	if wrong := d.plain(h, e); wrong != "" {
+		p.verdict, p.reason = skip, wrong
+		return p
+	}
 	if _, ok := d.via(w, e); !ok {
 		return p
 	}

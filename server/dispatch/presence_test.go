@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"testing"
@@ -145,18 +146,31 @@ func (asking) Granted(_ connectors.Challenge, r *connectors.Response) (connector
 func TestHandshakeGoesThroughThePresence(t *testing.T) {
 	b, g := through(t)
 	b.cfg.Formats = func(string) connectors.Format { return asking{} }
-	if _, err := b.Challenge(t.Context(), "org", "h0", "https://hub"); err == nil || len(b.sender.calls) > 0 {
+	if _, err := b.Challenge(t.Context(), "org", "h0", "https://hub"); !errors.Is(err, flow.ErrUnavailable) || len(b.sender.calls) > 0 {
 		t.Errorf("without a link: %v, %d calls of the hub's own", err, len(b.sender.calls))
 	}
 	g.link(b, true)
-	for _, r := range []connectors.Result{arrived, {}} {
+	for _, c := range []struct {
+		result      connectors.Result
+		yes, silent bool // silent: the address has said neither yes nor no
+	}{
+		{arrived, true, false},
+		{connectors.Result{}, false, true}, // the link was cut
+		{connectors.Result{Outcome: connectors.Retry, Fault: connectors.FaultConnector, Error: "its process broke"}, false, true},
+		{connectors.Result{Outcome: connectors.Retry, Fault: connectors.FaultTarget, Error: "connection refused"}, false, false},
+	} {
 		go func() {
 			p := <-g.calls
-			p.done(r, nil)
+			p.done(c.result, nil)
 		}()
-		if _, err := b.Challenge(t.Context(), "org", "h0", "https://hub"); (err == nil) != (r.Outcome == connectors.Done) {
-			t.Errorf("answered %q: %v", r.Outcome, err)
+		if _, err := b.Challenge(t.Context(), "org", "h0", "https://hub"); (err == nil) != c.yes || errors.Is(err, flow.ErrUnavailable) != c.silent {
+			t.Errorf("answered %+v: %v", c.result, err)
 		}
+	}
+	gone, leave := context.WithCancel(t.Context())
+	go func() { <-g.calls; leave() }()
+	if _, err := b.Challenge(gone, "org", "h0", "https://hub"); !errors.Is(err, flow.ErrUnavailable) {
+		t.Errorf("who asked has gone: %v", err)
 	}
 	if len(b.sender.calls) > 0 {
 		t.Error("the hub itself made a call")
