@@ -61,7 +61,7 @@ func ask(ctx context.Context, h connectors.Outside, e connectors.Endpoint, metho
 	resp, err := client.Do(req)
 	var refused *connectors.PolicyError
 	if errors.As(err, &refused) {
-		return failure(connectors.Retry, connectors.FaultPolicy, "%v", refused)
+		return failure(connectors.Permanent, connectors.FaultPolicy, "%v", refused)
 	}
 	if err != nil {
 		return failure(connectors.Retry, connectors.FaultTarget, "ACME Radar does not answer: %v", err)

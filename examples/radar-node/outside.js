@@ -53,7 +53,7 @@ export class Outside {
       this.asked.set(id, (answer) => {
         if (!answer.connected) {
           fail(answer.reason
-            ? Object.assign(new Error(`the address policy refuses ${answer.target}: ${answer.reason} (setting: ${answer.setting})`), { outcome: 'RETRY', fault: 'POLICY' })
+            ? Object.assign(new Error(`the address policy refuses ${answer.target}: ${answer.reason} (setting: ${answer.setting})`), { outcome: 'PERMANENT', fault: 'POLICY' })
             : new Error(answer.error))
         }
       })
@@ -97,7 +97,7 @@ async function direct(endpoint, address, signal) {
   const { address: ip, family } = await lookup(host)
   const kind = `ipv${family}`
   if (closed.check(ip, kind) && !blocks(endpoint.dial?.open ?? []).check(ip, kind)) {
-    throw Object.assign(new Error(`the address policy refuses ${host}: ${ip} is not public`), { outcome: 'RETRY', fault: 'POLICY' })
+    throw Object.assign(new Error(`the address policy refuses ${host}: ${ip} is not public`), { outcome: 'PERMANENT', fault: 'POLICY' })
   }
   return new Promise((resolve, reject) => {
     const socket = net.connect({ host: ip, port: Number(port), signal }, () => resolve(socket))
