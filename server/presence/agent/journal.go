@@ -20,7 +20,8 @@ type journal struct {
 	path    string
 	file    *os.File
 	size    int64
-	most    int64               // when the file is written anew
+	fresh   int64               // its size when it was last written anew
+	most    int64               // up to which it may grow before it is written anew, or to twice fresh
 	written func(...*outcome)   // told of outcomes that are on disk
 	failed  func(error)         // told that nothing can be written any more
 	open    map[string]*outcome // not forgotten, by slot; of the goroutine that writes
@@ -98,7 +99,7 @@ func (j *journal) rewrite() (err error) {
 	if j.file != nil {
 		_ = j.file.Close()
 	}
-	j.file, j.size = f, int64(all.Len())
+	j.file, j.size, j.fresh = f, int64(all.Len()), int64(all.Len())
 	return nil
 }
 
@@ -188,8 +189,14 @@ func (j *journal) turn() error {
 		}
 	}
 	j.size += int64(all.Len())
-	if len(j.open) == 0 && j.size > j.most/16 || j.size > j.most && len(adds) == 0 {
-		return j.rewrite()
+	if len(j.open) == 0 && j.size > j.most/16 || j.size > max(j.most, 2*j.fresh) {
+		if err := j.rewrite(); err != nil {
+			return err
+		}
+		if len(adds) > 0 {
+			j.written(adds...)
+		}
+		return nil
 	}
 	if _, err := j.file.Write(all.Bytes()); err != nil {
 		return fmt.Errorf("write the journal: %w", err)

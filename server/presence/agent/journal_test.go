@@ -68,6 +68,47 @@ func TestJournalSurvives(t *testing.T) {
 	}
 }
 
+// Nor does it grow when there is something new in every turn, or when much is open.
+func TestJournalIsShortUnderLoad(t *testing.T) {
+	j, _, err := openJournal(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = j.file.Close() }()
+	told := 0
+	j.written = func(all ...*outcome) { told += len(all) }
+	j.most = 16 << 10
+	made := func(n int) *outcome {
+		return &outcome{Attempt: "att_x", DeliveryID: "dlv_x", Number: n, Error: strings.Repeat("x", 500)}
+	}
+	turn := func(adds, forgets []*outcome) {
+		t.Helper()
+		j.adds, j.forgets = adds, forgets
+		if err := j.turn(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	last, rewritten, fresh := made(0), 0, int64(0)
+	turn([]*outcome{last}, nil)
+	for i := 1; i < 500; i++ {
+		next := made(i)
+		turn([]*outcome{next}, []*outcome{last})
+		if last = next; j.size > 2*j.most {
+			t.Fatalf("%d bytes for one outcome", j.size)
+		}
+	}
+	for i := 500; i < 1000; i++ { // nothing is forgotten: far more than most is open
+		turn([]*outcome{made(i)}, nil)
+		if j.fresh != fresh {
+			rewritten++
+		}
+		fresh = j.fresh
+	}
+	if told != 1000 || rewritten > 10 {
+		t.Errorf("%d of 1000 told; the file was written anew %d times", told, rewritten)
+	}
+}
+
 // The file does not grow with what is forgotten.
 func TestJournalIsShort(t *testing.T) {
 	dir := t.TempDir()
