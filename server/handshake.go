@@ -44,8 +44,6 @@ func (h handshakes) Verify(ctx context.Context, org, id string) (message string,
 	}
 	if refusal != nil {
 		message = capital(refusal.Error())
-	} else if grant.PerMinute > 0 {
-		h.log.Info("an endpoint agreed to get events", "webhook", id, "at most per minute", grant.PerMinute)
 	}
 	// What the address answered holds even when the one who wanted to know has gone.
 	ctx = viewer.SystemContext(context.WithoutCancel(ctx))
@@ -66,6 +64,9 @@ func (h handshakes) Verify(ctx context.Context, org, id string) (message string,
 			if now.State == webhook.StateUNVERIFIED {
 				u.SetState(webhook.StateACTIVE).SetStateReason("")
 			}
+			if err := h.keepTo(ctx, tx, now.Edges.Endpoint, grant); err != nil {
+				return err
+			}
 		case !now.Handshake:
 			return nil // it was only wanted to know
 		case errors.Is(refusal, flow.ErrUnavailable) && now.State != webhook.StateUNVERIFIED:
@@ -78,6 +79,16 @@ func (h handshakes) Verify(ctx context.Context, org, id string) (message string,
 		}
 		return u.Exec(ctx)
 	})
+}
+
+// keepTo lowers an endpoint's rate to what its address has agreed to.
+func (h handshakes) keepTo(ctx context.Context, tx *gen.Tx, e *gen.Endpoint, grant connectors.Grant) error {
+	perSecond := float64(grant.PerMinute) / 60
+	if perSecond <= 0 || e.RatePerSecond > 0 && e.RatePerSecond <= perSecond {
+		return nil
+	}
+	h.log.Info("an endpoint gets fewer events, as its address demands", "endpoint", e.ID, "at most per minute", grant.PerMinute)
+	return tx.Endpoint.UpdateOneID(e.ID).SetRatePerSecond(perSecond).SetBurst(1).Exec(ctx)
 }
 
 // VerifyAll is part of graph.Handshakes. A few are asked at a time; each waits only for its
