@@ -60,6 +60,13 @@ test-connectors: examples $(TOOLS)/gotestsum ## the part of make test about conn
 	.ci/need gcc
 	$(TOOLS)/gotestsum --format pkgname --post-run-command .ci/verdict -- -race -timeout $(TEST_TIMEOUT) $(TEST_ARGS) ./connectors/... ./plugins/...
 
+# What a fuzz test finds is kept in the package's testdata/fuzz and is a seed of make test from then on.
+FUZZ_TIME ?= 10s
+.PHONY: fuzz
+fuzz: ## run each fuzz test for FUZZ_TIME (make test runs their seeds only)
+	@git grep -E '^func Fuzz[A-Za-z0-9_]*\(' -- '*_test.go' | sed -E 's#^(.*)/[^/]+:func (Fuzz[A-Za-z0-9_]*).*#\1 \2#' | while read -r folder name; do \
+		echo "== $$folder $$name"; $(GO) test "./$$folder" -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZ_TIME) </dev/null; done
+
 .PHONY: bench
 bench: build ## the bench table: SQLite, PostgreSQL and the ceiling, interleaved (about an hour; BENCH_ARGS='-only P1 -repeat 1' for less)
 	.ci/need postgres
