@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/hookyard/hookyard/connectors"
+	"github.com/hookyard/hookyard/plugins/host"
 	"github.com/hookyard/hookyard/server/auth"
 	"github.com/hookyard/hookyard/server/ledger"
 )
