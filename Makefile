@@ -56,9 +56,11 @@ examples:
 	$(GO) -C examples/acme test -timeout $(TEST_TIMEOUT) ./...
 
 .PHONY: test-connectors
-test-connectors: examples $(TOOLS)/gotestsum ## the part of make test about connectors: every shipped one, both examples, and what runs them
-	.ci/need gcc
+test-connectors: build examples $(TOOLS)/gotestsum ## the part of make test about connectors: every shipped one, both examples, what runs them, and hubs with third parties'
+	.ci/need gcc postgres
 	$(TOOLS)/gotestsum --format pkgname --post-run-command .ci/verdict -- -race -timeout $(TEST_TIMEOUT) $(TEST_ARGS) ./connectors/... ./plugins/...
+	HOOKYARD_TEST_BINARY=$(abspath $(BIN))/hookyard .ci/postgres with $(TOOLS)/gotestsum --format pkgname --post-run-command .ci/verdict -- \
+		-race -timeout $(TEST_TIMEOUT) $(TEST_ARGS) -run '^(TestConnectorsAreUpgraded|TestABrokenStoreHoldsNobodyUp|TestFaultyConnectors|TestOneNodeHasThePackage|TestTheExamplesDeliver|TestAHostileConnectorGetsNothing)$$' ./server
 
 # What a fuzz test finds is kept in the package's testdata/fuzz and is a seed of make test from then on.
 FUZZ_TIME ?= 10s
