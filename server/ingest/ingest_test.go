@@ -177,11 +177,12 @@ func newRig(t *testing.T, webhooks ...*flow.Webhook) *rig {
 	src := &flow.Source{ID: "src_1", Kind: "plain", Token: secret.Hash("tok"), Enabled: true, Group: "grp_a", Location: time.UTC}
 	w := &flow.World{
 		Organization: flow.Organization{ID: "org_1", Name: "Acme"},
-		Groups:       map[string]flow.Group{"grp_a": {ID: "grp_a", Name: "A"}},
-		Applications: map[string]flow.Application{"app_1": {ID: "app_1", Name: "shop", Group: "grp_a"}, "app_2": {ID: "app_2", Name: "other", Group: "grp_a"}},
-		Sources:      map[string]*flow.Source{"src_1": src},
-		Endpoints:    map[string]*flow.Endpoint{"end_1": {ID: "end_1", Enabled: true}},
-		Webhooks:     map[string]*flow.Webhook{},
+		Groups:       map[string]flow.Group{"grp_a": {ID: "grp_a", Name: "A"}, "grp_b": {ID: "grp_b", Name: "B"}},
+		Applications: map[string]flow.Application{"app_1": {ID: "app_1", Name: "shop", Group: "grp_a"}, "app_2": {ID: "app_2", Name: "other", Group: "grp_a"},
+			"app_3": {ID: "app_3", Name: "theirs", Key: "key-3", Group: "grp_b"}},
+		Sources:   map[string]*flow.Source{"src_1": src},
+		Endpoints: map[string]*flow.Endpoint{"end_1": {ID: "end_1", Enabled: true}},
+		Webhooks:  map[string]*flow.Webhook{},
 	}
 	for _, h := range webhooks {
 		w.Webhooks[h.ID] = h
@@ -351,6 +352,33 @@ func TestMapping(t *testing.T) {
 			}
 			if c.app != "*" && e.App != c.app {
 				t.Errorf("mapped to %q", e.App)
+			}
+		})
+	}
+}
+
+// What a sender calls an application does not lead out of the source's asset group.
+func TestMappingStaysInItsGroup(t *testing.T) {
+	for _, c := range []struct {
+		name, item, group string
+		mapping           flow.Mapping
+		app               string
+	}{
+		{"another group's name", "s@theirs", "grp_a", flow.Mapping{Create: true}, ""},
+		{"another group's key", "s@key-3", "grp_a", flow.Mapping{Create: true}, ""},
+		{"the default instead", "s@theirs", "grp_a", flow.Mapping{Default: "app_1"}, "app_1"},
+		{"a rule leads there", "s@theirs", "grp_a", flow.Mapping{Rules: []flow.MappingRule{{Field: "app", Equals: "theirs", Application: "app_3"}}}, "app_3"},
+		{"their own source", "s@key-3", "grp_b", flow.Mapping{}, "app_3"},
+		{"a source of no group", "s@theirs", "", flow.Mapping{}, "app_3"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t)
+			r.source.Group, r.source.Mapping = c.group, c.mapping
+			if w := r.post(`["` + c.item + `"]`); w.Code != 200 {
+				t.Fatalf("got %d %s", w.Code, w.Body)
+			}
+			if e := r.ledger.events[0]; e.App != c.app || e.NewApplication != nil {
+				t.Errorf("mapped to %q, made %+v", e.App, e.NewApplication)
 			}
 		})
 	}

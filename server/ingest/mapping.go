@@ -11,6 +11,9 @@ import (
 // application finds where an item belongs: the first rule that fits, else the vendor's
 // own key or name for it, else the source's default, else a new application. fresh is not
 // nil when the application must be made. The zero Application is "unmapped".
+//
+// What a sender calls an application is never enough to leave the source's asset group:
+// only a rule or the default, which people chose who may see it, leads to another one.
 func (p *Place) application(src *flow.Source, item *connectors.Incoming) (a flow.Application, fresh *flow.Application) {
 	if id, ok := item.Fields[fieldApplication]; ok {
 		return p.World.Applications[id], nil
@@ -24,21 +27,23 @@ func (p *Place) application(src *flow.Source, item *connectors.Incoming) (a flow
 		}
 	}
 	name, key := item.Fields[item.DefaultField], ""
-	if id, ok := p.byKey[name]; ok {
-		return p.World.Applications[id], nil
-	}
+	called := [2]string{p.byKey[name]}
 	if item.NameField != "" {
 		key, name = name, item.Fields[item.NameField]
 	}
-	if name != "" {
-		if id, ok := p.byName[name]; ok {
-			return p.World.Applications[id], nil
+	called[1] = p.byName[name]
+	taken := false
+	for _, id := range called {
+		a, ok := p.World.Applications[id]
+		if ok && (src.Group == "" || a.Group == src.Group) {
+			return a, nil
 		}
+		taken = taken || ok
 	}
 	if a, ok := p.World.Applications[m.Default]; ok {
 		return a, nil
 	}
-	if name != "" && m.Create && src.Group != "" && len(name) <= maxName {
+	if name != "" && !taken && m.Create && src.Group != "" && len(name) <= maxName {
 		a := flow.Application{ID: ids.Of(ids.Application, p.World.Organization.ID, name), Name: name, Group: src.Group, Key: key}
 		return a, &a
 	}
