@@ -92,8 +92,11 @@ func setup(body []byte, target connectors.TargetKind, c *connectors.TriggerCall)
 		return err
 	}
 	if s := p.System; s != nil {
-		c.Setup.Basic = &connectors.BasicAuth{} // without a user it clears what was there
+		c.Setup.Basic = &connectors.BasicAuth{} // an empty section clears what was there
 		if s.Basic != nil {
+			if s.Basic.Username == "" {
+				return connectors.Refuse(http.StatusUnprocessableEntity, "system_authentication.basic_auth.username", "is missing or empty")
+			}
 			*c.Setup.Basic = connectors.BasicAuth(*s.Basic)
 		}
 	}
@@ -116,11 +119,13 @@ func setup(body []byte, target connectors.TargetKind, c *connectors.TriggerCall)
 			c.Setup.Parameters = append(c.Setup.Parameters, connectors.ScanParameter{In: in, Name: x.Key, Value: x.Value})
 		}
 	}
-	if p.Specs == nil || len(p.Specs.API) == 0 || p.Specs.API[0] == 'n' {
+	switch {
+	case p.Specs == nil:
 		return nil
-	}
-	if target != connectors.TargetAPI {
+	case target != connectors.TargetAPI:
 		return connectors.Refuse(http.StatusUnprocessableEntity, "specs", "a specification belongs to an API, and this project's target is a web application")
+	case len(p.Specs.API) == 0, p.Specs.API[0] == 'n':
+		return nil
 	}
 	hosts, err := readSpec(p.Specs.API)
 	if err != nil {
@@ -185,78 +190,106 @@ func readSpec(raw json.RawMessage) ([]connectors.NamedHost, error) {
 	} else if v := spec["host"]; !ok && v != nil {
 		return nil, connectors.Refuse(http.StatusUnprocessableEntity, at+".host", "must be a string")
 	}
-	if !named(spec, at, maxDepth, &hosts) {
-		return nil, connectors.Refuse(http.StatusUnprocessableEntity, at, "is nested deeper than %d levels", maxDepth)
+	if base, ok := spec["basePath"].(string); spec["basePath"] != nil && (!ok || !isBase(base)) {
+		return nil, connectors.Refuse(http.StatusUnprocessableEntity, at+".basePath", "must be a path that begins with one /") // it is put behind the host
+	}
+	if err := named(spec, at, maxDepth, &hosts); err != nil {
+		return nil, err
 	}
 	slices.SortFunc(hosts, func(a, b connectors.NamedHost) int { return strings.Compare(a.Field+a.Host, b.Field+b.Host) })
 	return hosts, nil
 }
 
+func isBase(path string) bool {
+	return path == "" || path[0] == '/' && !strings.HasPrefix(path, "//") && !strings.ContainsFunc(path, strange)
+}
+
+// strange says whether a character has no place in an address: readers of addresses do
+// not agree on what it means there.
+func strange(r rune) bool { return r <= ' ' || r == '\\' || r == 0x7f }
+
 // maxDepth is how deep a specification may be nested.
 const maxDepth = 100
 
 // named walks v and lists the addresses of servers, and of parts of the document that are
-// elsewhere; it says no when v is too deep.
-func named(v any, at string, depth int, hosts *[]connectors.NamedHost) bool {
+// elsewhere.
+func named(v any, at string, depth int, hosts *[]connectors.NamedHost) error {
 	if depth == 0 {
-		return false
+		return connectors.Refuse(http.StatusUnprocessableEntity, "specs.api_spec", "is nested deeper than %d levels", maxDepth)
 	}
 	switch v := v.(type) {
 	case []any:
 		for i, x := range v {
-			if !named(x, fmt.Sprintf("%s[%d]", at, i), depth-1, hosts) {
-				return false
+			if err := named(x, fmt.Sprintf("%s[%d]", at, i), depth-1, hosts); err != nil {
+				return err
 			}
 		}
 	case map[string]any:
 		for name, x := range v {
-			field := at + "." + name
-			if s, ok := x.(string); ok && leads(name) {
-				address(s, field, hosts)
+			if err := namedBy(name, x, at+"."+name, hosts); err != nil {
+				return err
 			}
-			if list, ok := x.([]any); ok && name == "servers" {
-				for i, server := range list {
-					if m, ok := server.(map[string]any); ok {
-						s, _ := m["url"].(string)
-						address(s, fmt.Sprintf("%s[%d].url", field, i), hosts)
-					}
-				}
-			}
-			if !named(x, field, depth-1, hosts) {
-				return false
+			if err := named(x, at+"."+name, depth-1, hosts); err != nil {
+				return err
 			}
 		}
 	}
-	return true
+	return nil
 }
 
-// leads says whether a string of this name is an address that a scanner goes to: other
-// parts of the document, or where it gets tokens.
-func leads(name string) bool {
+// namedBy lists what one member of an object names by itself.
+func namedBy(name string, x any, field string, hosts *[]connectors.NamedHost) error {
 	switch name {
-	case "$ref", "tokenUrl", "authorizationUrl", "refreshUrl", "openIdConnectUrl":
-		return true
-	}
-	return false
-}
-
-// address adds the place that an address names; a relative one names none.
-func address(s, field string, hosts *[]connectors.NamedHost) {
-	scheme, rest, ok := strings.Cut(s, "://")
-	if !ok {
-		if rest, ok = strings.CutPrefix(s, "//"); !ok {
-			return
+	case "servers":
+		list, _ := x.([]any)
+		for i, server := range list {
+			if err := namedBy("server", server, fmt.Sprintf("%s[%d]", field, i), hosts); err != nil {
+				return err
+			}
+		}
+	case "server":
+		if m, ok := x.(map[string]any); ok {
+			s, _ := m["url"].(string)
+			return address(s, field+".url", hosts)
+		}
+	case "$ref", "$dynamicRef", "$id", "operationRef", "externalValue", // parts of the document
+		"tokenUrl", "authorizationUrl", "refreshUrl", "deviceAuthorizationUrl", "openIdConnectUrl": // where tokens come from
+		if s, ok := x.(string); ok {
+			return address(s, field, hosts)
 		}
 	}
-	host := rest
-	if i := strings.IndexAny(rest, `/?#\`); i >= 0 {
-		host = rest[:i]
+	return nil
+}
+
+// address adds the place that an address names; a relative one names none. What could be
+// read as either is refused: the scanner may read it in the other way.
+func address(s, field string, hosts *[]connectors.NamedHost) error {
+	s, _, _ = strings.Cut(s, "#") // what follows is in there
+	scheme, rest, absolute := "", s, false
+	if i := strings.IndexAny(s, ":/?"); i >= 0 && s[i] == ':' {
+		scheme, rest, absolute = s[:i], s[i+1:], true
+	}
+	host, far := strings.CutPrefix(rest, "//")
+	variable := strings.IndexByte(s, '{')
+	switch {
+	case strings.ContainsFunc(s, strange):
+		return connectors.Refuse(http.StatusUnprocessableEntity, field, "must not have blanks, control characters or backslashes")
+	case absolute && !far:
+		return connectors.Refuse(http.StatusUnprocessableEntity, field, "must be an http or https address, or a relative one")
+	case !far && variable >= 0 && (s[0] != '/' || variable < 2):
+		return connectors.Refuse(http.StatusUnprocessableEntity, field, "must not begin with a variable, which could name any host")
+	case !far:
+		return nil
+	}
+	if i := strings.IndexAny(host, "/?"); i >= 0 {
+		host = host[:i]
 	}
 	if i := strings.LastIndexByte(host, '@'); i >= 0 {
 		host = host[i+1:]
 	}
-	if scheme != "" && scheme != s {
+	if absolute {
 		host = scheme + "://" + host
 	}
 	*hosts = append(*hosts, connectors.NamedHost{Host: host, Field: field})
+	return nil
 }

@@ -1,11 +1,15 @@
 package crashtest_test
 
 import (
+	"context"
 	"encoding/json"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -128,6 +132,10 @@ func TestRefusedPayloads(t *testing.T) {
 		{`{"parameter_authentication":[{"type":"BODY","key":"a"}]}`, web, 422, "parameter_authentication[0].type"},
 		{`{"parameter_authentication":[{"type":"HEADER"}]}`, web, 422, "parameter_authentication[0].key"},
 		{`{"system_authentication":{"basic_auth":{"username":7}}}`, web, 422, "system_authentication.basic_auth.username"},
+		{`{"system_authentication":{"basic_auth":{}}}`, web, 422, "system_authentication.basic_auth.username"},
+		{`{"system_authentication":{"basic_auth":{"password":"p"}}}`, web, 422, "system_authentication.basic_auth.username"},
+		{`{"specs":{}}`, web, 422, "specs"},
+		{`{"specs":{"api_spec":null}}`, web, 422, "specs"},
 		{`{"specs":{"api_spec":[]}}`, api, 422, "specs.api_spec"},
 		{`{"specs":{"api_spec":{}}}`, api, 422, "specs.api_spec"},
 		{`{"specs":{"api_spec":{"swagger":"2.0","host":7}}}`, api, 422, "specs.api_spec.host"},
@@ -159,6 +167,40 @@ func TestNamedHosts(t *testing.T) {
 	}
 	if err != nil || !reflect.DeepEqual(got.Hosts, want) {
 		t.Errorf("got  %v, %v\nwant %v", got.Hosts, err, want)
+	}
+}
+
+// An address that readers could take for another host is refused.
+func TestAmbiguousAddresses(t *testing.T) {
+	for _, c := range []struct{ spec, field string }{
+		{`"servers":[{"url":"{base}/v1","variables":{"base":{"default":"https://evil.example"}}}]`, "servers[0].url"},
+		{`"servers":[{"url":"/{a}evil.example","variables":{"a":{"default":"/"}}}]`, "servers[0].url"},
+		{`"servers":[{"url":"v{a}evil.example","variables":{"a":{"default":"://"}}}]`, "servers[0].url"},
+		{`"servers":[{"url":"https:evil.example/x"}]`, "servers[0].url"},
+		{`"servers":[{"url":"https:/evil.example/x"}]`, "servers[0].url"},
+		{`"servers":[{"url":"\\\\evil.example"}]`, "servers[0].url"},
+		{`"servers":[{"url":"/\\evil.example"}]`, "servers[0].url"},
+		{`"servers":[{"url":"https://shop.example.com\\@evil.example"}]`, "servers[0].url"},
+		{`"servers":[{"url":"/\t/evil.example"}]`, "servers[0].url"},
+		{`"servers":[{"url":" //evil.example"}]`, "servers[0].url"},
+		{`"x":{"server":{"url":"https:evil.example"}}`, "x.server.url"},
+		{`"x":{"$ref":"file:/etc/passwd"}`, "x.$ref"},
+		{`"x":{"$id":"https:evil.example"}`, "x.$id"},
+		{`"basePath":".evil.example"`, "basePath"},
+		{`"basePath":"//evil.example"`, "basePath"},
+		{`"basePath":"@evil.example/"`, "basePath"},
+		{`"basePath":"/\\evil.example"`, "basePath"},
+		{`"basePath":7`, "basePath"},
+	} {
+		_, err := crashtest.Trigger{}.Call(post([]byte(`{"specs":{"api_spec":{"swagger":"2.0",`+c.spec+`}}}`), ""), connectors.TargetAPI)
+		var refused *connectors.RefuseError
+		if !errors.As(err, &refused) || refused.Status != 422 || refused.Field != "specs.api_spec."+c.field {
+			t.Errorf("%s: got %v", c.spec, err)
+		}
+	}
+	harmless := `{"specs":{"api_spec":{"swagger":"2.0","basePath":"/v1","servers":[{"url":"/v{n}/{x}"},{"url":"v1"},{"url":""}],"x":[{"$ref":"#/a\\b c:{d}"},{"$ref":"parts/x.json#/a"}]}}}`
+	if got, err := (crashtest.Trigger{}).Call(post([]byte(harmless), ""), connectors.TargetAPI); err != nil || len(got.Hosts) > 0 {
+		t.Errorf("got %v, %v", got.Hosts, err)
 	}
 }
 
@@ -283,6 +325,95 @@ func TestSnippets(t *testing.T) {
 	}
 	if want := []string{"curl", "Shell", "Heroku", "TeamCity", "CircleCI", "GitHub Actions", "GitLab CI"}; !reflect.DeepEqual(names, want) {
 		t.Errorf("got %q", names)
+	}
+}
+
+// block is what a pipeline has its shell run: the lines that are indented below "|".
+func block(pipeline string) string {
+	_, text, _ := strings.Cut(pipeline, "|\n")
+	indent := text[:len(text)-len(strings.TrimLeft(text, " "))]
+	var out []string
+	for line := range strings.Lines(text) {
+		if line != "\n" && !strings.HasPrefix(line, indent) {
+			break
+		}
+		out = append(out, strings.TrimPrefix(line, indent))
+	}
+	return strings.Join(out, "")
+}
+
+// TestSnippetsRun runs the scripts as each system does, against a hub that answers and
+// against one that does not any more.
+func TestSnippetsRun(t *testing.T) {
+	for _, tool := range []string{"bash", "curl", "jq"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("the scripts need %s, which is not installed", tool)
+		}
+	}
+	bin := t.TempDir()
+	if err := os.WriteFile(filepath.Join(bin, "sleep"), []byte("#!/bin/sh\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	shells := map[string][]string{"Shell": {"sh"}, "TeamCity": {"sh"}, "CircleCI": {"bash", "-eo", "pipefail"}, "GitHub Actions": {"bash", "-e"}, "GitLab CI": {"bash", "-eo", "pipefail"}}
+	for _, c := range []struct {
+		name     string
+		statuses []int // HTTP statuses of the answers to the questions, the last one for ever
+		report   int
+		says     string
+		fails    bool
+		asked    int
+	}{
+		{"it ends", []int{200, 503, 404, 200, 200}, 200, "finished with status 102", false, 5},
+		{"the address is dead", []int{200, 404}, 200, "status cannot be read", true, 11},
+		{"the report is refused", []int{200}, 409, "report cannot be fetched", true, 1},
+		{"it does not start", nil, 200, "Could not start", true, 0},
+	} {
+		asked := 0
+		hub := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case r.Method == http.MethodPost && c.statuses == nil:
+				w.WriteHeader(http.StatusConflict)
+				fmt.Fprint(w, `{"message":"Scan is already running"}`)
+			case r.Method == http.MethodPost:
+				fmt.Fprint(w, `{"data":{"scanId":17}}`)
+			case strings.HasSuffix(r.URL.Path, "/status"):
+				asked++
+				status, code := c.statuses[min(asked, len(c.statuses))-1], 101
+				if asked >= len(c.statuses) {
+					code = 102
+				}
+				w.WriteHeader(status)
+				if status == http.StatusOK {
+					fmt.Fprintf(w, `{"data":{"status":{"status_code":%d}}}`, code)
+					return
+				}
+				fmt.Fprint(w, `{"message":"no"}`)
+			default:
+				w.WriteHeader(c.report)
+				fmt.Fprint(w, "<testsuites/>")
+			}
+		}))
+		for _, s := range (crashtest.Trigger{}).Snippets(hub.URL + "/webhook/0123456789abcdef") {
+			shell, text := shells[s.Name], s.Text
+			if shell == nil {
+				continue
+			}
+			if shell[0] == "bash" {
+				text = block(text)
+			}
+			asked = 0
+			dir := t.TempDir()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			cmd := exec.CommandContext(ctx, shell[0], append(shell[1:], "-c", text)...)
+			cmd.Dir, cmd.Env = dir, append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "CRASHTEST_WEBHOOK="+hub.URL+"/webhook/0123456789abcdef")
+			out, err := cmd.CombinedOutput()
+			cancel()
+			_, none := os.Stat(filepath.Join(dir, "report.xml"))
+			if (err != nil) != c.fails || (none != nil) != c.fails || !strings.Contains(string(out), c.says) || asked != c.asked {
+				t.Errorf("%s: %s said %s, %v; asked %d times; report: %v", c.name, s.Name, out, err, asked, none)
+			}
+		}
+		hub.Close()
 	}
 }
 

@@ -7,13 +7,12 @@ import (
 	"github.com/hookyard/hookyard/connectors"
 )
 
-// script is the public shell script: it starts a scan, waits for its end and fetches the
-// report. It needs curl and jq, and exits with 1 when the scan did not start.
-const script = `#!/usr/bin/env sh
-API_ENDPOINT="%[1]s"
-WEBHOOK="%[2]s"
-
-SCAN_ID=$(curl --silent -X POST --data "" "$API_ENDPOINT/$WEBHOOK" | jq .data.scanId)
+// steps start a scan, wait for its end and fetch the report. They need curl and jq, and a
+// shell that may or may not end at the first failure. They end with an error when the scan
+// did not start, when ten questions in a row were not answered with a status, and when
+// there is no report: that an address is dead or refused must not hold a pipeline up.
+// %[1]s is the address.
+const steps = `SCAN_ID=$(curl --silent -X POST --data "" "%[1]s" | jq .data.scanId)
 if ! [ "$SCAN_ID" -ge 0 ] 2> /dev/null; then
   echo "Could not start Scan for Webhook."
   exit 1
@@ -21,14 +20,27 @@ fi
 echo "Started Scan. Scan ID is $SCAN_ID."
 
 STATUS=100
+UNANSWERED=0
 while [ "$STATUS" -le 101 ]; do
   sleep 60
-  STATUS=$(curl --silent "$API_ENDPOINT/$WEBHOOK/scans/$SCAN_ID/status" | jq .data.status.status_code)
-  [ "$STATUS" -ge 0 ] 2> /dev/null || STATUS=101
+  STATUS=$(curl --silent --fail "%[1]s/scans/$SCAN_ID/status" | jq .data.status.status_code || true)
+  if [ "$STATUS" -ge 0 ] 2> /dev/null; then
+    UNANSWERED=0
+    continue
+  fi
+  STATUS=101
+  UNANSWERED=$((UNANSWERED + 1))
+  if [ "$UNANSWERED" -ge 10 ]; then
+    echo "The Scan's status cannot be read."
+    exit 1
+  fi
 done
 echo "Scan finished with status $STATUS."
 
-curl --silent "$API_ENDPOINT/$WEBHOOK/scans/$SCAN_ID/report/junit" -o report.xml
+if ! curl --silent --fail "%[1]s/scans/$SCAN_ID/report/junit" -o report.xml; then
+  echo "The Scan's report cannot be fetched."
+  exit 1
+fi
 `
 
 // Snippets are ready to be copied into a pipeline. In those that are kept in a repository
@@ -38,7 +50,7 @@ func (Trigger) Snippets(url string) []connectors.Snippet {
 	if i := strings.LastIndexByte(url, '/'); i >= 0 {
 		endpoint, webhook = url[:i], url[i+1:]
 	}
-	sh := fmt.Sprintf(script, endpoint, webhook)
+	sh := fmt.Sprintf("#!/usr/bin/env sh\nAPI_ENDPOINT=\"%s\"\nWEBHOOK=\"%s\"\n\n", endpoint, webhook) + fmt.Sprintf(steps, "$API_ENDPOINT/$WEBHOOK")
 	return []connectors.Snippet{
 		{Name: "curl", Text: fmt.Sprintf("curl -X POST --data \"\" %s\n", url)},
 		{Name: "Shell", Text: sh},
@@ -50,9 +62,14 @@ func (Trigger) Snippets(url string) []connectors.Snippet {
 	}
 }
 
-// secretly says where the address belongs.
+// secretly says where the address belongs, and puts the steps into a pipeline in the place
+// of its line "STEPS", indented as that is.
 func secretly(url, variable, pipeline string) string {
-	return fmt.Sprintf("# Make CRASHTEST_WEBHOOK %s, and leave this line out of the repository: %s\n", variable, url) + pipeline
+	before, after, _ := strings.Cut(pipeline, "STEPS\n")
+	indent := before[strings.LastIndexByte(before, '\n')+1:]
+	run := strings.TrimSuffix(strings.ReplaceAll(fmt.Sprintf(steps, "$CRASHTEST_WEBHOOK"), "\n", "\n"+indent), indent)
+	run = strings.ReplaceAll(run, "\n"+indent+"\n", "\n\n")
+	return fmt.Sprintf("# Make CRASHTEST_WEBHOOK %s, and leave this line out of the repository: %s\n", variable, url) + before + run + after
 }
 
 const circle = `jobs:
@@ -64,15 +81,7 @@ const circle = `jobs:
           name: Security scan
           no_output_timeout: 4h
           command: |
-            SCAN_ID=$(curl --silent -X POST --data "" "$CRASHTEST_WEBHOOK" | jq .data.scanId)
-            [ "$SCAN_ID" -ge 0 ]
-            STATUS=100
-            while [ "$STATUS" -le 101 ]; do
-              sleep 60
-              STATUS=$(curl --silent "$CRASHTEST_WEBHOOK/scans/$SCAN_ID/status" | jq .data.status.status_code)
-              [ "$STATUS" -ge 0 ] 2> /dev/null || STATUS=101
-            done
-            curl --silent "$CRASHTEST_WEBHOOK/scans/$SCAN_ID/report/junit" -o report.xml
+            STEPS
       - store_test_results:
           path: report.xml
 `
@@ -85,15 +94,7 @@ const github = `jobs:
         env:
           CRASHTEST_WEBHOOK: ${{ secrets.CRASHTEST_WEBHOOK }}
         run: |
-          SCAN_ID=$(curl --silent -X POST --data "" "$CRASHTEST_WEBHOOK" | jq .data.scanId)
-          [ "$SCAN_ID" -ge 0 ]
-          STATUS=100
-          while [ "$STATUS" -le 101 ]; do
-            sleep 60
-            STATUS=$(curl --silent "$CRASHTEST_WEBHOOK/scans/$SCAN_ID/status" | jq .data.status.status_code)
-            [ "$STATUS" -ge 0 ] 2> /dev/null || STATUS=101
-          done
-          curl --silent "$CRASHTEST_WEBHOOK/scans/$SCAN_ID/report/junit" -o report.xml
+          STEPS
       - uses: actions/upload-artifact@v4
         with:
           name: security-scan
@@ -106,15 +107,7 @@ const gitlab = `security-scan:
     - apk add --no-cache curl jq
   script:
     - |
-      SCAN_ID=$(curl --silent -X POST --data "" "$CRASHTEST_WEBHOOK" | jq .data.scanId)
-      [ "$SCAN_ID" -ge 0 ]
-      STATUS=100
-      while [ "$STATUS" -le 101 ]; do
-        sleep 60
-        STATUS=$(curl --silent "$CRASHTEST_WEBHOOK/scans/$SCAN_ID/status" | jq .data.status.status_code)
-        [ "$STATUS" -ge 0 ] 2> /dev/null || STATUS=101
-      done
-      curl --silent "$CRASHTEST_WEBHOOK/scans/$SCAN_ID/report/junit" -o report.xml
+      STEPS
   artifacts:
     reports:
       junit: report.xml
