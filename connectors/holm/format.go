@@ -212,6 +212,9 @@ func ticket(e *connectors.Event, o connectors.RenderOptions) (any, error) {
 	m := ticketMessage{Status: statusOpen, Severity: severityWord(t.Severity), VulnerabilityName: t.Title,
 		AssetName: t.Asset, AssetLink: t.AssetLink, DueDate: t.DueDate, Owner: t.Owner}
 	if e.Type == connectors.TicketClosed {
+		if strings.HasPrefix(t.Status, "Closed (") && t.Status != statusClosed {
+			return nil, &connectors.SkipError{Reason: fmt.Sprintf("Holm's format knows closed tickets as %q only, and this one is %q", statusClosed, t.Status)}
+		}
 		m.Status = statusClosed
 	}
 	if t.Number != nil {

@@ -122,6 +122,11 @@ func TestReceiveTickets(t *testing.T) {
 	if closed.Type != connectors.TicketClosed || !reflect.DeepEqual(*closed.Data.Ticket, want) {
 		t.Errorf("got %s", show(closed))
 	}
+	accepted := receiveOne(t, inbound(strings.Replace(string(sample(t, "ticket_closed.json")), "Closed (Fixed)", "Closed (Accepted risk)", 1)))
+	if accepted.Type != connectors.TicketClosed || accepted.Data.Ticket.Status != "Closed (Accepted risk)" {
+		t.Errorf("got %s", show(accepted))
+	}
+	wantSkip(t, accepted.Type, accepted.Data, connectors.RenderOptions{}, "Accepted risk")
 	if opened.Key != closed.Key || opened.State == closed.State {
 		t.Errorf("states of one ticket share a key and differ in state: %q %q, %q %q", opened.Key, opened.State, closed.Key, closed.State)
 	}

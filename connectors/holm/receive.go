@@ -168,9 +168,12 @@ func (f *fields) ticket() connectors.Incoming {
 	}
 	item := connectors.Incoming{Type: connectors.TicketOpened, Data: connectors.Data{Ticket: ticket}, DefaultField: "asset_name"}
 	switch status := f.need("status"); {
-	case strings.HasPrefix(status, "Closed"):
+	case status == statusClosed:
 		item.Type = connectors.TicketClosed
 		ticket.Status = "closed"
+	case strings.HasPrefix(status, "Closed"): // not because it is fixed: that must not be lost
+		item.Type = connectors.TicketClosed
+		ticket.Status = status
 	case status == statusOpen:
 		ticket.Status = "open"
 	default: // whatever is not closed is open
