@@ -219,13 +219,20 @@ func (t *Triggers) set(ctx context.Context, r *running, change func(*gen.RunUpda
 	})
 }
 
+// patience is how long news of a scan are tried to be kept.
+const patience = 2 * time.Minute
+
 // persist does something until the database has taken it; a scan must not be lost because
-// the database is away for a moment.
+// the database is away for a moment. It ends when that does not go away.
 func (t *Triggers) persist(ctx context.Context, do func() error) error {
-	for {
+	for until := t.now().Add(patience); ; {
 		err := do()
 		if err == nil || errors.Is(err, errOver) || errors.Is(err, flow.ErrNotFound) {
 			return err
+		}
+		if t.now().After(until) {
+			t.c.Log.Error("news of a scan cannot be kept", "err", err)
+			return fmt.Errorf("for %v the hub could not keep what the scanner told", patience)
 		}
 		t.c.Log.Warn("news of a scan cannot be kept; it is tried again", "err", err)
 		select {

@@ -74,6 +74,9 @@ func (t *Triggers) start(ctx context.Context, p *gen.Project, by *gen.Trigger, c
 		if p, job.Setup, err = t.keep(ctx, tx, p, call.Setup); err != nil {
 			return err
 		}
+		if job.Scanner, err = t.scanner(world, p); err != nil {
+			return err
+		}
 		limit := time.Duration(p.TimeLimitMinutes) * time.Minute
 		c := tx.Run.Create().SetID(id).SetProjectID(p.ID).SetAssetGroupID(p.AssetGroupID).SetNumber(int(numbers[key])).SetScanID(scan).
 			SetCreatedAt(now).SetDeadline(now.Add(limit)).SetLeaseNode(lease.Node).SetLeaseEpoch(lease.Epoch).SetStartedBy(viewer.FromContext(ctx).ID)
@@ -93,9 +96,6 @@ func (t *Triggers) start(ctx context.Context, p *gen.Project, by *gen.Trigger, c
 	}
 	job.ID, job.Name, job.Timeout = scan, p.Name, time.Duration(p.TimeLimitMinutes)*time.Minute
 	job.Target = connectors.Target{Kind: connectors.TargetKind(p.TargetKind), URL: p.TargetURL, Origins: origins(p)}
-	if job.Scanner, err = t.scanner(world, p); err != nil {
-		return nil, err
-	}
 	t.launch(made, p, job, lease)
 	return made, nil
 }
@@ -121,7 +121,9 @@ func (t *Triggers) keep(ctx context.Context, tx *gen.Tx, p *gen.Project, given c
 	if bytes.Equal(before, after) {
 		return p, setup, nil
 	}
-	u := tx.Project.UpdateOneID(p.ID).SetSetupAt(t.now())
+	// Of a project that is another one meanwhile nothing is kept: what was forgotten with its
+	// old target must not come back for the new one.
+	u := tx.Project.UpdateOneID(p.ID).Where(project.Revision(p.Revision)).SetSetupAt(t.now())
 	if string(after) == "{}" {
 		u.ClearSetup().ClearSetupAt()
 	} else {
@@ -132,6 +134,9 @@ func (t *Triggers) keep(ctx context.Context, tx *gen.Tx, p *gen.Project, given c
 		u.SetSetup(sealed)
 	}
 	p, err = u.Save(hub(ctx)) // whoever may start a scan may do this
+	if gen.IsNotFound(err) {
+		err = fmt.Errorf("the project was changed at the same time: %w", flow.ErrUnavailable)
+	}
 	return p, setup, err
 }
 

@@ -14,6 +14,7 @@ const (
 	sweepEvery  = 5 * time.Second
 	settle      = 30 * time.Second // what a start may take from its commit to its scanner, and an end to be told of
 	retainEvery = time.Minute
+	sweepAtOnce = 100 // ends that are told in one sweep
 )
 
 // Run ends what nobody else ends, until ctx ends.
@@ -47,12 +48,17 @@ func (t *Triggers) sweep(ctx context.Context) error {
 	if err := t.endLost(ctx); err != nil {
 		return err
 	}
-	untold, err := t.c.DB.Client.Run.Query().Where(run.Untold(true), run.FinishedAtLT(t.now().Add(-sweepEvery))).Limit(100).All(ctx)
+	untold, err := t.c.DB.Client.Run.Query().Where(run.Untold(true), run.FinishedAtLT(t.now().Add(-sweepEvery)), run.IDGT(t.told)).
+		Order(gen.Asc(run.FieldID)).Limit(sweepAtOnce).All(ctx)
 	if err != nil {
 		return fmt.Errorf("look for ends that are not told: %w", err)
 	}
+	t.told = ""
 	for _, r := range untold {
 		t.announce(ctx, r)
+	}
+	if len(untold) == sweepAtOnce { // those that cannot be told must not stand before the others
+		t.told = untold[len(untold)-1].ID
 	}
 	return nil
 }

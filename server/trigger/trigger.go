@@ -80,6 +80,7 @@ type Config struct {
 type Triggers struct {
 	c       Config
 	working sync.WaitGroup
+	told    string // Run's: the ID after which the sweep of untold ends goes on
 
 	mu       sync.Mutex
 	active   map[string]*running // by run: those that this node carries out

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/hookyard/hookyard/connectors"
 	"github.com/hookyard/hookyard/ent/gen"
+	"github.com/hookyard/hookyard/ent/gen/project"
 	"github.com/hookyard/hookyard/ent/gen/run"
 	"github.com/hookyard/hookyard/ent/ids"
 	"github.com/hookyard/hookyard/ent/secret"
@@ -46,6 +48,10 @@ type world struct {
 	number int32
 	sent   map[string]flow.Sent // by ID
 	deaf   bool                 // nothing is accepted
+	deafTo map[string]bool      // nor is what has one of these IDs
+	box    *secret.Box
+	// sealing is called before a setup is sealed, after its project was read. nil does nothing.
+	sealing func()
 }
 
 // scanning is a scan in its scanner.
@@ -76,6 +82,9 @@ func (w *world) Send(_ context.Context, _, _, _ string, events []flow.Sent) ([]f
 		return nil, flow.ErrUnavailable
 	}
 	for _, e := range events {
+		if w.deafTo[e.ID] {
+			return nil, flow.ErrUnavailable
+		}
 		w.sent[e.ID] = e
 	}
 	return make([]flow.Accepted, len(events)), nil
@@ -98,6 +107,19 @@ func (w *world) Lease() flow.Lease {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.lease
+}
+
+// SealJSON implements trigger.Sealer.
+func (w *world) SealJSON(id, field string, v any) ([]byte, error) {
+	if w.sealing != nil {
+		w.sealing()
+	}
+	return w.box.SealJSON(id, field, v)
+}
+
+// UnsealJSON implements trigger.Sealer.
+func (w *world) UnsealJSON(id, field string, sealed []byte, v any) error {
+	return w.box.UnsealJSON(id, field, sealed, v)
 }
 
 // step moves the clock on to the next sweep, which begins before it returns.
@@ -134,6 +156,7 @@ func newWorld(t *testing.T, db *store.DB) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.box = box
 	set, err := connectors.NewSet(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -163,7 +186,7 @@ func newWorld(t *testing.T, db *store.DB) *world {
 		t.Fatal(err)
 	}
 	w.ctx = viewer.NewContext(t.Context(), &viewer.Viewer{ID: "usr_ann", Name: "ann", Organization: w.org, Role: viewer.Administrator, Permissions: viewer.AllPermissions()})
-	w.Triggers = trigger.New(trigger.Config{DB: db, Secrets: box, Connectors: set, Scanner: w, Events: w, Ledger: w,
+	w.Triggers = trigger.New(trigger.Config{DB: db, Secrets: w, Connectors: set, Scanner: w, Events: w, Ledger: w,
 		Worlds:     func(string) *flow.World { return &flow.World{Organization: flow.Organization{ID: w.org}} },
 		Retentions: func() map[string]flow.Retention { return map[string]flow.Retention{w.org: {Events: 24 * time.Hour}} },
 		IDs:        ids.NewMaker(w.clock.Now), Clock: w.clock, Log: slog.New(slog.DiscardHandler)})
@@ -178,6 +201,18 @@ func newWorld(t *testing.T, db *store.DB) *world {
 		}
 	})
 	return w
+}
+
+// change changes the project, in a transaction of its own.
+func (w *world) change(set func(*gen.ProjectUpdateOne)) {
+	w.t.Helper()
+	if err := w.db.WithTx(w.ctx, func(ctx context.Context, tx *gen.Tx) error {
+		u := tx.Project.UpdateOneID(w.project)
+		set(u)
+		return u.Exec(ctx)
+	}); err != nil {
+		w.t.Error(err)
+	}
 }
 
 // node enters a node that lives.
@@ -412,5 +447,104 @@ func TestStop(t *testing.T) {
 				t.Errorf("%s: stopping a scan gives %v", who, err)
 			}
 		}
+	})
+}
+
+// TestNoSetupForANewTarget changes a project's target, which has its setup forgotten, while
+// a scan of it is being started.
+func TestNoSetupForANewTarget(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		if w.db.Dialect != store.Postgres {
+			t.Skip("on SQLite nobody else writes meanwhile")
+		}
+		// What is kept has a part that is tidied away, so that it is written anew.
+		kept, err := w.box.SealJSON(w.project, project.FieldSetup, connectors.ScanSetup{Basic: &connectors.BasicAuth{}, Parameters: []connectors.ScanParameter{{In: "HEADER", Name: "a", Value: "b"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.change(func(u *gen.ProjectUpdateOne) { u.SetSetup(kept) })
+		w.sealing = func() {
+			w.change(func(u *gen.ProjectUpdateOne) { u.SetTargetURL("https://other.example.com").ClearSetup() })
+		}
+		if _, err := w.Start(w.ctx, w.project); !errors.Is(err, flow.ErrUnavailable) {
+			t.Errorf("the start gives %v", err)
+		}
+		if p, err := w.db.Client.Project.Get(w.ctx, w.project); err != nil || len(p.Setup) > 0 {
+			t.Errorf("the setup is back: %v", err)
+		}
+		w.sealing = nil
+		if _, s := w.start(); s.job.Target.URL != "https://other.example.com" || s.job.Setup.Parameters != nil {
+			t.Errorf("the next scan is %+v", s.job)
+		}
+	})
+}
+
+// TestBrokenScannerIsNotStarted leaves nothing behind of a scan that cannot be started.
+func TestBrokenScannerIsNotStarted(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		w.change(func(u *gen.ProjectUpdateOne) { u.SetSecrets([]byte("not sealed")) })
+		if _, err := w.Start(w.ctx, w.project); err == nil || errors.Is(err, flow.ErrScanRunning) {
+			t.Errorf("the start gives %v", err)
+		}
+		if n, err := w.db.Client.Run.Query().Count(w.ctx); err != nil || n != 0 {
+			t.Errorf("there are %d runs, %v", n, err)
+		}
+	})
+}
+
+// TestNewsThatCannotBeKept ends a scan whose news nobody takes, well before its time limit.
+func TestNewsThatCannotBeKept(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		id, s := w.start()
+		w.mu.Lock()
+		w.deafTo = map[string]bool{id + "/started": true}
+		w.mu.Unlock()
+		told := make(chan error, 1)
+		go func() { told <- s.tell(connectors.ScanNews{Kind: connectors.ScanBegan}) }()
+		for range 360 { // half of its time
+			select {
+			case err := <-told:
+				if err == nil {
+					t.Error("news that could not be kept were taken")
+				}
+				s.leave <- err
+				if r := w.ended(id); r.State != run.StateFAILED || !strings.Contains(r.Reason, "could not keep") {
+					t.Errorf("the run is %s: %s", r.State, r.Reason)
+				}
+				return
+			default:
+				w.step()
+			}
+		}
+		t.Error("it is tried for ever")
+	})
+}
+
+// TestEndsThatCannotBeTold has more of them than one sweep takes, before one that can.
+func TestEndsThatCannotBeTold(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		w.mu.Lock()
+		w.deafTo = map[string]bool{}
+		w.mu.Unlock()
+		p, err := w.db.Client.Project.Get(w.ctx, w.project)
+		if err != nil {
+			t.Fatal(err)
+		}
+		maker, now := ids.NewMaker(w.clock.Now), w.clock.Now().UTC()
+		var last string
+		for i := range 101 {
+			last = maker.New(ids.Run)
+			if i < 100 {
+				w.mu.Lock()
+				w.deafTo[last+"/ended"] = true
+				w.mu.Unlock()
+			}
+			if err := w.db.Client.Run.Create().SetID(last).SetProjectID(p.ID).SetAssetGroupID(p.AssetGroupID).SetNumber(1000 + i).SetScanID(ids.Of(ids.Scan, w.org, last)).
+				SetCreatedAt(now).SetDeadline(now).SetLeaseNode("nod_1").SetLeaseEpoch(1).SetStartedBy("usr_ann").
+				SetState(run.StateFAILED).SetFinishedAt(now).SetUntold(true).Exec(w.ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.ended(last)
 	})
 }
