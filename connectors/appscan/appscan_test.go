@@ -221,6 +221,8 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		reply("upstream_scan.response")
 	case "/api/v4/Apps Id eq " + applicationID:
 		reply("upstream_application.response")
+	case "/api/v4/Apps Id eq other": // a service that does not heed the filter
+		reply("upstream_application.response")
 	case "/api/v4/Scans Id eq unknown", "/api/v4/Apps Id eq unknown":
 		_, _ = w.Write([]byte(`{"Items":[]}`))
 	case "/api/v4/Account/Logout ":
@@ -268,6 +270,7 @@ func TestEnrichSaysWhatIsWrong(t *testing.T) {
 		{"no key", "", "/scan/" + executionID, nil, connectors.Retry, connectors.FaultSettings, "has no API key", 0},
 		{"unknown execution", "secret", "/scan/unknown", nil, connectors.Permanent, connectors.FaultTarget, "no scan execution unknown", 0},
 		{"unknown application", "secret", "/application/unknown", nil, connectors.Permanent, connectors.FaultTarget, "no application unknown", 0},
+		{"another application", "secret", "/application/other", nil, connectors.Retry, connectors.FaultTarget, "another application than", 0},
 		{"maintenance", "secret", "/scan/" + executionID, map[string]int{"/api/v4/Account/ApiKeyLogin": 503}, connectors.Retry, connectors.FaultTarget, "503", 7 * time.Second},
 		{"half an answer", "secret", "/scan/" + executionID, map[string]int{"/api/v4/Apps": 500}, connectors.Retry, connectors.FaultTarget, "500 to Apps", 7 * time.Second},
 	} {

@@ -150,10 +150,16 @@ func (s *session) find(ctx context.Context, what, list, id string, v any) (json.
 	if len(found.Items) == 0 {
 		return nil, permanent("AppScan knows no %s %s, or the API key's user may not see it.", what, id)
 	}
-	if err := json.Unmarshal(found.Items[0], v); err != nil {
-		return nil, garbled()
+	for _, item := range found.Items {
+		var is struct{ ID string }
+		if json.Unmarshal(item, &is) == nil && strings.EqualFold(is.ID, id) {
+			if json.Unmarshal(item, v) != nil {
+				return nil, garbled()
+			}
+			return item, nil
+		}
 	}
-	return found.Items[0], nil
+	return nil, &connectors.Failure{Outcome: connectors.Retry, Fault: connectors.FaultTarget, Message: "AppScan answered with another " + what + " than the one that was asked for."}
 }
 
 func permanent(format string, args ...any) error {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"sync"
 	"time"
 
 	"github.com/hookyard/hookyard/connectors"
@@ -14,7 +13,8 @@ import (
 
 const (
 	enrichEvery   = time.Second      // how often the ledger is asked for what is due
-	enrichAtOnce  = 8                // receipts that are enriched at a time
+	enrichAtOnce  = 16               // receipts that are enriched at a time
+	enrichOfOne   = 2                // of them, those of one source: a service that hangs holds up its own
 	enrichTimeout = 30 * time.Second // of one attempt
 	enrichKeep    = 2 * time.Minute  // for how long a node has a receipt to itself: longer than an attempt
 	enrichGivenUp = 7 * 24 * time.Hour
@@ -40,37 +40,54 @@ func (in *Ingest) wake() {
 func (in *Ingest) Run(ctx context.Context) {
 	tick := in.c.Clock.NewTicker(enrichEvery)
 	defer tick.Stop()
+	working, busy := 0, map[string]int{} // attempts under way, in all and by source
+	done := make(chan string)
 	for {
-		for in.enrichDue(ctx) && ctx.Err() == nil {
+		for working < enrichAtOnce && ctx.Err() == nil {
+			w := in.claim(ctx, busy)
+			if w == nil {
+				break
+			}
+			working++
+			busy[w.Source]++
+			go func() {
+				if err := in.enrich(ctx, w); err != nil && ctx.Err() == nil {
+					in.c.Log.Warn("enrich a receipt", "receipt", w.ID, "err", err)
+				}
+				done <- w.Source
+			}()
 		}
 		select {
 		case <-ctx.Done():
+			for ; working > 0; working-- {
+				<-done
+			}
 			return
+		case source := <-done:
+			working--
+			if busy[source]--; busy[source] == 0 {
+				delete(busy, source)
+			}
 		case <-tick.Chan():
 		case <-in.awake:
 		}
 	}
 }
 
-// enrichDue enriches what is due, and says whether there may be more.
-func (in *Ingest) enrichDue(ctx context.Context) bool {
-	due, err := in.c.Waiting.ClaimWaiting(ctx, in.at(), enrichKeep, enrichAtOnce)
-	if err != nil {
-		if ctx.Err() == nil {
-			in.c.Log.Warn("look for receipts to enrich", "err", err)
+// claim takes a receipt that is due, of a source that has not its share under way; nil
+// when there is none.
+func (in *Ingest) claim(ctx context.Context, busy map[string]int) *flow.Waiting {
+	var except []string
+	for source, n := range busy {
+		if n >= enrichOfOne {
+			except = append(except, source)
 		}
-		return false
 	}
-	var all sync.WaitGroup
-	for i := range due {
-		all.Go(func() {
-			if err := in.enrich(ctx, &due[i]); err != nil && ctx.Err() == nil {
-				in.c.Log.Warn("enrich a receipt", "receipt", due[i].ID, "err", err)
-			}
-		})
+	w, err := in.c.Waiting.ClaimWaiting(ctx, in.at(), enrichKeep, except)
+	if err != nil && ctx.Err() == nil {
+		in.c.Log.Warn("look for receipts to enrich", "err", err)
 	}
-	all.Wait()
-	return len(due) == enrichAtOnce
+	return w
 }
 
 // enrich makes one attempt and records what came of it.
@@ -144,7 +161,7 @@ func (in *Ingest) fetch(ctx context.Context, w *flow.Waiting) (out enriched, err
 		return out, err
 	}
 	inbound.Via, inbound.Body, inbound.ContentType = connectors.ViaEnrich, d.Body, d.ContentType
-	received, err := receiver.Receive(inbound)
+	received, err := receive(receiver, inbound)
 	if err != nil {
 		return out, err
 	}

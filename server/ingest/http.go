@@ -75,7 +75,7 @@ func (in *Ingest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 
 	s := &sending{Ingest: in, place: place, src: src, store: true, receipt: in.receipt(place, src, r, &inbound)}
-	received, err := receiver.Receive(inbound)
+	received, err := receive(receiver, inbound)
 	if err != nil {
 		outcome = "rejected"
 		s.reject(r.Context(), w, err)

@@ -17,6 +17,7 @@ package ingest
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/jonboulle/clockwork"
@@ -37,8 +38,9 @@ type Ledger interface {
 
 // Waiting is the ledger's list of receipts that wait for enrichment.
 type Waiting interface {
-	// ClaimWaiting gives those that are due to this node, for as long as keep.
-	ClaimWaiting(ctx context.Context, now time.Time, keep time.Duration, limit int) ([]flow.Waiting, error)
+	// ClaimWaiting gives the longest due one to this node, for as long as keep; none of the
+	// sources in except, and nil when there is none.
+	ClaimWaiting(ctx context.Context, now time.Time, keep time.Duration, except []string) (*flow.Waiting, error)
 	PutOff(ctx context.Context, org, receipt string, until time.Time, note string) error
 	Settle(ctx context.Context, org, receipt string, state flow.ReceiptState, group, note string) error
 }
@@ -130,6 +132,18 @@ func New(c Config) *Ingest {
 		c.Count = func(string, string, int) {}
 	}
 	return &Ingest{c: c, awake: make(chan struct{}, 1)}
+}
+
+// maxItems is how many events one request may give: they become durable in one transaction.
+const maxItems = 2000
+
+// receive has a request read, and refuses one that gives too many events.
+func receive(r connectors.Receiver, in connectors.Inbound) (connectors.Received, error) {
+	got, err := r.Receive(in)
+	if err == nil && len(got.Items) > maxItems {
+		return connectors.Received{}, connectors.Refuse(http.StatusRequestEntityTooLarge, "", "the request holds %d events, and %d are taken at once", len(got.Items), maxItems)
+	}
+	return got, err
 }
 
 // at is now in UTC at the precision that every database keeps.

@@ -39,6 +39,9 @@ func (plain) Receive(in connectors.Inbound) (connectors.Received, error) {
 		return connectors.Received{Note: "nothing that we know"}, nil
 	}
 	var names []string
+	if string(in.Body) == "many" {
+		return connectors.Received{Items: make([]connectors.Incoming, 2001)}, nil
+	}
 	if err := json.Unmarshal(in.Body, &names); err != nil {
 		return connectors.Received{}, connectors.Refuse(http.StatusUnprocessableEntity, "names", "must be a list of strings")
 	}
@@ -242,6 +245,7 @@ func TestRefusals(t *testing.T) {
 		{"too large, unannounced", strings.Repeat("x", 65), func(_ *rig, q *http.Request) { q.ContentLength = -1 }, 413, "64 bytes", 0},
 		{"GET", ``, func(_ *rig, q *http.Request) { q.Method = http.MethodGet }, 405, "POST", 0},
 		{"malformed", `{"a":1}`, nil, 422, `"field":"names"`, 1},
+		{"too many events", `many`, nil, 413, "2000 are taken", 1},
 		{"database lost", `["s1"]`, func(r *rig, _ *http.Request) { r.ledger.fail = flow.ErrUnavailable }, 503, "send again", 0},
 		{"too busy", `["s1"]`, func(r *rig, _ *http.Request) { r.ledger.fail = flow.ErrBusy }, 429, "send again", 0},
 	} {

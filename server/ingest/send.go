@@ -90,7 +90,7 @@ func (in *Ingest) Process(ctx context.Context, r *flow.Receipt) ([]flow.Accepted
 	if err != nil {
 		return nil, err
 	}
-	received, err := receiver.Receive(inbound)
+	received, err := receive(receiver, inbound)
 	switch {
 	case err != nil:
 		return nil, err

@@ -10,57 +10,56 @@ import (
 // What is known of receipts that wait for enrichment is in a small table of its own, as
 // open deliveries are: the receipts themselves are history.
 
-// ClaimWaiting returns up to limit receipts whose enrichment is due at now, the longest due
-// first, with their bodies, and counts an attempt of each. Nobody else is given them
-// before the time that they are kept for is over: a node that dies costs no more than that.
-func (l *Ledger) ClaimWaiting(ctx context.Context, now time.Time, keep time.Duration, limit int) ([]flow.Waiting, error) {
+// ClaimWaiting returns the receipt whose enrichment is due the longest at now, with its body,
+// and counts an attempt; nil when none is due but those of the sources in except. Nobody
+// else is given it before the time that it is kept for is over: a node that dies costs no
+// more than that.
+func (l *Ledger) ClaimWaiting(ctx context.Context, now time.Time, keep time.Duration, except []string) (*flow.Waiting, error) {
 	if l.held.Load() {
 		return nil, nil
 	}
-	due := "SELECT org, receipt FROM enrichments WHERE due <= ? ORDER BY due, receipt LIMIT ?"
+	var s selection
+	s.and("due <= ?", micros(now))
+	if len(except) > 0 {
+		var of selection
+		of.and("r.org = enrichments.org AND r.id = enrichments.receipt")
+		of.in("r.source", except)
+		s.and("NOT EXISTS (SELECT 1 FROM receipts r WHERE "+of.sql()+")", of.args...)
+	}
+	due := "SELECT org, receipt FROM enrichments WHERE " + s.sql() + " ORDER BY due, receipt LIMIT 1"
 	if l.pg {
 		due += " FOR UPDATE SKIP LOCKED"
 	}
-	var out []flow.Waiting
-	err := l.writeTx(ctx, "claim receipts that wait", func(t tx) error {
-		out = out[:0]
-		err := t.query(ctx, "UPDATE enrichments SET due = ?, attempts = attempts + 1 WHERE (org, receipt) IN ("+due+") RETURNING org, receipt, attempts",
-			[]any{micros(now.Add(keep)), micros(now), int64(limit)}, func(scan func(...any) error) error {
-				var w flow.Waiting
-				err := scan(&w.Org, &w.ID, &w.Attempt)
-				out = append(out, w)
-				return err
+	due = "UPDATE enrichments SET due = ?, attempts = attempts + 1 WHERE (org, receipt) IN (" + due + ") RETURNING org, receipt, attempts"
+	var out *flow.Waiting
+	err := l.writeTx(ctx, "claim a receipt that waits", func(t tx) error {
+		for {
+			out = nil
+			var w flow.Waiting
+			err := t.query(ctx, due, append([]any{micros(now.Add(keep))}, s.args...), func(scan func(...any) error) error {
+				out = &w
+				return scan(&w.Org, &w.ID, &w.Attempt)
 			})
-		if err != nil {
-			return err
-		}
-		for i := range out {
-			w := &out[i]
+			if err != nil || out == nil {
+				return err
+			}
 			var at int64
 			found, err := one(ctx, t, "SELECT source, at, method, header, path, query, content_type, body, remote, state, note FROM receipts WHERE org = ? AND id = ?", []any{w.Org, w.ID},
 				&w.Source, &at, &w.Method, &w.Header, &w.Path, &w.Query, &w.ContentType, &w.Body, &w.Remote, &w.State, &w.Note)
-			if err != nil {
+			w.At = instant(at)
+			if err != nil || found {
 				return err
 			}
-			w.At = instant(at)
-			if !found { // past its retention
-				if err := exec(ctx, t, "DELETE FROM enrichments WHERE org = ? AND receipt = ?", w.Org, w.ID); err != nil {
-					return err
-				}
+			// It is past its retention.
+			if err := exec(ctx, t, "DELETE FROM enrichments WHERE org = ? AND receipt = ?", w.Org, w.ID); err != nil {
+				return err
 			}
 		}
-		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	kept := out[:0]
-	for _, w := range out {
-		if w.Source != "" {
-			kept = append(kept, w)
-		}
-	}
-	return kept, nil
+	return out, nil
 }
 
 // PutOff has a receipt wait until a time; note says why, for people.

@@ -1,0 +1,95 @@
+package ingest_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jonboulle/clockwork"
+
+	"github.com/hookyard/hookyard/connectors"
+	"github.com/hookyard/hookyard/ent/ids"
+	"github.com/hookyard/hookyard/server/flow"
+	"github.com/hookyard/hookyard/server/ingest"
+)
+
+// shelf holds receipts that wait, and enriches them; those of src_1 hang.
+type shelf struct {
+	mu      sync.Mutex
+	due     []*flow.Waiting
+	hanging int
+	settled chan string
+}
+
+func (s *shelf) ClaimWaiting(_ context.Context, _ time.Time, _ time.Duration, except []string) (*flow.Waiting, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.IndexFunc(s.due, func(w *flow.Waiting) bool { return !slices.Contains(except, w.Source) })
+	if i < 0 {
+		return nil, nil
+	}
+	w := s.due[i]
+	s.due = slices.Delete(s.due, i, i+1)
+	return w, nil
+}
+
+func (s *shelf) PutOff(context.Context, string, string, time.Time, string) error { return nil }
+
+func (s *shelf) Settle(_ context.Context, _, receipt string, _ flow.ReceiptState, _, _ string) error {
+	s.settled <- receipt
+	return nil
+}
+
+func (s *shelf) Enrich(ctx context.Context, _ string, e connectors.Enrichment) (connectors.Document, error) {
+	if e.Source.ID != "src_1" {
+		return connectors.Document{Body: []byte(`["` + e.Receipt + `@shop"]`)}, nil
+	}
+	s.mu.Lock()
+	s.hanging++
+	s.mu.Unlock()
+	<-ctx.Done()
+	return connectors.Document{}, ctx.Err()
+}
+
+// TestHangingServiceHoldsUpItsOwn has many receipts of a service that hangs due before
+// those of another.
+func TestHangingServiceHoldsUpItsOwn(t *testing.T) {
+	r := newRig(t)
+	other := *r.source
+	other.ID, other.Token = "src_2", ""
+	r.world.place.World.Sources["src_2"] = &other
+	set, err := connectors.NewSet([]connectors.Connector{plain{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &shelf{settled: make(chan string, 20)}
+	for i := range 60 {
+		w := &flow.Waiting{Receipt: flow.Receipt{ID: fmt.Sprintf("rcp_%d", i), Org: "org_1", Source: "src_1", Method: "POST"}, Attempt: 1}
+		if i >= 50 {
+			w.Source = "src_2"
+		}
+		s.due = append(s.due, w)
+	}
+	clock := clockwork.NewFakeClock()
+	in := ingest.New(ingest.Config{Ledger: r.ledger, Dispatcher: r.disp, Atlas: r.world, Connectors: set, IDs: ids.NewMaker(clock.Now), Clock: clock,
+		Log: slog.New(slog.DiscardHandler), Waiting: s, Enricher: s})
+	ctx, stop := context.WithCancel(t.Context())
+	over := make(chan struct{})
+	go func() { defer close(over); in.Run(ctx) }()
+	for range 10 {
+		select {
+		case <-s.settled:
+		case <-time.After(20 * time.Second):
+			t.Fatal("the receipts of a service that answers wait for one that hangs")
+		}
+	}
+	stop()
+	<-over
+	if len(r.ledger.events) != 10 || s.hanging != 2 {
+		t.Errorf("%d events; %d attempts of the service that hangs", len(r.ledger.events), s.hanging)
+	}
+}
