@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -368,29 +369,29 @@ func TestSnippetsRun(t *testing.T) {
 		{"the report is refused", []int{200}, 409, "report cannot be fetched", true, 1},
 		{"it does not start", nil, 200, "Could not start", true, 0},
 	} {
-		asked := 0
+		var asked atomic.Int32
 		hub := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			switch {
 			case r.Method == http.MethodPost && c.statuses == nil:
 				w.WriteHeader(http.StatusConflict)
-				fmt.Fprint(w, `{"message":"Scan is already running"}`)
+				_, _ = fmt.Fprint(w, `{"message":"Scan is already running"}`)
 			case r.Method == http.MethodPost:
-				fmt.Fprint(w, `{"data":{"scanId":17}}`)
+				_, _ = fmt.Fprint(w, `{"data":{"scanId":17}}`)
 			case strings.HasSuffix(r.URL.Path, "/status"):
-				asked++
-				status, code := c.statuses[min(asked, len(c.statuses))-1], 101
-				if asked >= len(c.statuses) {
+				n := int(asked.Add(1))
+				status, code := c.statuses[min(n, len(c.statuses))-1], 101
+				if n >= len(c.statuses) {
 					code = 102
 				}
 				w.WriteHeader(status)
 				if status == http.StatusOK {
-					fmt.Fprintf(w, `{"data":{"status":{"status_code":%d}}}`, code)
+					_, _ = fmt.Fprintf(w, `{"data":{"status":{"status_code":%d}}}`, code)
 					return
 				}
-				fmt.Fprint(w, `{"message":"no"}`)
+				_, _ = fmt.Fprint(w, `{"message":"no"}`)
 			default:
 				w.WriteHeader(c.report)
-				fmt.Fprint(w, "<testsuites/>")
+				_, _ = fmt.Fprint(w, "<testsuites/>")
 			}
 		}))
 		for _, s := range (crashtest.Trigger{}).Snippets(hub.URL + "/webhook/0123456789abcdef") {
@@ -401,7 +402,7 @@ func TestSnippetsRun(t *testing.T) {
 			if shell[0] == "bash" {
 				text = block(text)
 			}
-			asked = 0
+			asked.Store(0)
 			dir := t.TempDir()
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			cmd := exec.CommandContext(ctx, shell[0], append(shell[1:], "-c", text)...)
@@ -409,8 +410,8 @@ func TestSnippetsRun(t *testing.T) {
 			out, err := cmd.CombinedOutput()
 			cancel()
 			_, none := os.Stat(filepath.Join(dir, "report.xml"))
-			if (err != nil) != c.fails || (none != nil) != c.fails || !strings.Contains(string(out), c.says) || asked != c.asked {
-				t.Errorf("%s: %s said %s, %v; asked %d times; report: %v", c.name, s.Name, out, err, asked, none)
+			if (err != nil) != c.fails || (none != nil) != c.fails || !strings.Contains(string(out), c.says) || int(asked.Load()) != c.asked {
+				t.Errorf("%s: %s said %s, %v; asked %d times; report: %v", c.name, s.Name, out, err, asked.Load(), none)
 			}
 		}
 		hub.Close()
