@@ -36,7 +36,7 @@ func main() {
 		if err != nil {
 			panic(err)
 		}
-		fmt.Println(attempts(string(b), nil))
+		fmt.Fprintln(os.Stdout, attempts(string(b), nil))
 		return
 	}
 	goplugin.Serve(&goplugin.ServeConfig{HandshakeConfig: plugins.Handshake(), GRPCServer: goplugin.DefaultGRPCServer,
