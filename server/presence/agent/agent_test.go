@@ -33,7 +33,7 @@ func TestRepeatedSecretsAreConcealed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer a.lock.Close()
+	defer func() { _ = a.lock.Close() }()
 	sealed, err := presence.Seal(a.key.Public, "end_1@1", map[string]string{"password": "swordfish", "header:Authorization": "Bearer marlin-and-tuna"})
 	if err != nil {
 		t.Fatal(err)
