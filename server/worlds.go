@@ -250,8 +250,9 @@ func (r worlds) webhook(h *gen.Webhook) (*flow.Webhook, error) {
 	for _, t := range h.EventTypes {
 		out.Types = append(out.Types, connectors.EventType(t))
 	}
-	for _, s := range h.RetryOffsetsSeconds {
-		out.Retries = append(out.Retries, time.Duration(s)*time.Second)
+	out.Retries = make([]time.Duration, len(h.RetryOffsetsSeconds)) // empty means never; nil would be the default
+	for i, s := range h.RetryOffsetsSeconds {
+		out.Retries[i] = time.Duration(s) * time.Second
 	}
 	var keys [][]byte
 	if err := r.open(h.ID, webhook.FieldSigningSecrets, h.SigningSecrets, &keys); err != nil {
