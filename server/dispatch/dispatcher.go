@@ -323,7 +323,7 @@ func (d *Dispatcher) Late(due *flow.Due, attempt string, number int, r connector
 	l.org = due.Org
 	d.replan(l, now)
 	f := &flight{lane: l, due: due, plan: l.plan, started: r.Started, attempt: attempt, ended: true}
-	f.record(&r)
+	f.record(&r, now)
 	d.bytes += weight(due) // until it is recorded
 	rec := d.judge(f, &r, now)
 	rec.Number, rec.Recorded = number, recorded

@@ -445,8 +445,8 @@ func (d *Dispatcher) room(l *lane) bool {
 
 // finish takes the result of an attempt. It is the sender's callback.
 func (d *Dispatcher) finish(f *flight, r connectors.Result, recorded func()) {
-	f.record(&r)
 	now := d.cfg.Clock.Now()
+	f.record(&r, now)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if f.ended {

@@ -265,10 +265,12 @@ func (p *plan) write(rendered connectors.Rendered, id string, at time.Time) (out
 
 // record completes the result with what was sent, for the log: no body, no secrets, also
 // none that the other side has repeated.
-func (f *flight) record(r *connectors.Result) {
+// When it began is by the clock of whoever made it, which is not the hub's: a time that
+// cannot be is taken for that of handing over.
+func (f *flight) record(r *connectors.Result, now time.Time) {
 	r.DeliveryID = f.due.ID
 	f.plan.secrets.ConcealIn(r)
-	if r.Started.IsZero() {
+	if r.Started.Before(f.started) || r.Started.After(now) {
 		r.Started = f.started
 	}
 	if r.Request == nil && f.request.Method != "" {
