@@ -69,6 +69,12 @@ fuzz: ## run each fuzz test for FUZZ_TIME (make test runs their seeds only)
 	@git grep -E '^func Fuzz[A-Za-z0-9_]*\(' -- '*_test.go' | sed -E 's#^(.*)/[^/]+:func (Fuzz[A-Za-z0-9_]*).*#\1 \2#' | while read -r folder name; do \
 		echo "== $$folder $$name"; $(GO) test "./$$folder" -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZ_TIME) </dev/null; done
 
+.PHONY: acceptance
+acceptance: build ## the cases of docs/acceptance.md on both databases, a line for each; make test runs them too
+	.ci/need postgres
+	@.ci/need iproute2 || true # without it one case cannot show all that it says, and tells so
+	HOOKYARD_TEST_BINARY=$(abspath $(BIN))/hookyard .ci/postgres with .ci/acceptance
+
 .PHONY: bench
 bench: build ## the bench table: SQLite, PostgreSQL and the ceiling, interleaved (about an hour; BENCH_ARGS='-only P1 -repeat 1' for less)
 	.ci/need postgres

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -36,6 +38,13 @@ type acme struct {
 	app       map[string]string          // IDs of a1, a2 and b1
 	endpoint  map[string]string          // by level: "organization", "A", "B"
 	published int
+	names     int          // how many names hook, source and idle have given
+	clock     *http.Client // moves the hub's clock: see ahead
+
+	// What cases leave for those that come after them.
+	signed             []arrival
+	failing, recovered string  // webhooks
+	broken             *target // of the failing one
 }
 
 // people are the users of the acceptance cases, in their order.
@@ -63,10 +72,21 @@ func newAcme(t *testing.T, url string) *acme {
 // newAcmeWith is newAcme with further flags of the hub.
 func newAcmeWith(t *testing.T, url string, flags ...string) *acme {
 	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newAcmeOn(t, program.Config{Binary: path, Args: flags}, url)
+}
+
+// newAcmeOn is newAcmeWith on a hub of any build of the program.
+func newAcmeOn(t *testing.T, c program.Config, url string) *acme {
+	t.Helper()
 	ctx := t.Context()
 	w := &acme{t: t, sink: newSink(t), dir: t.TempDir(), url: url, as: map[string]*program.Client{},
 		group: map[string]string{"nowhere": "grp_00000000000000000000000000"}, app: map[string]string{}, endpoint: map[string]string{}}
-	w.Hub, w.log = startLogged(t, w.dir, url, append([]string{"--allow-private-targets", "--organization", "Acme"}, flags...)...)
+	c.Dir, c.Args = w.dir, append([]string{"--allow-private-targets", "--organization", "Acme"}, c.Args...)
+	w.Hub, w.log = startConfigured(t, c, url)
 	w.as["admin"] = w.Client
 	w.as["nobody"] = w.holder("")
 	var err error
@@ -248,17 +268,69 @@ func verdict(err error) string {
 // levels are the columns of the permission matrices.
 var levels = []string{"organization", "A", "B"}
 
-// TestAcceptance shows the acceptance cases of permissions and matching, PUB-01 to PUB-10,
-// on a running hub through its API.
+// TestAcceptance shows the cases of docs/acceptance.md, each on a running hub through its API
+// and its addresses. "make acceptance" prints a line for each.
 func TestAcceptance(t *testing.T) {
+	cases := []struct {
+		name string
+		show func(*testing.T, *acme)
+	}{
+		{"PUB-01 permission matrix, create", createMatrix},
+		{"PUB-02 permission matrix, update and delete", changeMatrix},
+		{"PUB-03 no token", noToken},
+		{"PUB-04 global at organization level", globalAtOrganization},
+		{"PUB-05 global at group level", globalAtGroup},
+		{"PUB-06 scoped to one application", oneApplication},
+		{"PUB-07 scoped to an asset group", oneGroup},
+		{"PUB-08 several scopes", severalScopes},
+		{"PUB-09 invalid scope combinations", scopeRules},
+		{"PUB-10 event type mismatch", typeMismatch},
+		{"PUB-11 the document's example", appscanExample},
+		{"PUB-12 placeholder in the query, twice", placeholderTwice},
+		{"PUB-13 the Presence makes the call", presenceCalls},
+		{"PUB-14 any 2xx is success for GET", anySuccess},
+		{"PUB-15 finished_scan, emit", holmFinished},
+		{"PUB-16 scheduled_scan, emit", holmScheduled},
+		{"PUB-17 ticket, emit", holmTickets},
+		{"PUB-18 finished_scan, receive", holmReceive},
+		{"PUB-19 the document's odd headers", holmOddHeaders},
+		{"PUB-20 ticket, receive", holmTicketsReceive},
+		{"PUB-21 envelope", apvisoEnvelope},
+		{"PUB-22 event selection", apvisoSelection},
+		{"PUB-23 signature, emit", apvisoSignature},
+		{"PUB-24 signature, receive (vectors)", apvisoVectors},
+		{"PUB-25 verification handshake, good", handshakeGood},
+		{"PUB-26 verification handshake, bad", handshakeBad},
+		{"PUB-27 retry timetable", retryTimetable},
+		{"PUB-28 identical retries", identicalRetries},
+		{"PUB-29 recovery stops retries", recoveryStopsRetries},
+		{"PUB-30 delivery log", deliveryLogKeepsAll},
+		{"PUB-31 several endpoints are independent", independentEndpoints},
+		{"PUB-32 start with an empty body", triggerEmpty},
+		{"PUB-33 already running", triggerRunning},
+		{"PUB-34 status", triggerStatus},
+		{"PUB-35 JUnit report", triggerReport},
+		{"PUB-36 payload is applied and remembered", triggerPayload},
+		{"PUB-37 JSON under curl's default content type; API specification", triggerSpecification},
+		{"PUB-38 receive all three samples", veracodeReceive},
+		{"PUB-39 emit and convert", emitAndConvert},
+	}
+	doc, err := os.ReadFile("../docs/acceptance.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := regexp.MustCompile(`(?m)^\*\*(PUB-\d+) `).FindAllStringSubmatch(string(doc), -1)
+	if len(told) != len(cases) {
+		t.Errorf("there are %d cases, and %d are shown", len(told), len(cases))
+	}
+	for i, c := range cases {
+		if i < len(told) && !strings.HasPrefix(c.name, told[i][1]+" ") {
+			t.Errorf("%s is shown in the place of %s", c.name, told[i][1])
+		}
+	}
 	onEach(t, func(t *testing.T, url string) {
-		w := newAcme(t, url)
-		for _, c := range []struct {
-			name string
-			show func(*testing.T, *acme)
-		}{
-			{"PUB-01", createMatrix}, {"PUB-02", changeMatrix}, {"PUB-03", noToken}, {"PUB-04 to 08", scopes}, {"PUB-09", scopeRules}, {"PUB-10", typeMismatch},
-		} {
+		w := newMovableAcme(t, url)
+		for _, c := range cases {
 			t.Run(c.name, func(t *testing.T) {
 				w.t = t
 				c.show(t, w)
@@ -454,39 +526,46 @@ func (w *acme) expired(t *testing.T, token string) string {
 	return raw
 }
 
-func scopes(t *testing.T, w *acme) {
-	for _, c := range []struct {
-		name, level string
-		in          program.Input
-		publish     []string // applications of scan.completed
-		want        []int    // indexes in publish
-	}{
-		{"PUB-04 global at organization level", "organization", program.Input{"global": true}, []string{"a1", "b1"}, []int{0, 1}},
-		{"PUB-05 global at group level", "A", program.Input{"global": true}, []string{"a1", "a2", "b1"}, []int{0, 1}},
-		{"PUB-06 scoped to one application", "organization", program.Input{"applicationIds": []string{w.app["a1"]}}, []string{"a1", "a1", "a2", "b1"}, []int{0, 1}},
-		{"PUB-07 scoped to an asset group", "organization", program.Input{"scopeGroupIds": []string{w.group["A"]}}, []string{"a1", "a2", "b1"}, []int{0, 1}},
-		{"PUB-08 several scopes", "organization", program.Input{"applicationIds": []string{w.app["a1"]}, "scopeGroupIds": []string{w.group["B"]}}, []string{"a1", "a2", "b1"}, []int{0, 2}},
-		{"PUB-09 (d) neither global nor scoped", "organization", program.Input{"global": false}, []string{"a1"}, nil},
-		{"one delivery, however many scopes match", "organization", program.Input{"applicationIds": []string{w.app["a1"]}, "scopeGroupIds": []string{w.group["A"]}}, []string{"a1"}, []int{0}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			w.t = t
-			hook := w.create(c.level, c.in)
-			var sent, want []int
-			for _, app := range c.publish {
-				sent = append(sent, w.publish("scan.completed", app))
-			}
-			for _, i := range c.want {
-				want = append(want, sent[i])
-			}
-			w.expect(t, hook, c.level, want...)
-			for _, n := range sent {
-				if came := len(w.sink.missing(c.level, []int{n})) == 0; came != slices.Contains(want, n) {
-					t.Errorf("event %d of %v: at the sink: %t", n, c.publish, came)
-				}
-			}
-			w.remove(hook)
-		})
+func globalAtOrganization(t *testing.T, w *acme) {
+	w.matches(t, "organization", program.Input{"global": true}, []string{"a1", "b1"}, 0, 1)
+}
+
+func globalAtGroup(t *testing.T, w *acme) {
+	w.matches(t, "A", program.Input{"global": true}, []string{"a1", "a2", "b1"}, 0, 1)
+}
+
+func oneApplication(t *testing.T, w *acme) {
+	w.matches(t, "organization", program.Input{"applicationIds": []string{w.app["a1"]}}, []string{"a1", "a1", "a2", "b1"}, 0, 1)
+}
+
+func oneGroup(t *testing.T, w *acme) {
+	w.matches(t, "organization", program.Input{"scopeGroupIds": []string{w.group["A"]}}, []string{"a1", "a2", "b1"}, 0, 1)
+}
+
+func severalScopes(t *testing.T, w *acme) {
+	w.matches(t, "organization", program.Input{"applicationIds": []string{w.app["a1"]}, "scopeGroupIds": []string{w.group["B"]}}, []string{"a1", "a2", "b1"}, 0, 2)
+	// One delivery, however many scopes match.
+	w.matches(t, "organization", program.Input{"applicationIds": []string{w.app["a1"]}, "scopeGroupIds": []string{w.group["A"]}}, []string{"a1"}, 0)
+}
+
+// matches publishes completed scans of applications and checks that a webhook gets those
+// with these indexes, and no others.
+func (w *acme) matches(t *testing.T, level string, in program.Input, apps []string, indexes ...int) {
+	t.Helper()
+	hook := w.create(level, in)
+	defer w.remove(hook)
+	var sent, want []int
+	for _, app := range apps {
+		sent = append(sent, w.publish("scan.completed", app))
+	}
+	for _, i := range indexes {
+		want = append(want, sent[i])
+	}
+	w.expect(t, hook, level, want...)
+	for _, n := range sent {
+		if came := len(w.sink.missing(level, []int{n})) == 0; came != slices.Contains(want, n) {
+			t.Errorf("event %d of %v: at the sink: %t", n, apps, came)
+		}
 	}
 }
 
@@ -507,6 +586,7 @@ func scopeRules(t *testing.T, w *acme) {
 	if after := w.webhooks(); !slices.Equal(before, after) {
 		t.Errorf("%d webhooks before, %d after", len(before), len(after))
 	}
+	w.matches(t, "organization", program.Input{"global": false}, []string{"a1"}) // (d)
 }
 
 func typeMismatch(t *testing.T, w *acme) {

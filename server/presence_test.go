@@ -197,6 +197,10 @@ func newRelay(t *testing.T, to string) *relay {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newRelayAt(t, ln, to)
+}
+
+func newRelayAt(t *testing.T, ln net.Listener, to string) *relay {
 	r := &relay{ln: ln, url: "http://" + ln.Addr().String(), to: strings.TrimPrefix(to, "http://"), conns: map[net.Conn]bool{}}
 	r.done.Go(func() {
 		for {

@@ -84,15 +84,22 @@ func startIn(t *testing.T, dir, url string, args ...string) *program.Hub {
 // startLogged is startIn with what the hub logs.
 func startLogged(t *testing.T, dir, url string, args ...string) (*program.Hub, *lockedBuffer) {
 	t.Helper()
-	log := &lockedBuffer{}
-	if url != "" {
-		args = append(args, "--database-url", url)
-	}
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := program.Start(t.Context(), program.Config{Binary: path, Dir: dir, Args: args, Log: log})
+	return startConfigured(t, program.Config{Binary: path, Dir: dir, Args: args}, url)
+}
+
+// startConfigured is startLogged with all that may be said of a start.
+func startConfigured(t *testing.T, c program.Config, url string) (*program.Hub, *lockedBuffer) {
+	t.Helper()
+	log := &lockedBuffer{}
+	c.Log = log
+	if url != "" {
+		c.Args = append(c.Args, "--database-url", url)
+	}
+	h, err := program.Start(t.Context(), c)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, log)
 	}

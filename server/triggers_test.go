@@ -139,6 +139,13 @@ func generate(t *testing.T, c *program.Client, project string) (trigger, address
 // call calls a trigger.
 func call(t *testing.T, method, address, contentType string, body []byte) (int, []byte) {
 	t.Helper()
+	code, _, b := callFor(t, method, address, contentType, body)
+	return code, b
+}
+
+// callFor is call with the answer's content type.
+func callFor(t *testing.T, method, address, contentType string, body []byte) (code int, answerType string, answer []byte) {
+	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, address, bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
@@ -155,7 +162,7 @@ func call(t *testing.T, method, address, contentType string, body []byte) (int, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return resp.StatusCode, b
+	return resp.StatusCode, resp.Header.Get("Content-Type"), b
 }
 
 const formType = "application/x-www-form-urlencoded"

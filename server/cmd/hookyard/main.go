@@ -106,7 +106,11 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	cfg.DebugListen, cfg.AllowPlainHTTP, cfg.Sandbox = c.DebugListen, c.AllowPlainHTTP, c.Sandbox
 	cfg.APIRate, cfg.StrangerRate, cfg.CORSOrigins = c.APIRate, c.StrangerRate, c.CORSOrigins
 	cfg.ShutdownTimeout, cfg.Organization, cfg.Administrator = c.ShutdownTimeout, c.Organization, c.Administrator
-	hub, err := server.Open(ctx, cfg, server.Options{Log: log})
+	clock, err := clock(ctx)
+	if err != nil {
+		return err
+	}
+	hub, err := server.Open(ctx, cfg, server.Options{Log: log, Clock: clock})
 	if err != nil {
 		return err
 	}

@@ -28,6 +28,7 @@ type Config struct {
 	Dir    string   // its data folder
 	Listen string   // "": a free loopback port
 	Args   []string // further flags of serve
+	Env    []string // further variables of its environment, "NAME=value"
 	Log    io.Writer
 	HTTPS  *http.Client // for a hub with a certificate; nil: plain HTTP
 }
@@ -86,6 +87,7 @@ func (h *Hub) Start(ctx context.Context) error {
 	args := append([]string{"serve", "--data-dir", h.c.Dir, "--listen", h.c.Listen}, h.c.Args...)
 	cmd := exec.Command(h.c.Binary, args...)
 	cmd.Stdout, cmd.Stderr = h.c.Log, h.c.Log
+	cmd.Env = append(os.Environ(), h.c.Env...)
 	// its own process group, so that a Ctrl-C at the terminal is ours to pass on
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
