@@ -376,18 +376,19 @@ func TestCrash(t *testing.T) {
 
 func TestRenderings(t *testing.T) {
 	each(t, func(t *testing.T, b *bench) {
-		e := b.event(4)
-		for i, key := range []string{"holm", "holm", rawKey, documentKey} {
+		e := b.event(5)
+		for i, key := range []string{"holm", "holm", rawKey, documentKey, "appscan"} {
 			e.Deliveries[i].Rendering, e.Deliveries[i].Lease = key, false
 		}
-		e.Renderings = []flow.Rendering{{Event: e.ID, Key: "holm", Rendered: connectors.Rendered{Method: "PUT", TargetSuffix: "/x", Header: []connectors.Header{{Name: "Content-Type", Value: "text/x"}}, Body: []byte{0, 1}}}}
+		e.Renderings = []flow.Rendering{{Event: e.ID, Key: "holm", Rendered: connectors.Rendered{Method: "PUT", TargetSuffix: "/x", Header: []connectors.Header{{Name: "Content-Type", Value: "text/x"}}, Body: []byte{0, 1}}},
+			{Event: e.ID, Key: "appscan", Rendered: connectors.Rendered{Method: "GET", TargetSuffix: "/x"}}}
 		r := b.receipt()
 		e.Receipt = r.ID
 		if _, err := b.Accept(t.Context(), r, []flow.NewEvent{e}); err != nil {
 			t.Fatal(err)
 		}
 		dues := b.claim(10)
-		if len(dues) != 4 {
+		if len(dues) != 5 {
 			t.Fatalf("%d dues", len(dues))
 		}
 		holm := dues[0].Rendering
@@ -400,6 +401,9 @@ func TestRenderings(t *testing.T) {
 		}
 		if dues[3].Rendering != nil || string(dues[3].Document) != string(e.Document) {
 			t.Errorf("hookyard: %+v", dues[3])
+		}
+		if got := dues[4].Rendering; got == nil || got.Method != "GET" || got.TargetSuffix != "/x" || len(got.Body) != 0 { // no body is not a lost one
+			t.Errorf("appscan: %+v", got)
 		}
 	})
 }

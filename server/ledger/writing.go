@@ -208,7 +208,7 @@ func (w *writing) accept(j *job, repeats map[*flow.NewEvent]flow.Accepted) {
 	}
 	if r := j.receipt; r != nil {
 		w.receipts.add(r.ID, r.Org, r.Source, level(j.events), micros(r.At), r.Method, r.Header, r.Path, r.Query, r.ContentType,
-			r.Body, r.Remote, string(r.State), r.Note)
+			kept(r.Body), r.Remote, string(r.State), r.Note)
 		if r.State == flow.ReceiptWaiting {
 			w.waiting.add(r.Org, r.ID, micros(r.At), int64(0))
 		}
@@ -228,13 +228,22 @@ func level(events []flow.NewEvent) string {
 	return events[0].Group
 }
 
+// kept is a body as it is stored: one without bytes is there, for NULL is one that is not
+// kept any more.
+func kept(body []byte) []byte {
+	if body == nil {
+		return []byte{}
+	}
+	return body
+}
+
 func (w *writing) event(e *flow.NewEvent) {
 	w.events.add(e.ID, e.Org, e.Source, e.Receipt, string(e.Type), micros(e.Time), micros(e.Received), e.Subject,
 		e.Group, e.App, string(e.Severity), e.Document)
 	w.catalogue.add(e)
 	for i := range e.Renderings {
 		r := &e.Renderings[i]
-		w.renderings.add(e.Org, e.ID, r.Key, r.Method, r.TargetSuffix, joinHeaders(r.Header), r.Body)
+		w.renderings.add(e.Org, e.ID, r.Key, r.Method, r.TargetSuffix, joinHeaders(r.Header), kept(r.Body))
 	}
 	created := micros(e.Received)
 	for i := range e.Deliveries {
