@@ -92,6 +92,9 @@ func TestTheExamplesDeliver(t *testing.T) {
 				c := catalogueOf(t, h, name)
 				return len(c.Processes) == 1 && c.Processes[0].State == "RUNNING" && len(c.Processes[0].Sandbox) > 0 && c.Versions[0].Publisher == "radar"
 			})
+			if n := metric(t, h, fmt.Sprintf(`hookyard_connector_processes{connector=%q,state="RUNNING",version=%q}`, name, catalogueOf(t, h, name).Versions[0].Version)); n != 1 {
+				t.Errorf("the metrics have %v processes", n)
+			}
 		})
 	}
 }

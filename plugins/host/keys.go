@@ -9,16 +9,38 @@ import (
 	"aead.dev/minisign"
 )
 
-// NewPublisherKey writes a new key that packages are signed with, encrypted by a
-// password, to file+".key", and what operators need to know of it to file+".pub".
+// readPublisherKey reads one, or one that minisign's own tool has made.
+func readPublisherKey(file, password string) (*minisign.PrivateKey, error) {
+	b, err := readBounded(file, maxSignature)
+	if err != nil {
+		return nil, fmt.Errorf("read the key: %w", err)
+	}
+	var k minisign.PrivateKey
+	if minisign.IsEncrypted(b) {
+		k, err = minisign.DecryptKey(password, b)
+	} else {
+		err = k.UnmarshalText(b)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the key %s: %w", file, err)
+	}
+	return &k, nil
+}
+
+// NewPublisherKey writes a new key that packages are signed with, encrypted if there is a
+// password (which takes a GiB of memory, by minisign's rules), to file+".key", and what
+// operators need to know of it to file+".pub".
 func NewPublisherKey(file, password string) error {
 	public, private, err := minisign.GenerateKey(rand.Reader)
 	if err != nil {
 		return fmt.Errorf("make a key: %w", err)
 	}
-	sealed, err := minisign.EncryptKey(password, private)
+	sealed, err := private.MarshalText()
+	if password != "" {
+		sealed, err = minisign.EncryptKey(password, private)
+	}
 	if err != nil {
-		return fmt.Errorf("encrypt the key: %w", err)
+		return fmt.Errorf("write the key down: %w", err)
 	}
 	text, err := public.MarshalText()
 	if err != nil {

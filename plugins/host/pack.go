@@ -38,11 +38,11 @@ type draft struct {
 func Pack(ctx context.Context, dir, keyFile, password, hostVersion string, out io.Writer) (*Package, error) {
 	var key *minisign.PrivateKey
 	if keyFile != "" {
-		k, err := minisign.PrivateKeyFromFile(password, keyFile)
+		k, err := readPublisherKey(keyFile, password)
 		if err != nil {
-			return nil, fmt.Errorf("read the key %s: %w", keyFile, err)
+			return nil, err
 		}
-		key = &k
+		key = k
 	}
 	b, err := readBounded(filepath.Join(dir, DraftFile), maxManifest)
 	if err != nil {

@@ -80,7 +80,7 @@ func pack(t testing.TB, dir, key string) (file string, p *Package) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p, err = Pack(t.Context(), dir, key, "pw", "test", out); err != nil {
+	if p, err = Pack(t.Context(), dir, key, "", "test", out); err != nil {
 		t.Fatal(err)
 	}
 	if err := out.Close(); err != nil {
@@ -122,7 +122,7 @@ func storeOf(t testing.TB) *Store { return NewStore(t.TempDir()) }
 func TestPackagesAreInstalledVerifiedAndRemoved(t *testing.T) {
 	s := storeOf(t)
 	keys := filepath.Join(t.TempDir(), "acme")
-	if err := NewPublisherKey(keys, "pw"); err != nil {
+	if err := NewPublisherKey(keys, ""); err != nil {
 		t.Fatal(err)
 	}
 	file, packed := pack(t, folderOf(t, "obedient", "1.0.0"), keys+".key")
@@ -369,7 +369,7 @@ func TestHostilePackagesAreRefused(t *testing.T) {
 
 func TestASignatureOfATrustedKeyMustBeGenuine(t *testing.T) {
 	keys := filepath.Join(t.TempDir(), "acme")
-	if err := NewPublisherKey(keys, "pw"); err != nil {
+	if err := NewPublisherKey(keys, ""); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(keys + ".pub")
