@@ -107,7 +107,7 @@ vet: ## go vet
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## the linters of .golangci.yml
-	$(TOOLS)/golangci-lint run
+	$(TOOLS)/golangci-lint run --allow-parallel-runners
 
 .PHONY: tools
 tools: $(TOOLS)/golangci-lint $(TOOLS)/gotestsum ## build the pinned tools into bin/tools

@@ -591,7 +591,7 @@ func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	_ = c.SetDeadline(time.Time{})
 	limited := &conn{c, w.limit}
-	early, _ := rw.Reader.Peek(rw.Reader.Buffered())
+	early, _ := rw.Peek(rw.Reader.Buffered())
 	read := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(early), c), max(socketBuffer, len(early)))
 	_, _ = read.Peek(len(early))
 	return limited, bufio.NewReadWriter(read, bufio.NewWriterSize(limited, socketBuffer)), nil

@@ -352,7 +352,8 @@ func (s *Session) read() error {
 }
 
 func (s *Session) heard(m *wirev1.SessionResponse) error {
-	waited, unasked := true, 0
+	var waited bool
+	unasked := 0
 	switch of := m.GetMessage().(type) {
 	case *wirev1.SessionResponse_Results:
 		for _, w := range of.Results.GetResults() {
