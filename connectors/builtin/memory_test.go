@@ -18,8 +18,7 @@ import (
 func TestMemoryIsBounded(t *testing.T) {
 	const (
 		size = 256 << 10 // a quarter of what a hub takes
-		most = 64        // bytes allocated for each byte of a body …
-		list = 160       // … and where "{}" is an issue, which is a whole record before anybody can count them
+		most = 64        // bytes allocated for each byte of a body
 	)
 	fill := func(begin, again, end string) []byte {
 		return []byte(begin + strings.Repeat(again, (size-len(begin)-len(end))/len(again)) + end)
@@ -44,11 +43,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	set := shipped(t)
 	check := func(what, kind string, body []byte, call func()) {
 		t.Helper()
-		limit := uint64(most * size)
-		if strings.Contains(what, ".issues of empty ones") {
-			limit = list * size
-		}
-		if n := allocated(call); n > limit {
+		if n := allocated(call); n > most*size {
 			t.Errorf("%s of %d bytes cost %s %d bytes", what, len(body), kind, n)
 		}
 	}

@@ -2,6 +2,7 @@ package veracode
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -32,13 +33,13 @@ type named struct {
 }
 
 type payload struct {
-	Event        string   `json:"event"`
-	Organization *named   `json:"organization"`
-	Workspace    *named   `json:"workspace"`
-	User         *named   `json:"user"`
-	Project      *named   `json:"project"`
-	Scan         *scan    `json:"scan"`
-	Issues       *[]issue `json:"issues"`
+	Event        string  `json:"event"`
+	Organization *named  `json:"organization"`
+	Workspace    *named  `json:"workspace"`
+	User         *named  `json:"user"`
+	Project      *named  `json:"project"`
+	Scan         *scan   `json:"scan"`
+	Issues       *issues `json:"issues"`
 }
 
 type scan struct {
@@ -50,6 +51,31 @@ type scan struct {
 	Issues    *int    `json:"vulnIssuesCount"`
 	OutOfDate *int    `json:"outofDateIssuesCount"`
 	Licence   *int    `json:"licenseIssuesCount"`
+}
+
+// issues are read only as far as a hub can take them, so that a list without end costs
+// little more than its bytes; it is refused for what is one too many.
+type issues []issue
+
+const mostIssues = 2000
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (l *issues) UnmarshalJSON(b []byte) error {
+	var each []json.RawMessage
+	if err := json.Unmarshal(b, &each); err != nil {
+		return err
+	}
+	*l = make(issues, min(len(each), mostIssues+1))
+	for i := range *l {
+		err := json.Unmarshal(each[i], &(*l)[i])
+		if of := (*json.UnmarshalTypeError)(nil); errors.As(err, &of) {
+			of.Field = "issues." + of.Field
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 type issue struct {
