@@ -213,6 +213,9 @@ func (r *Resolver) enableConnector(ctx context.Context, in graphgen.EnableConnec
 		if err != nil {
 			return "", err
 		}
+		if !slices.Contains(p.Abilities, connectors.AbilityDeliver) {
+			return "", badInput("input.connector", "%s %s does not deliver, and that is all that installed connectors are used for.", p.Name, p.Version)
+		}
 		if e != nil {
 			return e.ID, r.switchTo(ctx, tx, e, p, true)
 		}

@@ -28,7 +28,7 @@ const headerSecret = "header:"
 
 func (r *Resolver) createEndpoint(ctx context.Context, in graphgen.CreateEndpointInput) (*gen.Endpoint, error) {
 	id := r.IDs.New(ids.Endpoint)
-	d := draftEndpoint{connector: in.Connector, url: or(in.URL), settings: in.Settings, secrets: map[string]string{}}
+	d := draftEndpoint{connector: in.Connector, remote: in.PresenceID != nil, url: or(in.URL), settings: in.Settings, secrets: map[string]string{}}
 	if err := d.setHeaders(in.Headers); err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func (r *Resolver) updateEndpoint(ctx context.Context, in graphgen.UpdateEndpoin
 			return "", err
 		}
 		moved = in.URL != nil && *in.URL != e.URL
-		d := draftEndpoint{connector: e.Connector, pinned: e.ConnectorDigest, exists: true, url: e.URL, headers: e.Headers, settings: e.Settings, secrets: map[string]string{}}
+		d := draftEndpoint{connector: e.Connector, pinned: e.ConnectorDigest, exists: true, remote: e.PresenceID != nil, url: e.URL, headers: e.Headers, settings: e.Settings, secrets: map[string]string{}}
 		if err := r.Secrets.UnsealJSON(e.ID, endpoint.FieldSecrets, e.Secrets, &d.secrets); err != nil {
 			return "", err
 		}
@@ -79,6 +79,10 @@ func (r *Resolver) updateEndpoint(ctx context.Context, in graphgen.UpdateEndpoin
 			}
 		}
 		d.setSecrets(in.Secrets)
+		presence, moves := in.PresenceID.ValueOK()
+		if moves {
+			d.remote = presence != nil
+		}
 		if err := d.check(ctx, r, tx.Client()); err != nil {
 			return "", err
 		}
@@ -97,10 +101,10 @@ func (r *Resolver) updateEndpoint(ctx context.Context, in graphgen.UpdateEndpoin
 		} else if given {
 			u.SetAssetGroupID(*group)
 		}
-		if p, given := in.PresenceID.ValueOK(); given && p == nil {
+		if moves && presence == nil {
 			u.ClearPresence()
-		} else if given {
-			u.SetPresenceID(*p)
+		} else if moves {
+			u.SetPresenceID(*presence)
 		}
 		if in.SharedGroupIds != nil {
 			seen, err := e.QuerySharedGroups().IDs(ctx) // the others stay
@@ -161,6 +165,7 @@ type draftEndpoint struct {
 	pinned    string // digest of the package that it is pinned to
 	digest    string // of the package that it was checked against
 	connector string
+	remote    bool // it has a Presence
 	url       string
 	headers   []parts.EndpointHeader
 	settings  map[string]any
@@ -221,6 +226,9 @@ func (d *draftEndpoint) check(ctx context.Context, r *Resolver, c *gen.Client) e
 		return err
 	}
 	d.digest = digest
+	if d.remote && digest != "" {
+		return badInput("input.presenceId", "A Presence has the connectors that are shipped, and %s is installed at the hub: it delivers from there only.", d.connector)
+	}
 	return d.fit(spec)
 }
 

@@ -9,8 +9,8 @@ import (
 	"github.com/hookyard/hookyard/server/flow"
 )
 
-// shelf has three versions of a connector called radar; the third wants a team, and the
-// second is on no node any more.
+// shelf has three versions of a connector called radar, of which the third wants a team
+// and the second is on no node any more; and one that does not deliver.
 type shelf struct{}
 
 func (shelf) Packages(context.Context) ([]flow.Package, error) {
@@ -20,7 +20,8 @@ func (shelf) Packages(context.Context) ([]flow.Package, error) {
 	}
 	const properties = `{"type": "object", "additionalProperties": false, "properties": {"team": {"type": "string", "title": "Team", "description": "Whose."},
 		"token": {"type": "string", "title": "Token", "description": "A secret.", "writeOnly": true}}`
-	return []flow.Package{radar("3.0.0", properties+`, "required": ["team"]}`, "one"), radar("2.0.0", properties+"}"), radar("1.0.0", properties+"}", "one", "two")}, nil
+	return []flow.Package{radar("3.0.0", properties+`, "required": ["team"]}`, "one"), radar("2.0.0", properties+"}"), radar("1.0.0", properties+"}", "one", "two"),
+		{Digest: "digest-reader", Nodes: []string{"one"}, Spec: connectors.Spec{Name: "reader", Title: "Reader", Version: "1.0.0", Abilities: []connectors.Ability{connectors.AbilityReceive}}}}, nil
 }
 
 func (shelf) Processes(_ context.Context, org string) ([]flow.ConnectorProcess, error) {
