@@ -15,6 +15,9 @@ func (s *Supervisor) session(ctx context.Context, key string) (*plugins.Session,
 	if c == nil {
 		return nil, unknown(key)
 	}
+	c.mu.Lock()
+	c.wake()
+	c.mu.Unlock()
 	select {
 	case <-c.tried:
 	case <-ctx.Done():

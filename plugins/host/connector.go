@@ -100,7 +100,6 @@ func (c *connector) update(e Entry) {
 // run keeps a process up until ctx ends.
 func (c *connector) run(ctx context.Context, dir string) {
 	if c.entry.OnDemand {
-		c.triedOnce()
 		select {
 		case <-c.asked:
 		case <-ctx.Done():
@@ -335,10 +334,7 @@ func (c *connector) deliver(e connectors.Endpoint, d connectors.Delivery, done f
 		go done(plugins.Broken(d.ID, now, 0, cmp.Or(c.leaving, errStopping).Error()))
 		return
 	}
-	if c.state == Idle {
-		c.state = Starting
-		close(c.asked)
-	}
+	c.wake()
 	wait := time.Duration(0) // a start is under way
 	if !c.nextStart.IsZero() {
 		wait = max(c.nextStart.Sub(now), 0)
@@ -348,6 +344,14 @@ func (c *connector) deliver(e connectors.Endpoint, d connectors.Delivery, done f
 		return
 	}
 	go done(plugins.Broken(d.ID, now, max(wait, c.cfg.BackoffMin), "the connector is down: "+c.lastError))
+}
+
+// wake has an idle connector started. The mutex is held.
+func (c *connector) wake() {
+	if c.state == Idle {
+		c.state = Starting
+		close(c.asked)
+	}
 }
 
 // drain refuses what is new and answers what was not yet handed over.

@@ -114,8 +114,8 @@ func (t *table) clone() *table {
 	return &table{slices.Clone(t.list), maps.Clone(t.byKey)}
 }
 
-// Start starts all processes and returns when each is up or has failed once, or when
-// ctx ends. A connector that fails is no error: see Stats. Items may be handed over
+// Start starts all processes but those on demand, and returns when each is up or has failed
+// once, or when ctx ends. A connector that fails is no error: see Stats. Items may be handed over
 // before Start returns.
 func (s *Supervisor) Start(ctx context.Context) error {
 	sweep(filepath.Join(cmp.Or(s.cfg.TempDir, os.TempDir()), "hookyard-[0-9]*"), s.cfg.Clock.Now().Add(-time.Minute))
@@ -145,6 +145,9 @@ func (s *Supervisor) Start(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	for _, c := range list {
+		if c.entry.OnDemand {
+			continue
+		}
 		select {
 		case <-c.tried:
 		case <-ctx.Done():

@@ -241,5 +241,10 @@ func TestOnDemand(t *testing.T) {
 			t.Errorf("after it, it is %s, started again %d times", st.State, st.Restarts)
 		}
 	})
+	run(func(s *Supervisor) {
+		if err := s.Check(t.Context(), "obedient", endpoint(1)); err != nil {
+			t.Errorf("a question to an idle connector: %v", err)
+		}
+	})
 	run(func(*Supervisor) {}) // ends without ever having started
 }
