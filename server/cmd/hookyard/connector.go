@@ -95,7 +95,7 @@ func (c *packCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return printed(nil, "%s: %s %s, %d files, digest %s\n", file, p.Name, p.Version, len(p.Files), p.Digest)
+	return printed(nil, "%s: %s %s, files: %d, digest %s\n", file, p.Name, p.Version, len(p.Files), p.Digest)
 }
 
 type keygenCmd struct {
