@@ -64,6 +64,9 @@ func askerOn(f *os.File) (*asker, error) {
 
 // dial asks the hub.
 func (a *asker) dial(ctx context.Context, ref, addr string) (net.Conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	answer := make(chan dialed, 1)
 	a.mu.Lock()
 	if a.err != nil {
