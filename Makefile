@@ -40,13 +40,12 @@ smoke: build ## one event through the whole hub, from the vendor's bytes to the 
 	$(build-go) ./server/cmd/smoke
 	$(BIN)/smoke -hookyard $(BIN)/hookyard
 
-# Four packages at a time, because tests wait more than they work.
 .PHONY: test
 test: build examples $(TOOLS)/gotestsum ## every test, with the race detector, on SQLite and a throw-away PostgreSQL
 	.ci/need gcc postgres
 	@.ci/need iproute2 || true # the tests that need it say that they are skipped
 	HOOKYARD_TEST_BINARY=$(abspath $(BIN))/hookyard .ci/postgres with $(TOOLS)/gotestsum --format pkgname --jsonfile-timing-events $(BIN)/tests.json --post-run-command .ci/verdict -- \
-		-race -p 4 -timeout $(TEST_TIMEOUT) $(TEST_ARGS) ./...
+		-race -timeout $(TEST_TIMEOUT) $(TEST_ARGS) ./...
 
 # What is needed to try both examples; the one in Go has a go.mod and tests of its own.
 .PHONY: examples
@@ -59,7 +58,7 @@ examples:
 .PHONY: test-connectors
 test-connectors: build examples $(TOOLS)/gotestsum ## the part of make test about connectors: every shipped one, both examples, what runs them, and hubs with third parties'
 	.ci/need gcc postgres
-	$(TOOLS)/gotestsum --format pkgname --post-run-command .ci/verdict -- -race -p 4 -timeout $(TEST_TIMEOUT) $(TEST_ARGS) ./...nectors/... ./plugins/...
+	$(TOOLS)/gotestsum --format pkgname --post-run-command .ci/verdict -- -race -timeout $(TEST_TIMEOUT) $(TEST_ARGS) ./...nectors/... ./plugins/...
 	HOOKYARD_TEST_BINARY=$(abspath $(BIN))/hookyard .ci/postgres with $(TOOLS)/gotestsum --format pkgname --jsonfile-timing-events $(BIN)/tests.json --post-run-command .ci/verdict -- \
 		-race -timeout $(TEST_TIMEOUT) $(TEST_ARGS) -run '^(TestConnectorsAreUpgraded|TestABrokenStoreHoldsNobodyUp|TestFaultyConnectors|TestOneNodeHasThePackage|TestTheExamplesDeliver|TestAHostileConnectorGetsNothing)$$' ./server
 

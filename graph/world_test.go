@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -151,7 +152,9 @@ func newWorld(t testing.TB, db *store.DB, o Options, wo watch.Options) *world {
 	w.services = Services{DB: db, Connectors: set, IDs: w.ids, Events: w.ledger, Deliveries: w.ledger, Receipts: w.ledger, Redeliverer: w.ledger, Eraser: w.ledger,
 		Sender: w, Reprocessor: w, Checker: w, Catalogue: shelf{}, Handshakes: w, Explainer: w, Log: w.watch, Audit: w.audit, Hold: w, Secrets: w.secrets, Credentials: w, SignIn: w}
 	w.api = New(w.services, o)
-	w.server = httptest.NewServer(w.api)
+	w.server = httptest.NewUnstartedServer(w.api)
+	w.server.Listener = narrow{w.server.Listener}
+	w.server.Start()
 	t.Cleanup(func() {
 		w.server.CloseClientConnections()
 		w.server.Close()
@@ -405,4 +408,15 @@ func codes(out any) []string {
 		list = append(list, fmt.Sprint(ext["code"]))
 	}
 	return list
+}
+
+// narrow keeps the system from holding megabytes for a client that does not read.
+type narrow struct{ net.Listener }
+
+func (l narrow) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		err = c.(*net.TCPConn).SetWriteBuffer(16 << 10)
+	}
+	return c, err
 }

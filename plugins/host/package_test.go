@@ -708,7 +708,7 @@ func TestNothingIsLeftOfPackages(t *testing.T) {
 	}
 	s.Want("org_1", []Entry{p.Entry("org_1")})
 	before := 0
-	const kills = 200
+	const kills = 50 // and 150 in TestNothingIsLeftAfterManyKills
 	for i := range kills {
 		j.await(t, "connector started")
 		if i == 0 {
