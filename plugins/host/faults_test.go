@@ -298,7 +298,7 @@ func TestNothingIsLeftAfterManyKills(t *testing.T) {
 	}
 	defer func() { _ = s.Close(t.Context()) }()
 	before := openFiles(t)
-	for range 50 {
+	for range 150 {
 		j.await(t, "connector started")
 		clock.Advance(healthyAfter) // so that the next crash is a first one
 		_ = syscall.Kill(s.Stats()[0].PID, syscall.SIGKILL)
