@@ -39,7 +39,7 @@ const (
 	closeRefused = 4403 // the credential is missing or wrong
 )
 
-// socketBuffer is what most messages need, in bytes each way; the server's are four times as large.
+// socketBuffer is what most messages of clients need, in bytes; the server's is four times as large.
 const socketBuffer = 1 << 10
 
 // Options are how the API is served.
@@ -594,7 +594,8 @@ func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	early, _ := rw.Peek(rw.Reader.Buffered())
 	read := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(early), c), max(socketBuffer, len(early)))
 	_, _ = read.Peek(len(early))
-	return limited, bufio.NewReadWriter(read, bufio.NewWriterSize(limited, socketBuffer)), nil
+	rw.Writer.Reset(limited)
+	return limited, bufio.NewReadWriter(read, rw.Writer), nil
 }
 
 // conn gives each write a limit.
