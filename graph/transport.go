@@ -39,8 +39,11 @@ const (
 	closeRefused = 4403 // the credential is missing or wrong
 )
 
-// socketBuffer is what most messages of clients need, in bytes; the server's is four times as large.
-const socketBuffer = 1 << 10
+// What most messages need, in bytes, from clients and to them; the server's buffers have 4 KiB each.
+const (
+	readBuffer  = 1 << 10
+	writeBuffer = 2 << 10
+)
 
 // Options are how the API is served.
 type Options struct {
@@ -592,10 +595,9 @@ func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	_ = c.SetDeadline(time.Time{})
 	limited := &conn{c, w.limit}
 	early, _ := rw.Peek(rw.Reader.Buffered())
-	read := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(early), c), max(socketBuffer, len(early)))
+	read := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(early), c), max(readBuffer, len(early)))
 	_, _ = read.Peek(len(early))
-	rw.Writer.Reset(limited)
-	return limited, bufio.NewReadWriter(read, rw.Writer), nil
+	return limited, bufio.NewReadWriter(read, bufio.NewWriterSize(limited, writeBuffer)), nil
 }
 
 // conn gives each write a limit.
