@@ -21,7 +21,7 @@ import (
 func (r *Resolver) deliverers(ctx context.Context) ([]*connectors.Spec, error) {
 	var out []*connectors.Spec
 	add := func(s connectors.Spec) {
-		if slices.Contains(s.Abilities, connectors.AbilityDeliver) {
+		if delivers(s) {
 			out = append(out, &s)
 		}
 	}
@@ -44,6 +44,10 @@ func (r *Resolver) deliverers(ctx context.Context) ([]*connectors.Spec, error) {
 	return out, nil
 }
 
+func delivers(s connectors.Spec) bool {
+	return slices.Contains(s.Abilities, connectors.AbilityDeliver)
+}
+
 func withDigest(list []flow.Package, digest string) *flow.Package {
 	i := slices.IndexFunc(list, func(p flow.Package) bool { return p.Digest == digest })
 	if i < 0 {
@@ -58,7 +62,7 @@ func withDigest(list []flow.Package, digest string) *flow.Package {
 func (r *Resolver) used(ctx context.Context, c *gen.Client, name, pinned string, exists bool) (spec connectors.Spec, digest string, err error) {
 	none := badInput("input.connector", "There is no connector %q that delivers; see connectors.", name)
 	if shipped, ok := r.Connectors.Connector(name); ok {
-		if spec = shipped.Spec(); !slices.Contains(spec.Abilities, connectors.AbilityDeliver) {
+		if spec = shipped.Spec(); !delivers(spec) {
 			return spec, "", none
 		}
 		return spec, "", nil
@@ -78,7 +82,7 @@ func (r *Resolver) used(ctx context.Context, c *gen.Client, name, pinned string,
 		return spec, "", err
 	}
 	p := withDigest(packages, digest)
-	if p == nil || !slices.Contains(p.Abilities, connectors.AbilityDeliver) {
+	if p == nil || !delivers(p.Spec) {
 		return spec, "", none
 	}
 	return p.Spec, digest, nil
@@ -213,7 +217,7 @@ func (r *Resolver) enableConnector(ctx context.Context, in graphgen.EnableConnec
 		if err != nil {
 			return "", err
 		}
-		if !slices.Contains(p.Abilities, connectors.AbilityDeliver) {
+		if !delivers(p.Spec) {
 			return "", badInput("input.connector", "%s %s does not deliver, and that is all that installed connectors are used for.", p.Name, p.Version)
 		}
 		if e != nil {

@@ -145,15 +145,6 @@ func (db *DB) Packages(ctx context.Context) (map[string]*ConnectorPackage, error
 	return out, nil
 }
 
-// ForgetPackage forgets a package that no node has any more.
-func (db *DB) ForgetPackage(ctx context.Context, digest string) error {
-	err := db.together(ctx, []write{{"DELETE FROM connector_packages WHERE digest = $1 AND NOT EXISTS (SELECT 1 FROM connector_nodes c WHERE c.digest = connector_packages.digest)", []any{digest}}})
-	if err != nil {
-		return fmt.Errorf("forget a connector's package: %w", err)
-	}
-	return nil
-}
-
 // TellReports writes down how processes of a node are, and forgets those that are gone.
 func (db *DB) TellReports(ctx context.Context, node string, list, gone []ConnectorReport) error {
 	var work []write
