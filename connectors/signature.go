@@ -18,19 +18,19 @@ import (
 
 // SignatureRule is a rule for HMAC signatures as data: the hub signs and verifies by it.
 type SignatureRule struct {
-	Header   string            // that carries the signature: "X-Acme-Signature"
-	Hash     SignatureHash     // "" is SHA256
-	Encoding SignatureEncoding // "" is HEX
-	Prefix   string            // before a signature: "sha256="; "v1,"
+	Header   string            `json:"header"`             // that carries the signature: "X-Acme-Signature"
+	Hash     SignatureHash     `json:"hash,omitempty"`     // "" is SHA256
+	Encoding SignatureEncoding `json:"encoding,omitempty"` // "" is HEX
+	Prefix   string            `json:"prefix,omitempty"`   // before a signature: "sha256="; "v1,"
 	// Separator stands between the signatures of two keys, while a secret is being
 	// replaced. "": the header has room for one.
-	Separator string
+	Separator string `json:"separator,omitempty"`
 	// Message is what is signed: "{body}" (and so when it is empty), "{timestamp}.{body}",
 	// "{id}.{timestamp}.{body}". id is the delivery's, timestamp is in seconds since 1970.
-	Message         string
-	IDHeader        string        // carries the id; "": none does
-	TimestampHeader string        // carries the timestamp; "": none does
-	Tolerance       time.Duration // when verifying: how far the timestamp may be off; 0: any
+	Message         string        `json:"message,omitempty"`
+	IDHeader        string        `json:"idHeader,omitempty"`        // carries the id; "": none does
+	TimestampHeader string        `json:"timestampHeader,omitempty"` // carries the timestamp; "": none does
+	Tolerance       time.Duration `json:"tolerance,omitempty"`       // when verifying: how far the timestamp may be off; 0: any; nanoseconds in JSON
 }
 
 // SignatureHash is the hash below the HMAC.

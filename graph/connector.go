@@ -9,9 +9,11 @@ import (
 	"time"
 
 	"github.com/hookyard/hookyard/connectors"
+	"github.com/hookyard/hookyard/connectors/settings"
 	"github.com/hookyard/hookyard/ent/gen"
 	"github.com/hookyard/hookyard/ent/gen/enabledconnector"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
+	"github.com/hookyard/hookyard/ent/gen/source"
 	"github.com/hookyard/hookyard/ent/viewer"
 	graphgen "github.com/hookyard/hookyard/graph/gen"
 	"github.com/hookyard/hookyard/server/flow"
@@ -28,20 +30,11 @@ func (r *Resolver) deliverers(ctx context.Context) ([]*connectors.Spec, error) {
 	for _, c := range r.Connectors.Connectors() {
 		add(c.Spec())
 	}
-	enabled, err := r.DB.Client.EnabledConnector.Query().Where(enabledconnector.Enabled(true)).Order(gen.Asc(enabledconnector.FieldName)).All(ctx)
-	if err != nil || len(enabled) == 0 {
-		return out, err
+	packages, err := r.providers(ctx, r.DB.Client, false)
+	for _, p := range packages {
+		add(p.Spec)
 	}
-	packages, err := r.Catalogue.Packages(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, e := range enabled {
-		if p := withDigest(packages, e.Digest); p != nil {
-			add(p.Spec)
-		}
-	}
-	return out, nil
+	return out, err
 }
 
 func delivers(s connectors.Spec) bool {
@@ -54,6 +47,30 @@ func withDigest(list []flow.Package, digest string) *flow.Package {
 		return nil
 	}
 	return &list[i]
+}
+
+// providers are the packages that the organization has enabled; with disabled, those that it
+// has disabled, too.
+func (r *Resolver) providers(ctx context.Context, c *gen.Client, disabled bool) ([]*flow.Package, error) {
+	query := c.EnabledConnector.Query().Order(gen.Asc(enabledconnector.FieldName))
+	if !disabled {
+		query.Where(enabledconnector.Enabled(true))
+	}
+	enabled, err := query.All(ctx)
+	if err != nil || len(enabled) == 0 {
+		return nil, err
+	}
+	packages, err := r.Catalogue.Packages(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []*flow.Package
+	for _, e := range enabled {
+		if p := withDigest(packages, e.Digest); p != nil {
+			out = append(out, p)
+		}
+	}
+	return out, nil
 }
 
 // used is the connector that delivers to an endpoint: a shipped one, or the package that
@@ -217,8 +234,8 @@ func (r *Resolver) enableConnector(ctx context.Context, in graphgen.EnableConnec
 		if err != nil {
 			return "", err
 		}
-		if !delivers(p.Spec) {
-			return "", badInput("input.connector", "%s %s does not deliver, and that is all that installed connectors are used for.", p.Name, p.Version)
+		if !delivers(p.Spec) && !slices.Contains(p.Abilities, connectors.AbilityReceive) {
+			return "", badInput("input.connector", "%s %s neither delivers nor receives, and that is all that installed connectors are used for.", p.Name, p.Version)
 		}
 		if e != nil {
 			return e.ID, r.switchTo(ctx, tx, e, p, true)
@@ -261,8 +278,8 @@ func (r *Resolver) switchConnector(ctx context.Context, in graphgen.SwitchConnec
 	})
 }
 
-// switchTo changes the version that endpoints use, once the settings of all that are not
-// pinned fit to it. The change comes first: it makes other changes of the organization
+// switchTo changes the version that endpoints and sources use, once it reads their kinds and
+// the settings of all that are not pinned fit to it. The change comes first: it makes other changes of the organization
 // wait, so that no endpoint is changed in between.
 func (r *Resolver) switchTo(ctx context.Context, tx *gen.Tx, e *gen.EnabledConnector, p *flow.Package, enabled bool) error {
 	if err := tx.EnabledConnector.UpdateOneID(e.ID).SetVersion(p.Version).SetDigest(p.Digest).SetEnabled(enabled).Exec(ctx); err != nil {
@@ -282,13 +299,26 @@ func (r *Resolver) switchTo(ctx context.Context, tx *gen.Tx, e *gen.EnabledConne
 			wrong = append(wrong, end.Name+": "+said)
 		}
 	}
+	sources, err := tx.Source.Query().Where(source.KindHasPrefix(e.Name + "/")).Order(gen.Asc(source.FieldName)).All(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range sources {
+		said, err := r.misread(s, p)
+		if err != nil {
+			return err
+		}
+		if said != "" {
+			wrong = append(wrong, s.Name+": "+said)
+		}
+	}
 	if len(wrong) > 0 {
 		const most = 20
 		text := strings.Join(wrong[:min(len(wrong), most)], " ")
 		if more := len(wrong) - most; more > 0 {
 			text += fmt.Sprintf(" And %d more.", more)
 		}
-		return conflict("The settings of %d endpoints do not fit to version %s; nothing was changed. Mend them, or pin them to their version first. %s", len(wrong), p.Version, text)
+		return conflict("%d endpoints or sources do not fit to version %s; nothing was changed. Mend them, or pin them to their version first. %s", len(wrong), p.Version, text)
 	}
 	return nil
 }
@@ -300,6 +330,28 @@ func (r *Resolver) misfit(e *gen.Endpoint, spec connectors.Spec) (string, error)
 		return "", err
 	}
 	err := d.fit(spec)
+	if bad := (*Error)(nil); errors.As(err, &bad) && bad.Code == BadUserInput {
+		return bad.Field + ": " + bad.Message, nil
+	}
+	return "", err
+}
+
+// misread says why a version of its connector could not read a source, "" if it can.
+func (r *Resolver) misread(s *gen.Source, p *flow.Package) (string, error) {
+	if _, ok := p.Provides.Receiver(s.Kind); !ok {
+		return fmt.Sprintf("It reads no sources of kind %s.", s.Kind), nil
+	}
+	secrets := map[string]string{}
+	if len(s.SettingSecrets) > 0 {
+		if err := r.Secrets.UnsealJSON(s.ID, source.FieldSettingSecrets, s.SettingSecrets, &secrets); err != nil {
+			return "", err
+		}
+	}
+	schema, err := settings.Compile(p.SettingsFor(connectors.RoleSource))
+	if err != nil {
+		return "", err
+	}
+	err = wrongSettings(schema.Check(s.Settings, secrets))
 	if bad := (*Error)(nil); errors.As(err, &bad) && bad.Code == BadUserInput {
 		return bad.Field + ": " + bad.Message, nil
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path"
+	"slices"
 	"time"
 
 	"entgo.io/ent"
@@ -17,20 +18,56 @@ import (
 	"github.com/hookyard/hookyard/ent/ids"
 	"github.com/hookyard/hookyard/ent/parts"
 	graphgen "github.com/hookyard/hookyard/graph/gen"
+	"github.com/hookyard/hookyard/server/flow"
 )
 
-// sourceKinds are the kinds of senders that the hub can read.
-func (r *Resolver) sourceKinds() []string {
+// sourceKinds are the kinds of senders that the hub can read for the organization.
+func (r *Resolver) sourceKinds(ctx context.Context, c *gen.Client) ([]string, error) {
 	var kinds []string
-	for _, x := range r.Connectors.Receivers() {
-		kinds = append(kinds, x.Kind())
+	add := func(set *connectors.Set) {
+		for _, x := range set.Receivers() {
+			kinds = append(kinds, x.Kind())
+		}
 	}
-	return kinds
+	add(r.Connectors)
+	packages, err := r.providers(ctx, c, false)
+	for _, p := range packages {
+		add(p.Provides)
+	}
+	return kinds, err
+}
+
+// reader is the connector that reads sources of a kind; ok is false when the organization
+// has none. A new source needs one that is enabled.
+func (r *Resolver) reader(ctx context.Context, c *gen.Client, kind string, exists bool) (spec connectors.Spec, ok bool, err error) {
+	set := r.Connectors
+	if name := flow.Provider(kind); name != "" {
+		packages, err := r.providers(ctx, c, exists)
+		if err != nil {
+			return spec, false, err
+		}
+		i := slices.IndexFunc(packages, func(p *flow.Package) bool { return p.Name == name })
+		if i < 0 {
+			return spec, false, nil
+		}
+		set = packages[i].Provides
+	}
+	of, ok := set.Reader(kind)
+	if ok {
+		spec = of.Spec()
+	}
+	return spec, ok, nil
 }
 
 func (r *Resolver) createSource(ctx context.Context, in graphgen.CreateSourceInput) (*gen.Source, string, error) {
-	if _, ok := r.Connectors.Receiver(in.Kind); !ok {
-		return nil, "", badInput("input.kind", "%q is no kind of sender; there are %v.", in.Kind, r.sourceKinds())
+	if _, ok, err := r.reader(ctx, r.DB.Client, in.Kind, false); err != nil {
+		return nil, "", err
+	} else if !ok {
+		kinds, err := r.sourceKinds(ctx, r.DB.Client)
+		if err != nil {
+			return nil, "", err
+		}
+		return nil, "", badInput("input.kind", "%q is no kind of sender; there are %v.", in.Kind, kinds)
 	}
 	id := r.IDs.New(ids.Source)
 	address, hash := r.Credentials.NewAddress()
@@ -106,24 +143,25 @@ func (r *Resolver) fillSource(ctx context.Context, tx *gen.Tx, m *gen.SourceMuta
 		}
 		m.SetAuthorization(sealed)
 	}
-	if err := r.fillSettings(m, f, id); err != nil {
+	if err := r.fillSettings(ctx, tx.Client(), m, f, id); err != nil {
 		return err
 	}
 	return save()
 }
 
 // sourceSchema is what there is to set for a kind of source; nil: nothing.
-func (r *Resolver) sourceSchema(kind string) json.RawMessage {
-	if c, ok := r.Connectors.Reader(kind); ok {
-		return c.Spec().SettingsFor(connectors.RoleSource)
-	}
-	return nil
+func (r *Resolver) sourceSchema(ctx context.Context, c *gen.Client, kind string) (json.RawMessage, error) {
+	spec, _, err := r.reader(ctx, c, kind, true)
+	return spec.SettingsFor(connectors.RoleSource), err
 }
 
 // fillSettings holds settings and secrets together against the connector's schema. A kind
 // that has some is not created without them.
-func (r *Resolver) fillSettings(m *gen.SourceMutation, f sourceFields, id string) error {
-	raw := r.sourceSchema(f.kind)
+func (r *Resolver) fillSettings(ctx context.Context, c *gen.Client, m *gen.SourceMutation, f sourceFields, id string) error {
+	raw, err := r.sourceSchema(ctx, c, f.kind)
+	if err != nil {
+		return err
+	}
 	if f.settings == nil && f.settingSecrets == nil && (raw == nil || !m.Op().Is(ent.OpCreate)) {
 		return nil
 	}

@@ -84,12 +84,12 @@ func (r *queryResolver) Sources(ctx context.Context, after *entgql.Cursor[string
 
 // SourceKinds is the resolver for the sourceKinds field.
 func (r *queryResolver) SourceKinds(ctx context.Context) ([]string, error) {
-	return r.sourceKinds(), nil
+	return r.sourceKinds(ctx, r.DB.Client)
 }
 
 // SourceSettings is the resolver for the sourceSettings field.
 func (r *queryResolver) SourceSettings(ctx context.Context, kind string) (json.RawMessage, error) {
-	return r.sourceSchema(kind), nil
+	return r.sourceSchema(ctx, r.DB.Client, kind)
 }
 
 // Receipts is the resolver for the receipts field.

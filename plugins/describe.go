@@ -3,7 +3,6 @@ package plugins
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"regexp"
 	"time"
@@ -17,27 +16,27 @@ import (
 // connector, so it can be kept beside it and read while no process runs.
 type Description struct {
 	connectors.Spec
-	Formats   []FormatInfo   `json:",omitempty"`
-	Receivers []ReceiverInfo `json:",omitempty"`
-	Triggers  []string       `json:",omitempty"` // their kinds
+	Formats   []FormatInfo
+	Receivers []ReceiverInfo
+	Triggers  []string // their kinds
 }
 
 // FormatInfo is what is known of a format.
 type FormatInfo struct {
-	Name              string
-	EventTypes        []connectors.EventType
-	Signature         *connectors.SignatureRule `json:",omitempty"`
-	Numbers           bool                      `json:",omitempty"`
-	Challenges        bool                      `json:",omitempty"`
-	ChallengeRequired bool                      `json:",omitempty"`
+	Name              string                    `json:"name"`
+	EventTypes        []connectors.EventType    `json:"eventTypes,omitempty"`
+	Signature         *connectors.SignatureRule `json:"signature,omitempty"`
+	Numbers           bool                      `json:"numbers,omitempty"`
+	Challenges        bool                      `json:"challenges,omitempty"`
+	ChallengeRequired bool                      `json:"challengeRequired,omitempty"`
 }
 
 // ReceiverInfo is what is known of a receiver.
 type ReceiverInfo struct {
-	Kind       string
-	Signature  *connectors.SignatureRule `json:",omitempty"`
-	Handshakes bool                      `json:",omitempty"`
-	Methods    []string                  `json:",omitempty"` // none: POST
+	Kind       string                    `json:"kind"`
+	Signature  *connectors.SignatureRule `json:"signature,omitempty"`
+	Handshakes bool                      `json:"handshakes,omitempty"`
+	Methods    []string                  `json:"methods,omitempty"` // none: POST
 }
 
 // DescriptionOf is what c says of itself.
@@ -115,6 +114,7 @@ func descriptionToWire(d Description) *wirev1.DescribeResponse {
 // What a Description may hold.
 const (
 	maxNouns  = 64        // formats, receivers or triggers
+	maxName   = 64        // bytes of the name of one
 	maxSchema = 256 << 10 // bytes of a schema
 )
 
@@ -139,40 +139,63 @@ func descriptionFromWire(w *wirev1.DescribeResponse) (Description, error) {
 		}
 		*x.to = x.from
 	}
-	if len(w.GetFormats()) > maxNouns || len(w.GetReceivers()) > maxNouns || len(w.GetTriggers()) > maxNouns {
-		return d, fmt.Errorf("it has more than %d formats, receivers or triggers", maxNouns)
-	}
-	var err error
 	for _, f := range w.GetFormats() {
 		i := FormatInfo{Name: f.GetName(), Numbers: f.GetNumbers(), Challenges: f.GetChallenges(), ChallengeRequired: f.GetChallengeRequired()}
 		for _, t := range f.GetEventTypes() {
 			i.EventTypes = append(i.EventTypes, connectors.EventType(t))
 		}
-		if i.Signature, err = ruleFromWire(f.GetSignature()); err != nil {
-			return d, fmt.Errorf("format %q: %w", i.Name, err)
-		}
-		if !nameForm.MatchString(i.Name) {
-			return d, fmt.Errorf("the format's name %q: lower-case letters, digits and hyphens", clip(i.Name))
-		}
+		i.Signature = ruleFromWire(f.GetSignature())
 		d.Formats = append(d.Formats, i)
 	}
 	for _, r := range w.GetReceivers() {
-		i := ReceiverInfo{Kind: r.GetKind(), Handshakes: r.GetHandshakes(), Methods: r.GetMethods()}
-		if i.Signature, err = ruleFromWire(r.GetSignature()); err != nil {
-			return d, fmt.Errorf("receiver %q: %w", i.Kind, err)
-		}
-		if !nameForm.MatchString(i.Kind) {
-			return d, fmt.Errorf("the receiver's kind %q: lower-case letters, digits and hyphens", clip(i.Kind))
-		}
-		d.Receivers = append(d.Receivers, i)
+		d.Receivers = append(d.Receivers, ReceiverInfo{Kind: r.GetKind(), Signature: ruleFromWire(r.GetSignature()), Handshakes: r.GetHandshakes(), Methods: r.GetMethods()})
 	}
-	for _, t := range w.GetTriggers() {
-		if !nameForm.MatchString(t) {
-			return d, fmt.Errorf("the trigger's kind %q: lower-case letters, digits and hyphens", clip(t))
-		}
-		d.Triggers = append(d.Triggers, t)
+	d.Triggers = w.GetTriggers()
+	return d, d.Check()
+}
+
+// Check says what is wrong with the nouns of a Description, wherever it comes from.
+func (d *Description) Check() error {
+	if len(d.Formats) > maxNouns || len(d.Receivers) > maxNouns || len(d.Triggers) > maxNouns {
+		return fmt.Errorf("it has more than %d formats, receivers or triggers", maxNouns)
 	}
-	return d, nil
+	seen := map[string]bool{}
+	check := func(noun, name string, rule *connectors.SignatureRule) error {
+		if !nameForm.MatchString(name) || len(name) > maxName {
+			return fmt.Errorf("the name of the %s %q: lower-case letters, digits and hyphens, %d at most", noun, clip(name), maxName)
+		}
+		if seen[noun+" "+name] {
+			return fmt.Errorf("there are two of the %s %q", noun, name)
+		}
+		seen[noun+" "+name] = true
+		if rule != nil {
+			if err := rule.Check(); err != nil {
+				return fmt.Errorf("the %s %q: %s", noun, name, clip(err.Error()))
+			}
+		}
+		return nil
+	}
+	for _, f := range d.Formats {
+		for _, t := range f.EventTypes {
+			if !t.Valid() {
+				return fmt.Errorf("the format %q: %q is no kind of events", clip(f.Name), clip(string(t)))
+			}
+		}
+		if err := check("format", f.Name, f.Signature); err != nil {
+			return err
+		}
+	}
+	for _, r := range d.Receivers {
+		if err := check("receiver", r.Kind, r.Signature); err != nil {
+			return err
+		}
+	}
+	for _, t := range d.Triggers {
+		if err := check("trigger", t, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func ruleToWire(r *connectors.SignatureRule) *wirev1.SignatureRule {
@@ -183,15 +206,11 @@ func ruleToWire(r *connectors.SignatureRule) *wirev1.SignatureRule {
 		Message: r.Message, IdHeader: r.IDHeader, TimestampHeader: r.TimestampHeader, Tolerance: int64(r.Tolerance)}
 }
 
-func ruleFromWire(w *wirev1.SignatureRule) (*connectors.SignatureRule, error) {
+func ruleFromWire(w *wirev1.SignatureRule) *connectors.SignatureRule {
 	if w == nil {
-		return nil, nil
+		return nil
 	}
-	r := &connectors.SignatureRule{Header: w.GetHeader(), Hash: connectors.SignatureHash(w.GetHash()), Encoding: connectors.SignatureEncoding(w.GetEncoding()),
+	return &connectors.SignatureRule{Header: w.GetHeader(), Hash: connectors.SignatureHash(w.GetHash()), Encoding: connectors.SignatureEncoding(w.GetEncoding()),
 		Prefix: w.GetPrefix(), Separator: w.GetSeparator(), Message: w.GetMessage(), IDHeader: w.GetIdHeader(), TimestampHeader: w.GetTimestampHeader(),
 		Tolerance: time.Duration(w.GetTolerance())}
-	if err := r.Check(); err != nil {
-		return nil, errors.New(clip(err.Error()))
-	}
-	return r, nil
 }

@@ -17,18 +17,39 @@ type Caller interface {
 	Call(ctx context.Context, c *wirev1.Call) (*wirev1.Answer, error)
 }
 
-// pureTime is what a pure call may take, process boundary and all. They are on the path of
-// events.
-const pureTime = 5 * time.Second
+// Away is a Caller that answers nothing, and says why.
+func Away(why error) Caller { return away{why} }
+
+type away struct{ why error }
+
+// Call implements Caller.
+func (a away) Call(context.Context, *wirev1.Call) (*wirev1.Answer, error) { return nil, a.why }
+
+// What a pure call may take, process boundary and all. A hub's callers wait for it, and
+// senders are patient for some seconds at most.
+const (
+	pureTime      = 5 * time.Second
+	installedTime = 2 * time.Second
+)
 
 // Remote is a connector whose pure abilities are answered by its process. The others are
-// not here: the host has them. What cannot be answered is an error that says so, which
-// costs nobody an event: a format is recorded as skipped, a request is refused with 503.
-func Remote(d Description, to Caller) connectors.Connector { return remote{d, to} }
+// not here: the host has them. What a process could not answer is an error that is no
+// decision of the connector's: whoever asked keeps the question.
+func Remote(d Description, to Caller) connectors.Connector {
+	return remote{d: d, to: to, limit: pureTime}
+}
+
+// Installed is Remote as an organization has it. Its formats, receivers and triggers are
+// called "connector/name", which nothing that is shipped is, nor another connector's.
+func Installed(d Description, to Caller) connectors.Connector {
+	return remote{d, to, d.Name + "/", installedTime}
+}
 
 type remote struct {
-	d  Description
-	to Caller
+	d      Description
+	to     Caller
+	prefix string // of its nouns' names, where people see them
+	limit  time.Duration
 }
 
 // Spec implements connectors.Connector.
@@ -91,7 +112,7 @@ func (r remote) Triggers() []connectors.Trigger {
 }
 
 func (r remote) call(c *wirev1.Call) (*wirev1.Answer, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), pureTime)
+	ctx, cancel := context.WithTimeout(context.Background(), r.limit)
 	defer cancel()
 	a, err := r.to.Call(ctx, c)
 	if err == nil && a.GetOf() == nil {
@@ -112,7 +133,7 @@ type remoteFormat struct {
 }
 
 // Name implements connectors.Format.
-func (f *remoteFormat) Name() string { return f.info.Name }
+func (f *remoteFormat) Name() string { return f.of.prefix + f.info.Name }
 
 // EventTypes implements connectors.Format.
 func (f *remoteFormat) EventTypes() []connectors.EventType { return f.info.EventTypes }
@@ -197,7 +218,7 @@ type remoteReceiver struct {
 }
 
 // Kind implements connectors.Receiver.
-func (r *remoteReceiver) Kind() string { return r.info.Kind }
+func (r *remoteReceiver) Kind() string { return r.of.prefix + r.info.Kind }
 
 // Methods implements connectors.MethodReceiver.
 func (r *remoteReceiver) Methods() []string {
@@ -210,12 +231,12 @@ func (r *remoteReceiver) Methods() []string {
 // Receive implements connectors.Receiver.
 func (r *remoteReceiver) Receive(in connectors.Inbound) (connectors.Received, error) {
 	a, err := r.of.call(&wirev1.Call{Of: &wirev1.Call_Receive{Receive: inboundToWire(r.info.Kind, &in)}})
-	var refused *connectors.RefuseError
+	var failed *connectors.Failure
 	switch {
-	case errors.As(err, &refused):
-		return connectors.Received{}, refused
+	case errors.As(err, &failed) && failed.Outcome == connectors.Permanent: // it is too large for the wire, for one
+		return connectors.Received{}, connectors.Refuse(http.StatusUnprocessableEntity, "", "%s", failed.Message)
 	case err != nil:
-		return connectors.Received{}, connectors.Refuse(http.StatusServiceUnavailable, "", "the connector that reads this cannot do so now; send again later")
+		return connectors.Received{}, err
 	case a.GetReceived() == nil:
 		return connectors.Received{}, errNoAnswer
 	}
@@ -240,7 +261,7 @@ type remoteTrigger struct {
 }
 
 // Kind implements connectors.Trigger.
-func (t *remoteTrigger) Kind() string { return t.kind }
+func (t *remoteTrigger) Kind() string { return t.of.prefix + t.kind }
 
 // Call implements connectors.Trigger.
 func (t *remoteTrigger) Call(in connectors.Inbound, target connectors.TargetKind) (connectors.TriggerCall, error) {

@@ -40,6 +40,7 @@ type chart struct {
 	places  map[string]*ingest.Place // by organization
 	tables  map[string]*route.Table
 	sources map[string]located // by token
+	foreign []located          // those that a third party's connector reads
 }
 
 type located struct {
@@ -143,6 +144,9 @@ func (a *atlas) refresh(ctx context.Context) error {
 	for _, p := range next.places {
 		for _, s := range p.World.Sources {
 			next.sources[s.Token] = located{p, s}
+			if flow.Provider(s.Kind) != "" {
+				next.foreign = append(next.foreign, located{p, s})
+			}
 		}
 	}
 	a.current.Store(next)

@@ -18,13 +18,14 @@ import (
 
 	"github.com/hookyard/hookyard/connectors"
 	"github.com/hookyard/hookyard/ent/store"
+	"github.com/hookyard/hookyard/plugins"
 	"github.com/hookyard/hookyard/plugins/host"
 	"github.com/hookyard/hookyard/server/dispatch"
 	"github.com/hookyard/hookyard/server/flow"
 )
 
 // catalogue is third parties' connectors on this node: which packages are installed,
-// which of them each organization's endpoints use, and how their processes are. What it
+// which of them each organization's endpoints and sources use, and how their processes are. What it
 // knows it tells the other nodes through the database.
 type catalogue struct {
 	store   *host.Store
@@ -35,6 +36,7 @@ type catalogue struct {
 	orgs    func() []string
 	node    func() string    // this node's ID
 	renew   func(org string) // of the dispatcher
+	foreign func() []located // sources that third parties' connectors read
 	log     *slog.Logger
 	clock   clockwork.Clock
 
@@ -44,6 +46,7 @@ type catalogue struct {
 	strays    string // that were last complained of
 	told      map[process][]byte
 	untold    atomic.Bool // the database did not take what there was to tell
+	manifests sync.Map    // digest -> *host.Manifest, as nodes have told
 }
 
 // process names one of this node's processes.
@@ -117,7 +120,7 @@ func (c *catalogue) tell(ctx context.Context) {
 	}
 }
 
-// want has those processes run that the organization's endpoints need.
+// want has those processes run that the organization's endpoints and sources need.
 func (c *catalogue) want(org string) {
 	c.wanting.Lock()
 	defer c.wanting.Unlock()
@@ -125,19 +128,28 @@ func (c *catalogue) want(org string) {
 	entries := map[string]host.Entry{}
 	if w != nil && !w.Organization.Suspended {
 		secrets := map[string][]string{}
-		for _, e := range w.Endpoints {
-			digest, enabled := w.Package(e)
+		need := func(name, digest string, has map[string]flow.Secret) {
 			p := (*c.installed.Load())[digest]
-			if !enabled || p == nil || p.Name != e.Connector {
-				continue
+			if p == nil || p.Name != name {
+				return
 			}
 			entry := p.Entry(org)
-			entry.Released = w.Connectors[e.Connector].Released
+			entry.Released = w.Connectors[name].Released
 			entries[digest] = entry
-			for _, s := range e.Secrets {
+			for _, s := range has {
 				if v := string(s.Reveal()); len(v) >= secretLeast {
 					secrets[digest] = append(secrets[digest], v, "[secret]")
 				}
+			}
+		}
+		for _, e := range w.Endpoints {
+			if digest, enabled := w.Package(e); enabled {
+				need(e.Connector, digest, e.Secrets)
+			}
+		}
+		for _, s := range w.Sources {
+			if k := w.Connectors[flow.Provider(s.Kind)]; k != nil && k.Enabled {
+				need(k.Name, k.Digest, s.Connection)
 			}
 		}
 		for digest, pairs := range secrets {
@@ -147,6 +159,68 @@ func (c *catalogue) want(org string) {
 		}
 	}
 	c.plugins.Want(org, slices.Collect(maps.Values(entries)))
+}
+
+// provides is what an organization's connectors read and write without I/O. That does
+// not depend on what this node has: their manifests are in the database.
+func (c *catalogue) provides(ctx context.Context, w *flow.World) (*connectors.Set, error) {
+	var list []connectors.Connector
+	for _, name := range slices.Sorted(maps.Keys(w.Connectors)) {
+		k := w.Connectors[name]
+		m, err := c.manifest(ctx, k.Digest)
+		if err != nil {
+			return nil, err
+		}
+		if m == nil || m.Name != k.Name { // sources of its kinds are told to send again
+			c.log.Error("the manifest of a connector is not known", "organization", w.Organization.ID, "connector", name, "version", k.Version)
+			continue
+		}
+		if k.Enabled {
+			list = append(list, c.plugins.Installed(host.Key(name, k.Digest, w.Organization.ID), m.About()))
+		} else {
+			list = append(list, plugins.Installed(m.About(), plugins.Away(fmt.Errorf("the connector %s is disabled", name))))
+		}
+	}
+	return connectors.NewSet(list)
+}
+
+// manifest is that of a package, wherever it is installed; nil: nobody has told.
+func (c *catalogue) manifest(ctx context.Context, digest string) (*host.Manifest, error) {
+	if m, ok := c.manifests.Load(digest); ok {
+		return m.(*host.Manifest), nil
+	}
+	b, err := c.db.Manifest(ctx, digest)
+	if err != nil || b == nil {
+		return nil, err
+	}
+	m, err := host.ReadManifest(b)
+	if err != nil { // of a newer hub, perhaps
+		c.log.Warn("a connector's manifest cannot be read", "digest", digest, "err", err)
+		return nil, nil
+	}
+	c.manifests.Store(digest, m)
+	return m, nil
+}
+
+// silent are the sources whose connector does not answer on this node as things stand.
+func (c *catalogue) silent() (sources []string) {
+	for _, l := range c.foreign() {
+		w := l.place.World
+		k := w.Connectors[flow.Provider(l.source.Kind)]
+		if k == nil || !k.Enabled || !c.plugins.Up(host.Key(k.Name, k.Digest, w.Organization.ID)) {
+			sources = append(sources, l.source.ID)
+		}
+	}
+	return sources
+}
+
+// Enrich has a connector fetch what a receipt only names, in its process.
+func (c *catalogue) Enrich(ctx context.Context, connector string, e connectors.Enrichment) (connectors.Document, error) {
+	if w := c.world(e.Source.Organization); w != nil && w.Connectors[connector] != nil {
+		_, e.Kind, _ = strings.Cut(e.Kind, "/") // as the connector itself calls it
+		connector = host.Key(connector, w.Connectors[connector].Digest, e.Source.Organization)
+	}
+	return c.plugins.Enrich(ctx, connector, e)
 }
 
 // via says through which process this node delivers to an endpoint.
@@ -276,7 +350,11 @@ func (c *catalogue) Packages(ctx context.Context) ([]flow.Package, error) {
 			c.log.Warn("a connector's manifest cannot be read", "connector", row.Name, "version", row.Version, "err", err)
 			continue
 		}
-		list = append(list, flow.Package{Spec: m.Spec(), Digest: row.Digest, Publisher: row.Publisher, Grants: flow.Grants(m.Grants), Nodes: row.Nodes})
+		provides, err := connectors.NewSet([]connectors.Connector{plugins.Installed(m.About(), nil)})
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, flow.Package{Spec: m.Spec(), Provides: provides, Digest: row.Digest, Publisher: row.Publisher, Grants: flow.Grants(m.Grants), Nodes: row.Nodes})
 	}
 	slices.SortFunc(list, func(a, b flow.Package) int {
 		if c := strings.Compare(a.Name, b.Name); c != 0 {

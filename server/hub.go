@@ -150,6 +150,10 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Hub, err error) {
 	}
 	h.openPresences()
 	h.shelf = h.newCatalogue(set)
+	h.atlas.worlds = worlds{h.db, h.secrets, h.shelf.provides}
+	if err := h.atlas.refresh(ctx); err != nil {
+		return nil, err
+	}
 	h.dispatch = dispatch.New(dispatch.Config{
 		Ledger: h.ledger, Sender: h.plugins, Presences: h.presences, Worlds: h.atlas.World, Clock: h.clock, IDs: maker, Log: h.log,
 		Formats: func(name string) connectors.Format { f, _ := set.Format(name); return f },
@@ -159,7 +163,7 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Hub, err error) {
 	h.dispatch.Hold(h.ledger.Held())
 	h.ingest = ingest.New(ingest.Config{
 		Ledger: h.ledger, Dispatcher: h.dispatch, Atlas: h.atlas, Connectors: set, IDs: maker, Clock: h.clock, Log: h.log,
-		PublicURL: cfg.PublicURL, MaxBody: cfg.MaxBody, Count: h.metrics.received, Waiting: h.ledger, Enricher: h.plugins, Open: cfg.open(),
+		PublicURL: cfg.PublicURL, MaxBody: cfg.MaxBody, Count: h.metrics.received, Waiting: h.ledger, Enricher: h.shelf, Silent: h.shelf.silent, Open: cfg.open(),
 	})
 	h.triggers = trigger.New(trigger.Config{
 		DB: h.db, Secrets: h.secrets, Connectors: set, Scanner: h.plugins, Events: h.ingest, Ledger: h.ledger, Worlds: h.atlas.World, Retentions: h.retentions,
@@ -184,9 +188,10 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Hub, err error) {
 // newCatalogue is made before the dispatcher, which asks it where to deliver.
 func (h *Hub) newCatalogue(set *connectors.Set) *catalogue {
 	c := &catalogue{store: host.NewStore(h.cfg.DataDir), db: h.db, plugins: h.plugins, shipped: set, world: h.atlas.World, log: h.log, clock: h.clock,
-		orgs:  func() []string { return slices.Sorted(maps.Keys(h.atlas.current.Load().places)) },
-		node:  func() string { return h.ledger.Lease().Node },
-		renew: func(org string) { h.dispatch.Renew(org) },
+		orgs:    func() []string { return slices.Sorted(maps.Keys(h.atlas.current.Load().places)) },
+		node:    func() string { return h.ledger.Lease().Node },
+		renew:   func(org string) { h.dispatch.Renew(org) },
+		foreign: func() []located { return h.atlas.current.Load().foreign },
 	}
 	c.installed.Store(&map[string]*host.Package{})
 	return c
@@ -202,8 +207,8 @@ func (h *Hub) recheck(org string) {
 	h.api.Recheck(ctx, org)
 }
 
-// openData opens the database and the secrets, makes the first organization at the very
-// first start and reads every organization's world.
+// openData opens the database and the secrets, and makes the first organization at the very
+// first start.
 func (h *Hub) openData(ctx context.Context, maker *ids.Maker) (err error) {
 	cfg := h.cfg.store()
 	cfg.IDs = maker
@@ -241,8 +246,7 @@ func (h *Hub) openData(ctx context.Context, maker *ids.Maker) (err error) {
 	if file != "" {
 		h.log.Info("made the first organization and its Administrator", "organization", h.cfg.Organization, "credentials", file)
 	}
-	h.atlas.worlds = worlds{h.db, h.secrets}
-	return h.atlas.refresh(ctx)
+	return nil
 }
 
 func (h *Hub) openLedger(ctx context.Context, maker *ids.Maker) (*ledger.Ledger, error) {

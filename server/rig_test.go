@@ -392,6 +392,7 @@ func world(t *testing.T, h *program.Hub, s *sink, endpoints ...string) (address 
 type load struct {
 	stop chan struct{}
 	done sync.WaitGroup
+	post func(client *http.Client, address string, n int) error
 
 	mu       sync.Mutex
 	accepted []int
@@ -399,7 +400,12 @@ type load struct {
 }
 
 func startLoad(perSecond, senders int, addresses ...string) *load {
-	l := &load{stop: make(chan struct{})}
+	return startLoadOf(send, perSecond, senders, addresses...)
+}
+
+// startLoadOf is startLoad of what post sends.
+func startLoadOf(post func(client *http.Client, address string, n int) error, perSecond, senders int, addresses ...string) *load {
+	l := &load{stop: make(chan struct{}), post: post}
 	numbers := make(chan int)
 	l.done.Go(func() {
 		defer close(numbers)
@@ -431,7 +437,7 @@ func startLoad(perSecond, senders int, addresses ...string) *load {
 
 func (l *load) send(client *http.Client, addresses []string, n int) {
 	for try := n; ; try++ {
-		if err := send(client, addresses[try%len(addresses)], n); err == nil {
+		if err := l.post(client, addresses[try%len(addresses)], n); err == nil {
 			l.mu.Lock()
 			l.accepted = append(l.accepted, n)
 			l.mu.Unlock()

@@ -101,7 +101,7 @@ func TestRotateSecrets(t *testing.T) {
 		if n, err := h.db.Reseal(ctx, h.secrets); err != nil || n != 0 {
 			t.Errorf("%d secrets are still as they were, %v", n, err)
 		}
-		w, err := worlds{h.db, h.secrets}.World(ctx, h.db.Client.Organization.Query().OnlyIDX(viewer.SystemContext(ctx)))
+		w, err := worlds{db: h.db, secrets: h.secrets}.World(ctx, h.db.Client.Organization.Query().OnlyIDX(viewer.SystemContext(ctx)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -121,7 +121,7 @@ func TestRotateSecrets(t *testing.T) {
 		if err := RotateSecrets(ctx, h.cfg, io.Discard, 30*time.Second); err != nil {
 			t.Error(err)
 		}
-		if _, err := (worlds{h.db, h.secrets}).World(ctx, w.Organization.ID); err != nil {
+		if _, err := (worlds{db: h.db, secrets: h.secrets}).World(ctx, w.Organization.ID); err != nil {
 			t.Error(err)
 		}
 	})

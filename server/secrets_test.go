@@ -65,7 +65,7 @@ func TestOldSecretsAreForgotten(t *testing.T) {
 		if err := h.forgetSecrets(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		w, err := worlds{h.db, h.secrets}.World(t.Context(), h.db.Client.Organization.Query().OnlyIDX(viewer.SystemContext(t.Context())))
+		w, err := worlds{db: h.db, secrets: h.secrets}.World(t.Context(), h.db.Client.Organization.Query().OnlyIDX(viewer.SystemContext(t.Context())))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -24,8 +24,9 @@ import (
 
 // worlds reads configuration through ent, as the hub itself, and opens its secrets.
 type worlds struct {
-	db      *store.DB
-	secrets *secret.Box
+	db        *store.DB
+	secrets   *secret.Box
+	installed func(ctx context.Context, w *flow.World) (*connectors.Set, error) // of its connectors
 }
 
 // Revisions returns the revision of every organization.
@@ -37,6 +38,9 @@ func (r worlds) World(ctx context.Context, org string) (w *flow.World, err error
 		w, err = r.read(ctx, tx.Client(), org)
 		return err
 	})
+	if err == nil && len(w.Connectors) > 0 {
+		w.Installed, err = r.installed(ctx, w)
+	}
 	return w, err
 }
 

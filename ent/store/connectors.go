@@ -145,6 +145,15 @@ func (db *DB) Packages(ctx context.Context) (map[string]*ConnectorPackage, error
 	return out, nil
 }
 
+// Manifest returns the manifest of a package that a node has ever told of; nil: none has.
+func (db *DB) Manifest(ctx context.Context, digest string) (manifest []byte, err error) {
+	err = db.rows(ctx, "SELECT manifest FROM connector_packages WHERE digest = $1", []any{digest}, func(scan func(...any) error) error { return scan(&manifest) })
+	if err != nil {
+		return nil, fmt.Errorf("read a connector's manifest: %w", err)
+	}
+	return manifest, nil
+}
+
 // TellReports writes down how processes of a node are, and forgets those that are gone.
 func (db *DB) TellReports(ctx context.Context, node string, list, gone []ConnectorReport) error {
 	var work []write
@@ -187,19 +196,24 @@ func (db *DB) Reports(ctx context.Context, org string) (list []ConnectorReport, 
 	return list, nil
 }
 
-// Usage counts the endpoints of all organizations that use a package, by digest.
+// Usage counts the endpoints and sources of all organizations that use a package, by digest.
 func (db *DB) Usage(ctx context.Context) (map[string]int, error) {
 	out := map[string]int{}
-	err := db.rows(ctx, "SELECT CASE WHEN e.connector_digest <> '' THEN e.connector_digest ELSE c.digest END, count(*) FROM endpoints e "+
-		"JOIN enabled_connectors c ON c.organization_id = e.organization_id AND c.name = e.connector GROUP BY 1", nil, func(scan func(...any) error) error {
-		var digest string
-		var n int
-		err := scan(&digest, &n)
-		out[digest] = n
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("count the endpoints of connectors: %w", err)
+	for _, query := range []string{
+		"SELECT CASE WHEN e.connector_digest <> '' THEN e.connector_digest ELSE c.digest END, count(*) FROM endpoints e " +
+			"JOIN enabled_connectors c ON c.organization_id = e.organization_id AND c.name = e.connector GROUP BY 1",
+		"SELECT c.digest, count(*) FROM sources s JOIN enabled_connectors c ON c.organization_id = s.organization_id AND s.kind LIKE c.name || '/%' GROUP BY 1",
+	} {
+		err := db.rows(ctx, query, nil, func(scan func(...any) error) error {
+			var digest string
+			var n int
+			err := scan(&digest, &n)
+			out[digest] += n
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("count what uses connectors: %w", err)
+		}
 	}
 	return out, nil
 }

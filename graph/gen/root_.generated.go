@@ -22460,7 +22460,7 @@ enum ReceiptState @goModel(model: "github.com/hookyard/hookyard/server/flow.Rece
   REJECTED
   "It was fine, but nothing that the hub knows."
   IGNORED
-  "It waits for enrichment."
+  "It waits to be read, by a connector that does not answer, or to be enriched."
   WAITING
 }
 

@@ -2,7 +2,9 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/hookyard/hookyard/connectors"
 	"github.com/hookyard/hookyard/plugins"
@@ -12,6 +14,9 @@ import (
 // session is that of a connector's process, once the first start has succeeded or failed.
 func (s *Supervisor) session(ctx context.Context, key string) (*plugins.Session, error) {
 	c := s.table.Load().byKey[key]
+	if c == nil && strings.Contains(key, "@") {
+		return nil, errors.New("the connector does not run on this node of the hub")
+	}
 	if c == nil {
 		return nil, unknown(key)
 	}
@@ -72,6 +77,23 @@ func (s *Supervisor) Scan(ctx context.Context, key string, job connectors.ScanJo
 // Remote is the connector with its pure abilities, answered by whichever process is up.
 func (s *Supervisor) Remote(key string, d plugins.Description) connectors.Connector {
 	return plugins.Remote(d, caller{s, key})
+}
+
+// Installed is a third party's connector as an organization has it, answered by the
+// organization's process.
+func (s *Supervisor) Installed(key string, d plugins.Description) connectors.Connector {
+	return plugins.Installed(d, caller{s, key})
+}
+
+// Up says whether a connector's process answers now.
+func (s *Supervisor) Up(key string) bool {
+	c := s.table.Load().byKey[key]
+	if c == nil {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.process != nil && c.state == Running
 }
 
 // Description is what the process that is up, or was up last, said of itself.

@@ -171,7 +171,7 @@ func (c *connector) begin(ctx context.Context, dir string) (*process, error) {
 	if err != nil || c.entry.Package == nil {
 		return p, err
 	}
-	if err := c.entry.Package.agrees(p.spec); err != nil {
+	if err := c.entry.Package.agrees(p.about); err != nil {
 		p.stop(true)
 		return nil, err
 	}

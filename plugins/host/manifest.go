@@ -52,6 +52,10 @@ type Manifest struct {
 	Settings       json.RawMessage `json:"settings,omitempty"`
 	SourceSettings json.RawMessage `json:"sourceSettings,omitempty"`
 	ScanSettings   json.RawMessage `json:"scanSettings,omitempty"`
+	// Formats, Receivers and Triggers are what the hub knows of them while no process runs.
+	Formats   []plugins.FormatInfo   `json:"formats,omitempty"`
+	Receivers []plugins.ReceiverInfo `json:"receivers,omitempty"`
+	Triggers  []string               `json:"triggers,omitempty"`
 	// Run is the program and its arguments. The program is a file of the package, or an
 	// interpreter of the machine, by name or absolute path; arguments that name a file
 	// of the package become that file's path.
@@ -71,6 +75,11 @@ type PackageFile struct {
 func (m *Manifest) Spec() connectors.Spec {
 	return connectors.Spec{Name: m.Name, Title: m.Title, Description: m.Description, Version: m.Version,
 		Abilities: m.Abilities, Settings: m.Settings, SourceSettings: m.SourceSettings, ScanSettings: m.ScanSettings, TakesRequest: m.TakesRequest}
+}
+
+// About is the Spec with the pure abilities.
+func (m *Manifest) About() plugins.Description {
+	return plugins.Description{Spec: m.Spec(), Formats: m.Formats, Receivers: m.Receivers, Triggers: m.Triggers}
 }
 
 // digestOf is the digest of a package with these bytes as its manifest.
@@ -134,6 +143,10 @@ func (m *Manifest) check() error {
 				return fmt.Errorf("settings: %w", err)
 			}
 		}
+	}
+	d := m.About()
+	if err := d.Check(); err != nil {
+		return err
 	}
 	return m.Grants.check()
 }

@@ -140,6 +140,7 @@ func (p *Package) describe(ctx context.Context, hostVersion string) error {
 	p.Name, p.Title, p.Description, p.Version = s.Name, s.Title, s.Description, s.Version
 	p.Abilities, p.TakesRequest = s.Abilities, s.TakesRequest
 	p.Settings, p.SourceSettings, p.ScanSettings = s.Settings, s.SourceSettings, s.ScanSettings
+	p.Formats, p.Receivers, p.Triggers = process.about.Formats, process.about.Receivers, process.about.Triggers
 	p.Protocol = process.client.NegotiatedVersion()
 	return nil
 }

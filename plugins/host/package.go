@@ -16,7 +16,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/hookyard/hookyard/connectors"
+	"github.com/hookyard/hookyard/plugins"
 )
 
 // Package is a third party's connector as it is installed on this machine. What it says
@@ -215,9 +215,10 @@ func sumFile(path string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), err
 }
 
-// agrees says whether the process is what the manifest promised: settings are checked
-// and shown by the manifest, deliveries are made by it.
-func (p *Package) agrees(s connectors.Spec) error {
+// agrees says whether the process is what the manifest promised: settings are checked and
+// shown by the manifest, deliveries are made by it, and what comes in is verified and read.
+func (p *Package) agrees(d plugins.Description) error {
+	s := d.Spec
 	switch {
 	case !slices.Equal(slices.Sorted(slices.Values(s.Abilities)), slices.Sorted(slices.Values(p.Abilities))):
 		return fmt.Errorf("its abilities are %v, and %v in its manifest", s.Abilities, p.Abilities)
@@ -225,8 +226,22 @@ func (p *Package) agrees(s connectors.Spec) error {
 		return errors.New("whether it takes requests or events is not what its manifest says")
 	case !sameJSON(s.Settings, p.Settings), !sameJSON(s.SourceSettings, p.SourceSettings), !sameJSON(s.ScanSettings, p.ScanSettings):
 		return errors.New("the schema of its settings is not the one in its manifest")
+	case !sameNouns(d, p.About()):
+		return errors.New("its formats, receivers and triggers are not those of its manifest")
 	}
 	return nil
+}
+
+// sameNouns compares them as they are written down.
+func sameNouns(a, b plugins.Description) bool {
+	text := func(d plugins.Description) string {
+		b, err := json.Marshal([]any{d.Formats, d.Receivers, d.Triggers})
+		if err != nil {
+			return err.Error()
+		}
+		return strings.ReplaceAll(string(b), "null", "[]") // none are none
+	}
+	return text(a) == text(b)
 }
 
 func sameJSON(a, b []byte) bool {

@@ -22,6 +22,7 @@ import (
 	"github.com/jonboulle/clockwork"
 
 	"github.com/hookyard/hookyard/connectors"
+	"github.com/hookyard/hookyard/plugins"
 	"github.com/hookyard/hookyard/plugins/sandbox"
 )
 
@@ -532,6 +533,11 @@ func TestTheManifestIsBinding(t *testing.T) {
 	j.await(t, "connector is down")
 	if st := s.Stats()[0]; st.PID != 0 || !strings.Contains(st.LastError, "schema of its settings") {
 		t.Errorf("%+v", st)
+	}
+	lie = *p.Manifest
+	lie.Receivers = []plugins.ReceiverInfo{{Kind: "alerts"}}
+	if err := liar.agrees(p.About()); err == nil || !strings.Contains(err.Error(), "not those of its manifest") {
+		t.Errorf("a manifest with another receiver: %v", err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"strings"
 	"time"
 
 	"github.com/hookyard/hookyard/connectors"
@@ -13,6 +14,19 @@ type Package struct {
 	Publisher string // who signed it, by the operator's name for the key; "" nobody who is trusted
 	Grants    Grants
 	Nodes     []string // names of the running nodes that have it
+	// Provides is what it reads and writes without I/O, by the names that organizations
+	// know: to be looked at, nobody answers.
+	Provides *connectors.Set
+}
+
+// Provider is the name of the third party's connector that a source's kind or a format
+// belongs to; "": the hub's own.
+func Provider(name string) string {
+	connector, _, ok := strings.Cut(name, "/")
+	if !ok {
+		return ""
+	}
+	return connector
 }
 
 // Grants is what a package may have beside its own files.

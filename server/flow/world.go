@@ -37,6 +37,10 @@ type World struct {
 	Endpoints    map[string]*Endpoint   // by ID
 	Webhooks     map[string]*Webhook    // by ID
 	Connectors   map[string]*Connector  // third parties', by name
+	// Installed is what of these reads and writes without I/O, in the versions that the
+	// organization uses, enabled or not: what is theirs is called "connector/name". Their
+	// processes answer, or do not. nil: there is none.
+	Installed *connectors.Set
 }
 
 // Connector is a third party's connector that the organization has at least once enabled.

@@ -74,10 +74,10 @@ func (in *Ingest) Run(ctx context.Context) {
 	}
 }
 
-// claim takes a receipt that is due, of a source that has not its share under way; nil
-// when there is none.
+// claim takes a receipt that is due, of a source that has not its share under way and whose
+// connector answers on this node; nil when there is none.
 func (in *Ingest) claim(ctx context.Context, busy map[string]int) *flow.Waiting {
-	var except []string
+	except := in.c.Silent()
 	for source, n := range busy {
 		if n >= enrichOfOne {
 			except = append(except, source)
@@ -139,8 +139,7 @@ func (in *Ingest) fetch(ctx context.Context, w *flow.Waiting) (out enriched, err
 	if src == nil {
 		return out, ErrNoSource
 	}
-	connector, ok := in.c.Connectors.Reader(src.Kind)
-	receiver, _ := in.c.Connectors.Receiver(src.Kind)
+	receiver, connector, installed, ok := in.reader(place, src.Kind)
 	switch {
 	case !ok:
 		return out, fmt.Errorf("this hub cannot read sources of kind %s at the moment", src.Kind)
@@ -153,17 +152,24 @@ func (in *Ingest) fetch(ctx context.Context, w *flow.Waiting) (out enriched, err
 	if err != nil {
 		return out, err
 	}
-	limited, cancel := context.WithTimeout(ctx, enrichTimeout)
-	defer cancel()
-	d, err := in.c.Enricher.Enrich(limited, connector.Spec().Name, connectors.Enrichment{
-		Source: in.origin(place.World, src), Kind: src.Kind, Receipt: w.ID, Attempt: w.Attempt, Request: inbound})
-	if err != nil {
-		return out, err
+	received := connectors.Received{Enrich: true}
+	if installed { // perhaps it has not been read at all
+		if received, err = read(receiver, inbound); err != nil {
+			return out, err
+		}
 	}
-	inbound.Via, inbound.Body, inbound.ContentType = connectors.ViaEnrich, d.Body, d.ContentType
-	received, err := receive(receiver, inbound)
-	if err != nil {
-		return out, err
+	if received.Enrich {
+		limited, cancel := context.WithTimeout(ctx, enrichTimeout)
+		defer cancel()
+		d, err := in.c.Enricher.Enrich(limited, connector.Spec().Name, connectors.Enrichment{
+			Source: in.origin(place.World, src), Kind: src.Kind, Receipt: w.ID, Attempt: w.Attempt, Request: inbound})
+		if err != nil {
+			return out, err
+		}
+		inbound.Via, inbound.Body, inbound.ContentType = connectors.ViaEnrich, d.Body, d.ContentType
+		if received, err = receive(receiver, inbound); err != nil {
+			return out, err
+		}
 	}
 	s := &sending{Ingest: in, place: place, src: src, receipt: &w.Receipt}
 	if out.note = received.Note; len(received.Items) == 0 {
@@ -173,6 +179,24 @@ func (in *Ingest) fetch(ctx context.Context, w *flow.Waiting) (out enriched, err
 	out.events, err = s.once(ctx, received.Items)
 	in.c.Count(src.Kind, "enriched", fresh(out.events))
 	return out, err
+}
+
+// read has a third party's connector read a receipt that waits.
+func read(r connectors.Receiver, in connectors.Inbound) (connectors.Received, error) {
+	got, err := receive(r, in)
+	var refused *connectors.RefuseError
+	switch {
+	case errors.As(err, &refused):
+		return got, &connectors.Failure{Outcome: connectors.Permanent, Message: "It cannot be read: " + refused.Error()}
+	case err != nil:
+		return got, &connectors.Failure{Outcome: connectors.Retry, Message: notRead(err)}
+	}
+	return got, nil
+}
+
+// notRead is why a receipt waits, for people.
+func notRead(err error) string {
+	return "It has not been read: " + err.Error() + "."
 }
 
 // level is the asset group that all items belong to, "" when there is no such group.

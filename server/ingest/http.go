@@ -49,7 +49,7 @@ func (in *Ingest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Method: r.Method, Path: path, Header: r.Header, Query: r.URL.Query(), Body: body, ReceivedAt: in.at(),
 		Location: src.Location, SourceID: src.ID, ContentType: r.Header.Get("Content-Type"),
 	}
-	receiver, ok := in.c.Connectors.Receiver(src.Kind)
+	receiver, _, installed, ok := in.reader(place, src.Kind)
 	if !ok {
 		refuse(w, &connectors.RefuseError{Status: http.StatusServiceUnavailable, Message: "this hub cannot read sources of kind " + src.Kind + " at the moment; send again later"})
 		return
@@ -59,6 +59,9 @@ func (in *Ingest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			refuse(w, err)
 			return
 		}
+	}
+	if installed { // sees what it will see when it reads the receipt again
+		inbound.Header = shown(r.Header)
 	}
 	if h, ok := receiver.(connectors.Handshaker); ok {
 		if reply := h.Handshake(inbound); reply != nil {
@@ -76,12 +79,17 @@ func (in *Ingest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	s := &sending{Ingest: in, place: place, src: src, store: true, receipt: in.receipt(place, src, r, &inbound)}
 	received, err := receive(receiver, inbound)
-	if err != nil {
+	waits := unread(installed, err)
+	if err != nil && !waits {
 		outcome = "rejected"
 		s.reject(r.Context(), w, err)
 		return
 	}
 	switch {
+	case waits:
+		outcome = "waiting"
+		s.receipt.State, s.receipt.Note = flow.ReceiptWaiting, notRead(err)
+		defer in.wake()
 	case received.Enrich:
 		outcome = "waiting"
 		s.receipt.State = flow.ReceiptWaiting
@@ -280,13 +288,27 @@ func hidden(name string) bool {
 	return strings.Contains(name, "Token") || strings.Contains(name, "Secret")
 }
 
+// shown are request headers without credentials.
+func shown(h http.Header) http.Header {
+	out := make(http.Header, len(h))
+	for name, values := range h {
+		if hidden(name) {
+			values = slices.Repeat([]string{concealed}, len(values))
+		}
+		out[name] = values
+	}
+	return out
+}
+
+const concealed = "[secret]"
+
 // headerJSON writes request headers down as [[name, value], …] without credentials.
 func headerJSON(h http.Header) []byte {
 	list := make([][2]string, 0, len(h))
 	for name, values := range h {
 		for _, v := range values {
 			if hidden(name) {
-				v = "[secret]"
+				v = concealed
 			}
 			list = append(list, [2]string{name, v})
 		}

@@ -11,11 +11,16 @@
 //   - A sender that cannot prove who it is leaves no trace but a count.
 //   - What is malformed is answered with a 4xx that names the field, and kept as a
 //     rejected receipt.
+//   - What a third party's connector reads is kept whatever becomes of its process: when
+//     that is down, slow or talks nonsense, the receipt is durable before the 2xx, waits,
+//     and is read when the process answers again, on whichever node. Who sent it has been
+//     checked by then, by the hub.
 //   - A delivery is handed to the dispatcher only after the commit that made it.
 package ingest
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"time"
@@ -45,7 +50,8 @@ type Waiting interface {
 	Settle(ctx context.Context, org, receipt string, state flow.ReceiptState, group, note string) error
 }
 
-// Enricher has a connector fetch what a receipt only names, in the connector's process.
+// Enricher has a connector fetch what a receipt only names, in the connector's process. A
+// third party's is that of the source's organization.
 type Enricher interface {
 	Enrich(ctx context.Context, connector string, e connectors.Enrichment) (connectors.Document, error)
 }
@@ -111,7 +117,10 @@ type Config struct {
 	MaxBody    int64 // bytes of one request; 0 is 1 MiB
 	Waiting    Waiting
 	Enricher   Enricher
-	Open       []string // CIDRs that the operator opened to connectors
+	// Silent are the sources whose connector, a third party's, does not answer on this node
+	// at present: what they sent waits. nil: none.
+	Silent func() []string
+	Open   []string // CIDRs that the operator opened to connectors
 	// Count is told of each request's end: the source's kind, one word of outcome and
 	// how many new events it gave. nil counts nothing.
 	Count func(kind, outcome string, events int)
@@ -128,10 +137,34 @@ func New(c Config) *Ingest {
 	if c.MaxBody == 0 {
 		c.MaxBody = 1 << 20
 	}
+	if c.Silent == nil {
+		c.Silent = func() []string { return nil }
+	}
 	if c.Count == nil {
 		c.Count = func(string, string, int) {}
 	}
 	return &Ingest{c: c, awake: make(chan struct{}, 1)}
+}
+
+// reader finds who reads what a source sends. installed says that it is a third party's:
+// its process may not answer.
+func (in *Ingest) reader(p *Place, kind string) (r connectors.Receiver, of connectors.Connector, installed, ok bool) {
+	set := in.c.Connectors
+	if installed = flow.Provider(kind) != ""; installed {
+		if set = p.World.Installed; set == nil {
+			return nil, nil, true, false
+		}
+	}
+	r, ok = set.Receiver(kind)
+	of, _ = set.Reader(kind)
+	return r, of, installed, ok
+}
+
+// unread says that a third party's connector has not decided about a request: nobody has
+// read it yet.
+func unread(installed bool, err error) bool {
+	var refused *connectors.RefuseError
+	return installed && err != nil && !errors.As(err, &refused)
 }
 
 // maxItems is how many events one request may give: they become durable in one transaction.

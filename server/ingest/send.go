@@ -82,9 +82,12 @@ func (in *Ingest) Process(ctx context.Context, r *flow.Receipt) ([]flow.Accepted
 	if src == nil {
 		return nil, ErrNoSource
 	}
-	receiver, ok := in.c.Connectors.Receiver(src.Kind)
+	receiver, _, installed, ok := in.reader(place, src.Kind)
 	if !ok {
 		return nil, fmt.Errorf("no receiver for sources of kind %s: %w", src.Kind, flow.ErrUnavailable)
+	}
+	if installed && r.State == flow.ReceiptWaiting { // it will be, and must not be twice
+		return nil, in.await(ctx, r)
 	}
 	inbound, err := again(r, src)
 	if err != nil {
@@ -92,18 +95,25 @@ func (in *Ingest) Process(ctx context.Context, r *flow.Receipt) ([]flow.Accepted
 	}
 	received, err := receive(receiver, inbound)
 	switch {
+	case unread(installed, err):
+		return nil, fmt.Errorf("%w: %s", flow.ErrUnavailable, notRead(err))
 	case err != nil:
 		return nil, err
 	case received.Enrich:
-		if err := in.c.Ledger.Await(ctx, r.Org, r.ID); err != nil {
-			return nil, err
-		}
-		in.wake()
-		return nil, nil
+		return nil, in.await(ctx, r)
 	}
 	s := &sending{Ingest: in, place: place, src: src, receipt: r}
 	accepted, err := s.once(ctx, received.Items)
 	return slices.DeleteFunc(accepted, func(a flow.Accepted) bool { return a.Duplicate }), err
+}
+
+// await has a receipt that is in the ledger enriched, or read, from now on.
+func (in *Ingest) await(ctx context.Context, r *flow.Receipt) error {
+	if err := in.c.Ledger.Await(ctx, r.Org, r.ID); err != nil {
+		return err
+	}
+	in.wake()
+	return nil
 }
 
 // again is a receipt as the request that it was.

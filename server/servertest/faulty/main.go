@@ -8,9 +8,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,7 +46,47 @@ func (c connector) Spec() connectors.Spec {
 			"team": {"type": "string", "title": "Team", "description": "Who it is for."}}, "required": ["team"], "additionalProperties": false}`
 	}
 	return connectors.Spec{Name: c.name, Title: "Faulty", Description: "Fails as it is told.", Version: c.version,
-		Abilities: []connectors.Ability{connectors.AbilityDeliver}, Settings: json.RawMessage(settings)}
+		Abilities: []connectors.Ability{connectors.AbilityReceive, connectors.AbilityDeliver}, Settings: json.RawMessage(settings)}
+}
+
+// Receivers implements connectors.ReceiverProvider. The fault "deaf" is no fault but a
+// version that reads nothing.
+func (c connector) Receivers() []connectors.Receiver {
+	if c.fault == "deaf" {
+		return nil
+	}
+	return []connectors.Receiver{receiver{c}}
+}
+
+// receiver reads {"n": 1}.
+type receiver struct{ connector }
+
+// Kind implements connectors.Receiver.
+func (receiver) Kind() string { return "numbers" }
+
+// SignatureRule has the hub verify.
+func (receiver) SignatureRule() connectors.SignatureRule {
+	return connectors.SignatureRule{Header: "X-Signature"}
+}
+
+// Receive implements connectors.Receiver.
+func (r receiver) Receive(in connectors.Inbound) (connectors.Received, error) {
+	var m struct{ N int }
+	if err := json.Unmarshal(in.Body, &m); err != nil || m.N == 0 {
+		return connectors.Received{}, connectors.Refuse(http.StatusUnprocessableEntity, "n", "there is no number")
+	}
+	if in.Header.Get("Authorization") == "Bearer agreed" {
+		return connectors.Received{}, errors.New("a secret came along")
+	}
+	n := strconv.Itoa(m.N)
+	item := connectors.Incoming{Type: connectors.ScanCompleted, Key: n, Data: connectors.Data{Scan: &connectors.Scan{Key: n, Name: r.version}, Attributes: json.RawMessage(`{"n":` + n + `}`)}}
+	switch r.fault {
+	case "nonsense":
+		item.Type = "nonsense"
+	case "hang":
+		select {}
+	}
+	return connectors.Received{Items: []connectors.Incoming{item}}, nil
 }
 
 // Deliver implements connectors.Deliverer.
