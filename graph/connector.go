@@ -14,6 +14,7 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/enabledconnector"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
 	"github.com/hookyard/hookyard/ent/gen/source"
+	"github.com/hookyard/hookyard/ent/gen/webhook"
 	"github.com/hookyard/hookyard/ent/viewer"
 	graphgen "github.com/hookyard/hookyard/graph/gen"
 	"github.com/hookyard/hookyard/server/flow"
@@ -71,6 +72,15 @@ func (r *Resolver) providers(ctx context.Context, c *gen.Client, disabled bool) 
 		}
 	}
 	return out, nil
+}
+
+// provider is the one of a connector's name, nil: the organization has none.
+func (r *Resolver) provider(ctx context.Context, c *gen.Client, name string, disabled bool) (*flow.Package, error) {
+	packages, err := r.providers(ctx, c, disabled)
+	if i := slices.IndexFunc(packages, func(p *flow.Package) bool { return p.Name == name }); i >= 0 {
+		return packages[i], nil
+	}
+	return nil, err
 }
 
 // used is the connector that delivers to an endpoint: a shipped one, or the package that
@@ -234,8 +244,8 @@ func (r *Resolver) enableConnector(ctx context.Context, in graphgen.EnableConnec
 		if err != nil {
 			return "", err
 		}
-		if !delivers(p.Spec) && !slices.Contains(p.Abilities, connectors.AbilityReceive) {
-			return "", badInput("input.connector", "%s %s neither delivers nor receives, and that is all that installed connectors are used for.", p.Name, p.Version)
+		if !slices.ContainsFunc(p.Abilities, usable) {
+			return "", badInput("input.connector", "%s %s neither delivers nor receives nor has a format, and that is all that installed connectors are used for.", p.Name, p.Version)
 		}
 		if e != nil {
 			return e.ID, r.switchTo(ctx, tx, e, p, true)
@@ -246,6 +256,11 @@ func (r *Resolver) enableConnector(ctx context.Context, in graphgen.EnableConnec
 		}
 		return made.ID, nil
 	})
+}
+
+// usable says whether organizations can use an installed connector for that alone.
+func usable(a connectors.Ability) bool {
+	return a == connectors.AbilityDeliver || a == connectors.AbilityReceive || a == connectors.AbilityFormat
 }
 
 func (r *Resolver) disableConnector(ctx context.Context, id string) (*gen.EnabledConnector, error) {
@@ -278,8 +293,8 @@ func (r *Resolver) switchConnector(ctx context.Context, in graphgen.SwitchConnec
 	})
 }
 
-// switchTo changes the version that endpoints and sources use, once it reads their kinds and
-// the settings of all that are not pinned fit to it. The change comes first: it makes other changes of the organization
+// switchTo changes the version that endpoints, sources and webhooks use, once it has their kinds
+// and formats and the settings of all that are not pinned fit to it. The change comes first: it makes other changes of the organization
 // wait, so that no endpoint is changed in between.
 func (r *Resolver) switchTo(ctx context.Context, tx *gen.Tx, e *gen.EnabledConnector, p *flow.Package, enabled bool) error {
 	if err := tx.EnabledConnector.UpdateOneID(e.ID).SetVersion(p.Version).SetDigest(p.Digest).SetEnabled(enabled).Exec(ctx); err != nil {
@@ -312,13 +327,22 @@ func (r *Resolver) switchTo(ctx context.Context, tx *gen.Tx, e *gen.EnabledConne
 			wrong = append(wrong, s.Name+": "+said)
 		}
 	}
+	webhooks, err := tx.Webhook.Query().Where(webhook.FormatHasPrefix(e.Name + "/")).Order(gen.Asc(webhook.FieldName)).All(ctx)
+	if err != nil {
+		return err
+	}
+	for _, w := range webhooks {
+		if _, ok := p.Provides.Format(w.Format); !ok {
+			wrong = append(wrong, fmt.Sprintf("%s: It has no format %s.", w.Name, w.Format))
+		}
+	}
 	if len(wrong) > 0 {
 		const most = 20
 		text := strings.Join(wrong[:min(len(wrong), most)], " ")
 		if more := len(wrong) - most; more > 0 {
 			text += fmt.Sprintf(" And %d more.", more)
 		}
-		return conflict("%d endpoints or sources do not fit to version %s; nothing was changed. Mend them, or pin them to their version first. %s", len(wrong), p.Version, text)
+		return conflict("%d endpoints, sources or webhooks do not fit to version %s; nothing was changed. Mend them, or pin them to their version first. %s", len(wrong), p.Version, text)
 	}
 	return nil
 }

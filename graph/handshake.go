@@ -18,8 +18,7 @@ import (
 const notAsked = "The address has not been asked yet whether it wants events."
 
 // handshake is what a format knows of them.
-func (r *Resolver) handshake(format string) graphgen.FormatHandshake {
-	f, _ := r.Connectors.Format(format)
+func handshake(f connectors.Format) graphgen.FormatHandshake {
 	c, ok := f.(connectors.Challenger)
 	switch {
 	case !ok:
@@ -31,11 +30,11 @@ func (r *Resolver) handshake(format string) graphgen.FormatHandshake {
 }
 
 // asks says whether the address of a webhook is asked; wanted is the webhook's own wish.
-func (r *Resolver) asks(format string, wanted bool) (bool, error) {
-	switch r.handshake(format) {
+func asks(f connectors.Format, wanted bool) (bool, error) {
+	switch handshake(f) {
 	case graphgen.FormatHandshakeRequired:
 		if !wanted {
-			return true, badInput("input.handshake", "The format %s does not do without its handshake.", format)
+			return true, badInput("input.handshake", "The format %s does not do without its handshake.", f.Name())
 		}
 		return true, nil
 	case graphgen.FormatHandshakeOptional:
@@ -46,20 +45,17 @@ func (r *Resolver) asks(format string, wanted bool) (bool, error) {
 
 // reask changes the state of a webhook that is updated, and says whether its address must
 // be asked then: it is another one, or another format does the asking.
-func (r *Resolver) reask(u *gen.WebhookUpdateOne, w *gen.Webhook, in *graphgen.UpdateWebhookInput) (ask bool, err error) {
-	format, wanted := w.Format, w.Handshake
-	if in.Format != nil {
-		format = *in.Format
-	}
+func reask(u *gen.WebhookUpdateOne, w *gen.Webhook, in *graphgen.UpdateWebhookInput, f connectors.Format) (ask bool, err error) {
+	wanted := w.Handshake
 	if in.Handshake != nil {
 		wanted = *in.Handshake
 		u.SetHandshake(wanted)
 	}
-	asked, err := r.asks(format, wanted)
+	asked, err := asks(f, wanted)
 	if err != nil {
 		return false, err
 	}
-	moved := in.EndpointID != nil && *in.EndpointID != w.EndpointID || format != w.Format
+	moved := in.EndpointID != nil && *in.EndpointID != w.EndpointID || in.Format != nil && *in.Format != w.Format
 	switch {
 	case !asked && w.State == webhook.StateUNVERIFIED:
 		u.SetState(webhook.StateACTIVE).SetStateReason("")
@@ -91,7 +87,11 @@ func (r *Resolver) verifyWebhook(ctx context.Context, id string) (*graphgen.Veri
 		if err != nil {
 			return "", err
 		}
-		if r.handshake(w.Format) == graphgen.FormatHandshakeNone {
+		f, err := r.format(ctx, tx.Client(), w.Format, true)
+		if err != nil {
+			return "", err
+		}
+		if handshake(f) == graphgen.FormatHandshakeNone {
 			return "", badInput("input.id", "The format %s knows no handshake, so there is nothing to verify.", w.Format)
 		}
 		return id, tx.Webhook.UpdateOneID(id).SetUpdatedAt(time.Now().UTC().Truncate(time.Microsecond)).Exec(ctx)
@@ -117,15 +117,14 @@ func (r *Resolver) verifyWebhook(ctx context.Context, id string) (*graphgen.Veri
 }
 
 // textKeys says whether a format signs with the secret's text.
-func (r *Resolver) textKeys(format string) bool {
-	f, _ := r.Connectors.Format(format)
+func textKeys(f connectors.Format) bool {
 	_, ok := f.(connectors.TextKeyer)
 	return ok
 }
 
 // rekey keeps a webhook's secrets, as people know them, the same under another format.
-func (r *Resolver) rekey(u *gen.WebhookUpdateOne, w *gen.Webhook, format string) error {
-	from, to := r.textKeys(w.Format), r.textKeys(format)
+func (r *Resolver) rekey(u *gen.WebhookUpdateOne, w *gen.Webhook, was, f connectors.Format) error {
+	from, to := textKeys(was), textKeys(f)
 	if from == to {
 		return nil
 	}
@@ -141,7 +140,7 @@ func (r *Resolver) rekey(u *gen.WebhookUpdateOne, w *gen.Webhook, format string)
 		shown := string(k)
 		_, key, err := standardSecret(&shown)
 		if err != nil {
-			return badInput("input.format", "The format %s cannot sign with this webhook's secret, which is a text of your own: give it a new one first (rotateWebhookSecret).", format)
+			return badInput("input.format", "The format %s cannot sign with this webhook's secret, which is a text of your own: give it a new one first (rotateWebhookSecret).", f.Name())
 		}
 		keys[i] = key
 	}

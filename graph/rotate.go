@@ -43,7 +43,11 @@ func (r *Resolver) rotateWebhookSecret(ctx context.Context, in graphgen.RotateWe
 		if err != nil {
 			return "", err
 		}
-		shown, key, err := signingSecret(nil, r.textKeys(w.Format))
+		f, err := r.format(ctx, tx.Client(), w.Format, true)
+		if err != nil {
+			return "", err
+		}
+		shown, key, err := signingSecret(nil, textKeys(f))
 		if err != nil {
 			return "", err
 		}

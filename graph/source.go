@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"path"
-	"slices"
 	"time"
 
 	"entgo.io/ent"
@@ -42,15 +41,11 @@ func (r *Resolver) sourceKinds(ctx context.Context, c *gen.Client) ([]string, er
 func (r *Resolver) reader(ctx context.Context, c *gen.Client, kind string, exists bool) (spec connectors.Spec, ok bool, err error) {
 	set := r.Connectors
 	if name := flow.Provider(kind); name != "" {
-		packages, err := r.providers(ctx, c, exists)
-		if err != nil {
+		p, err := r.provider(ctx, c, name, exists)
+		if p == nil {
 			return spec, false, err
 		}
-		i := slices.IndexFunc(packages, func(p *flow.Package) bool { return p.Name == name })
-		if i < 0 {
-			return spec, false, nil
-		}
-		set = packages[i].Provides
+		set = p.Provides
 	}
 	of, ok := set.Reader(kind)
 	if ok {

@@ -18,13 +18,44 @@ import (
 	"github.com/hookyard/hookyard/server/flow"
 )
 
-// formats are the shapes in which events can be written down.
-func (r *Resolver) formats() []*graphgen.Format {
+// formats are the shapes in which events can be written down for the organization.
+func (r *Resolver) formats(ctx context.Context) ([]*graphgen.Format, error) {
 	var out []*graphgen.Format
-	for _, f := range r.Connectors.Formats() {
-		out = append(out, &graphgen.Format{Name: f.Name(), EventTypes: eventTypes(f.EventTypes()), Handshake: r.handshake(f.Name())})
+	add := func(set *connectors.Set) {
+		for _, f := range set.Formats() {
+			out = append(out, &graphgen.Format{Name: f.Name(), EventTypes: eventTypes(f.EventTypes()), Handshake: handshake(f)})
+		}
 	}
-	return out
+	add(r.Connectors)
+	packages, err := r.providers(ctx, r.DB.Client, false)
+	for _, p := range packages {
+		add(p.Provides)
+	}
+	return out, err
+}
+
+// format is the one of a name; nil when the organization has none. A new webhook needs a
+// connector that is enabled.
+func (r *Resolver) format(ctx context.Context, c *gen.Client, name string, exists bool) (connectors.Format, error) {
+	set := r.Connectors
+	if by := flow.Provider(name); by != "" {
+		p, err := r.provider(ctx, c, by, exists)
+		if p == nil {
+			return nil, err
+		}
+		set = p.Provides
+	}
+	f, _ := set.Format(name)
+	return f, nil
+}
+
+// formatFor is format, for a webhook that wants it now.
+func (r *Resolver) formatFor(ctx context.Context, c *gen.Client, name string) (connectors.Format, error) {
+	f, err := r.format(ctx, c, name, false)
+	if err == nil && f == nil {
+		err = badInput("input.format", "There is no format %q; see formats.", name)
+	}
+	return f, err
 }
 
 func eventTypes(types []connectors.EventType) []string {
@@ -38,11 +69,7 @@ func eventTypes(types []connectors.EventType) []string {
 // checkTypes checks the kinds of events of a webhook; none are those that its format
 // gives a new one. What a format cannot say of the others is skipped, and says so. The
 // other rules of a webhook are its row's.
-func (r *Resolver) checkTypes(format string, types []string) ([]string, error) {
-	f, ok := r.Connectors.Format(format)
-	if !ok {
-		return nil, badInput("input.format", "There is no format %q; see formats.", format)
-	}
+func checkTypes(f connectors.Format, types []string) ([]string, error) {
 	if types == nil {
 		return eventTypes(f.EventTypes()), nil
 	}
@@ -62,11 +89,15 @@ func (r *Resolver) checkTypes(format string, types []string) ([]string, error) {
 }
 
 func (r *Resolver) createWebhook(ctx context.Context, in graphgen.CreateWebhookInput) (*gen.Webhook, string, error) {
-	asked, err := r.asks(in.Format, in.Handshake)
+	f, err := r.formatFor(ctx, r.DB.Client, in.Format)
 	if err != nil {
 		return nil, "", err
 	}
-	secret, key, err := signingSecret(in.SigningSecret, r.textKeys(in.Format))
+	asked, err := asks(f, in.Handshake)
+	if err != nil {
+		return nil, "", err
+	}
+	secret, key, err := signingSecret(in.SigningSecret, textKeys(f))
 	if err != nil {
 		return nil, "", err
 	}
@@ -75,7 +106,7 @@ func (r *Resolver) createWebhook(ctx context.Context, in graphgen.CreateWebhookI
 	if err != nil {
 		return nil, "", err
 	}
-	types, err := r.checkTypes(in.Format, in.EventTypes)
+	types, err := checkTypes(f, in.EventTypes)
 	if err != nil {
 		return nil, "", err
 	}
@@ -128,25 +159,30 @@ func (r *Resolver) updateWebhook(ctx context.Context, in graphgen.UpdateWebhookI
 		if in.RetryOffsetsSeconds != nil {
 			u.SetRetryOffsetsSeconds(in.RetryOffsetsSeconds)
 		}
-		if in.Format != nil || in.EventTypes != nil {
-			format, types := w.Format, w.EventTypes
-			if in.Format != nil {
-				format = *in.Format
+		was, err := r.format(ctx, tx.Client(), w.Format, true)
+		if err != nil {
+			return "", err
+		}
+		f := was
+		if in.Format != nil && *in.Format != w.Format {
+			if f, err = r.formatFor(ctx, tx.Client(), *in.Format); err != nil {
+				return "", err
 			}
+			if err := r.rekey(u, w, was, f); err != nil {
+				return "", err
+			}
+		}
+		if in.Format != nil || in.EventTypes != nil {
+			types := w.EventTypes
 			if in.EventTypes != nil {
 				types = in.EventTypes
 			}
-			if types, err = r.checkTypes(format, types); err != nil {
+			if types, err = checkTypes(f, types); err != nil {
 				return "", err
 			}
 			u.SetEventTypes(types)
 		}
-		if in.Format != nil {
-			if err := r.rekey(u, w, *in.Format); err != nil {
-				return "", err
-			}
-		}
-		if ask, err = r.reask(u, w, &in); err != nil {
+		if ask, err = reask(u, w, &in, f); err != nil {
 			return "", err
 		}
 		return in.ID, u.Exec(ctx)
@@ -172,7 +208,11 @@ func (r *Resolver) setWebhookState(ctx context.Context, id, verb string, to webh
 			return "", conflict("The webhook is %s, and cannot be %sd.", strings.ToLower(string(w.State)), verb)
 		}
 		u := tx.Webhook.UpdateOneID(id).SetState(to).SetStateReason("")
-		if asked, _ := r.asks(w.Format, w.Handshake); to == webhook.StateACTIVE && asked && w.VerifiedAt == nil {
+		f, err := r.format(ctx, tx.Client(), w.Format, true)
+		if err != nil {
+			return "", err
+		}
+		if asked, _ := asks(f, w.Handshake); to == webhook.StateACTIVE && asked && w.VerifiedAt == nil {
 			ask = true
 			u.SetState(webhook.StateUNVERIFIED).SetStateReason(notAsked)
 		}

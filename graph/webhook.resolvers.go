@@ -124,7 +124,7 @@ func (r *queryResolver) Explain(ctx context.Context, webhookID string, eventID s
 
 // Formats is the resolver for the formats field.
 func (r *queryResolver) Formats(ctx context.Context) ([]*graphgen.Format, error) {
-	return r.formats(), nil
+	return r.formats(ctx)
 }
 
 // EventTypes is the resolver for the eventTypes field.

@@ -201,6 +201,11 @@ func (s *Session) news(m *wirev1.News) (waited bool, err error) {
 	}
 }
 
+// brokenError is what a connector said of itself instead of deciding.
+type brokenError string
+
+func (b brokenError) Error() string { return string(b) }
+
 // decided turns an answer that is a decision against the call into its error.
 func decided(m *wirev1.Answer) (*wirev1.Answer, error) {
 	switch of := m.GetOf().(type) {
@@ -212,7 +217,7 @@ func decided(m *wirev1.Answer) (*wirev1.Answer, error) {
 		return nil, failureFromWire(of.Failure)
 	case *wirev1.Answer_Broken:
 		if of.Broken != "" {
-			return nil, errors.New(clip(of.Broken))
+			return nil, brokenError(clip(of.Broken))
 		}
 	}
 	return m, nil

@@ -115,11 +115,28 @@ func (r remote) call(c *wirev1.Call) (*wirev1.Answer, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), r.limit)
 	defer cancel()
 	a, err := r.to.Call(ctx, c)
-	if err == nil && a.GetOf() == nil {
-		err = errNoAnswer
+	var (
+		refused *connectors.RefuseError
+		skip    *connectors.SkipError
+		failed  *connectors.Failure
+		broken  brokenError
+	)
+	switch {
+	case err == nil && a.GetOf() == nil:
+		return nil, errNoAnswer
+	case err == nil, errors.As(err, &refused), errors.As(err, &skip), errors.As(err, &failed), errors.As(err, &broken):
+		return a, err
 	}
-	return a, err
+	return nil, unanswered{err}
 }
+
+// unanswered says that a process was asked and did not answer, which another time it may.
+type unanswered struct{ error }
+
+func (u unanswered) Unwrap() error { return u.error }
+
+// Unanswered tells it from what a connector has said.
+func (unanswered) Unanswered() {}
 
 // remoteRule has the hub sign or verify.
 type remoteRule struct{ rule *connectors.SignatureRule }
@@ -148,17 +165,21 @@ func (f *remoteFormat) Render(e *connectors.Event, o connectors.RenderOptions) (
 	return rendered(a, err, f.info.Name)
 }
 
-// rendered reads an answer. A connector that is not there to write is a reason to skip,
-// which people can make good.
+// rendered reads an answer. One that breaks the contract is a reason to skip, which people
+// can make good.
 func rendered(a *wirev1.Answer, err error, format string) (connectors.Rendered, error) {
 	var skip *connectors.SkipError
+	var away unanswered
+	if err == nil && a.GetRendered() == nil {
+		err = errNoAnswer
+	}
 	switch {
 	case errors.As(err, &skip):
 		return connectors.Rendered{}, skip
+	case errors.As(err, &away):
+		return connectors.Rendered{}, err
 	case err != nil:
 		return connectors.Rendered{}, &connectors.SkipError{Reason: clip(fmt.Sprintf("the connector of the format %s could not write it: %s", format, err))}
-	case a.GetRendered() == nil:
-		return connectors.Rendered{}, errNoAnswer
 	}
 	return renderedFromWire(a.GetRendered()), nil
 }
@@ -168,25 +189,30 @@ const maxNumbers = 64
 
 // Numbers implements connectors.Numberer.
 func (f *remoteFormat) Numbers(e *connectors.Event) []connectors.NumberKey {
+	keys, _ := f.NumbersOf(e) // Render will say so
+	return keys
+}
+
+// NumbersOf is Numbers for those who can ask again when there is no answer.
+func (f *remoteFormat) NumbersOf(e *connectors.Event) (keys []connectors.NumberKey, err error) {
 	if !f.info.Numbers {
-		return nil
+		return nil, nil
 	}
 	doc, err := connectors.AppendEvent(nil, e)
 	if err != nil {
-		return nil // Render will say so
+		return nil, err
 	}
 	a, err := f.of.call(&wirev1.Call{Of: &wirev1.Call_Numbers{Numbers: &wirev1.Numbers{Format: f.info.Name, Event: doc}}})
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	var keys []connectors.NumberKey
 	for _, k := range a.GetNumbers().GetKeys() {
 		if len(keys) == maxNumbers || len(k.GetKind()) > connectors.MaxKey || len(k.GetId()) > connectors.MaxKey {
 			break
 		}
 		keys = append(keys, connectors.NumberKey{Kind: storable(k.GetKind()), ID: storable(k.GetId())})
 	}
-	return keys
+	return keys, nil
 }
 
 type remoteChallenger struct{ f *remoteFormat }

@@ -25,7 +25,7 @@ import (
 )
 
 // catalogue is third parties' connectors on this node: which packages are installed,
-// which of them each organization's endpoints and sources use, and how their processes are. What it
+// which of them each organization's endpoints, sources and webhooks use, and how their processes are. What it
 // knows it tells the other nodes through the database.
 type catalogue struct {
 	store   *host.Store
@@ -120,7 +120,7 @@ func (c *catalogue) tell(ctx context.Context) {
 	}
 }
 
-// want has those processes run that the organization's endpoints and sources need.
+// want has those processes run that the organization's endpoints, sources and webhooks need.
 func (c *catalogue) want(org string) {
 	c.wanting.Lock()
 	defer c.wanting.Unlock()
@@ -150,6 +150,11 @@ func (c *catalogue) want(org string) {
 		for _, s := range w.Sources {
 			if k := w.Connectors[flow.Provider(s.Kind)]; k != nil && k.Enabled {
 				need(k.Name, k.Digest, s.Connection)
+			}
+		}
+		for _, h := range w.Webhooks {
+			if k := w.Connectors[flow.Provider(h.Format)]; k != nil && k.Enabled {
+				need(k.Name, k.Digest, nil)
 			}
 		}
 		for digest, pairs := range secrets {
@@ -212,6 +217,13 @@ func (c *catalogue) silent() (sources []string) {
 		}
 	}
 	return sources
+}
+
+// answers says whether a connector of an organization is asked on this node: it is up, or will
+// be as soon as it has started again.
+func (c *catalogue) answers(w *flow.World, connector string) bool {
+	k := w.Connectors[connector]
+	return k != nil && k.Enabled && c.plugins.Ready(host.Key(k.Name, k.Digest, w.Organization.ID))
 }
 
 // Enrich has a connector fetch what a receipt only names, in its process.

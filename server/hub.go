@@ -156,8 +156,8 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Hub, err error) {
 	}
 	h.dispatch = dispatch.New(dispatch.Config{
 		Ledger: h.ledger, Sender: h.plugins, Presences: h.presences, Worlds: h.atlas.World, Clock: h.clock, IDs: maker, Log: h.log,
-		Formats: func(name string) connectors.Format { f, _ := set.Format(name); return f },
-		Via:     h.shelf.via,
+		Formats: func(w *flow.World, name string) connectors.Format { return formatOf(set, w, name) },
+		Via:     h.shelf.via, Answers: h.shelf.answers, Writer: writer{h.ledger, cfg.PublicURL},
 		Version: cfg.Version, Open: cfg.open(), PlainHTTP: cfg.AllowPlainHTTP, Lease: h.ledger.Lease,
 	})
 	h.dispatch.Hold(h.ledger.Held())
@@ -183,6 +183,15 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Hub, err error) {
 	}
 	h.shelf.open(ctx)
 	return h, nil
+}
+
+// formatOf is a shipped format, or one of a World's connectors; nil: there is none.
+func formatOf(shipped *connectors.Set, w *flow.World, name string) connectors.Format {
+	f, ok := shipped.Format(name)
+	if !ok && w != nil && w.Installed != nil {
+		f, _ = w.Installed.Format(name)
+	}
+	return f
 }
 
 // newCatalogue is made before the dispatcher, which asks it where to deliver.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -65,7 +66,9 @@ type waitingReceipt struct{ State, Note string }
 func waiting(t *testing.T, h *program.Hub) (list []waitingReceipt) {
 	t.Helper()
 	var got struct {
-		Receipts struct{ Edges []struct{ Node waitingReceipt } }
+		Receipts struct {
+			Edges []struct{ Node waitingReceipt }
+		}
 	}
 	if err := h.Do(t.Context(), `{ receipts(filter: {states: [WAITING]}) { edges { node { state note } } } }`, nil, &got); err != nil {
 		t.Fatal(err)
@@ -116,7 +119,7 @@ func TestThirdPartiesReceive(t *testing.T) {
 			t.Errorf("a malformed request: %d %s %v", status, answer, err)
 		}
 
-		l := startLoadOf(sendNumber, 200, 8, address)
+		l := startLoadOf(sendNumber, 100, 8, address)
 		killed := 0
 		for range 5 {
 			l.until(t, l.count()+50)
@@ -141,13 +144,13 @@ func TestThirdPartiesReceive(t *testing.T) {
 		if n := l.refusals(); n > 0 {
 			t.Errorf("%d requests were refused", n)
 		}
-		s.await(t, "a", accepted, time.Minute)
+		s.await(t, "a", accepted, 2*time.Minute)
 		if twice := s.twice("a"); len(twice) > 0 {
 			t.Errorf("%d events came twice", len(twice))
 		}
 		until(t, 20*time.Second, "nothing waits any more", func() bool { return len(waiting(t, h)) == 0 })
 		t.Logf("%d events arrived, with %d kills", len(accepted), killed)
-		if said, err := tool(t, at(dir, url, "connector", "remove", "faulty@1.0.0")...); err == nil || !strings.Contains(err.Error(), "1 endpoints and sources use") {
+		if said, err := tool(t, at(dir, url, "connector", "remove", "faulty@1.0.0")...); err == nil || !strings.Contains(err.Error(), "1 endpoints, sources and webhooks use") {
 			t.Errorf("a version in use was removed: %v %s", err, said)
 		}
 	})
@@ -188,4 +191,80 @@ func TestThirdPartiesReceiveBadly(t *testing.T) {
 			s.await(t, "a", []int{1, 2, 3}, time.Minute)
 		})
 	}
+}
+
+// TestThirdPartiesFormats has an installed connector write down what a webhook sends: its
+// process is killed, disabled, replaced and hangs; every event is accepted at once, and
+// arrives in the end, signed by the hub.
+func TestThirdPartiesFormats(t *testing.T) {
+	onEach(t, func(t *testing.T, url string) {
+		s := newSink(t)
+		dir := t.TempDir()
+		h := startIn(t, dir, url, "--allow-private-targets", "--sandbox=prefer")
+		installed(t, dir, url, "1.0.0", "")
+		e := enable(t, h, "1.0.0")
+		endpoint, err := h.CreateEndpoint(t.Context(), program.Input{"name": "a", "connector": "webhook", "url": s.url + "/a"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		in := program.Input{"name": "a", "endpointId": endpoint, "global": true, "format": "faulty/sheets", "retryOffsetsSeconds": []int{5, 10, 20, 40}}
+		if _, _, err := h.CreateWebhook(t.Context(), in); err == nil || !strings.Contains(err.Error(), "There is no format") {
+			t.Errorf("a format that the connector has not: %v", err)
+		}
+		in["format"] = "faulty/lines"
+		_, secret, err := h.CreateWebhook(t.Context(), in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		address, _ := world(t, h, s, "b")
+		if err := send(h.HTTP, address, 1); err != nil {
+			t.Fatal(err)
+		}
+		s.await(t, "a", []int{1}, 20*time.Second)
+		key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, "whsec_"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.mu.Lock()
+		body, signature := s.body["a"], s.head["a"].Get("X-Signature")
+		s.mu.Unlock()
+		sum := hmac.New(sha256.New, key)
+		_, _ = sum.Write(body)
+		if !strings.Contains(string(body), `"by":"1.0.0"`) || signature != hex.EncodeToString(sum.Sum(nil)) {
+			t.Errorf("what arrived is %s, signed %s", body, signature)
+		}
+
+		l := startLoad(100, 8, address)
+		for range 5 {
+			l.until(t, l.count()+25)
+			until(t, 20*time.Second, "there is a process to kill", func() bool { return kill(t, h, "faulty") > 0 })
+		}
+		l.until(t, l.count()+50)
+		// While it is disabled, deliveries wait; those of others do not.
+		if err := h.Do(t.Context(), `mutation ($id: ID!) { disableConnector(input: {id: $id}) { enabledConnector { enabled } } }`, program.Input{"id": e.ID}, nil); err != nil {
+			t.Fatal(err)
+		}
+		l.until(t, l.count()+50)
+		enable(t, h, "1.0.0")
+		// A version without the format is not switched to; one that hangs holds up its own only.
+		installed(t, dir, url, "3.0.0", "deaf")
+		if err := switchTo(t, h, e.ID, "3.0.0"); err == nil || !strings.Contains(err.Error(), "CONFLICT") || !strings.Contains(err.Error(), "a: It has no format faulty/lines") {
+			t.Errorf("a version that has not the format: %v", err)
+		}
+		installed(t, dir, url, "4.0.0", "hang")
+		if err := switchTo(t, h, e.ID, "4.0.0"); err != nil {
+			t.Fatal(err)
+		}
+		l.until(t, l.count()+50)
+		accepted := l.end()
+		if n := l.refusals(); n > 0 {
+			t.Errorf("%d events were refused", n)
+		}
+		s.await(t, "b", accepted, 20*time.Second)
+		if err := switchTo(t, h, e.ID, "1.0.0"); err != nil {
+			t.Fatal(err)
+		}
+		s.await(t, "a", accepted, 2*time.Minute)
+		t.Logf("%d events arrived", len(accepted))
+	})
 }

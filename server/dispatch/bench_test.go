@@ -48,7 +48,7 @@ func BenchmarkDispatch(b *testing.B) {
 			ledger := counting{make(chan int, 1024)}
 			clock := clockwork.NewRealClock()
 			d := New(Config{Ledger: ledger, Sender: instantly{}, Worlds: func(string) *flow.World { return w },
-				Formats: func(string) connectors.Format { return nil }, Clock: clock, IDs: ids.NewMaker(clock.Now), Log: slog.New(slog.DiscardHandler)})
+				Formats: func(*flow.World, string) connectors.Format { return nil }, Clock: clock, IDs: ids.NewMaker(clock.Now), Log: slog.New(slog.DiscardHandler)})
 			ctx, cancel := context.WithCancel(context.Background())
 			ended := make(chan struct{})
 			go func() { _ = d.Run(ctx); close(ended) }()

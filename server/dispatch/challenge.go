@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -22,7 +23,7 @@ func (d *Dispatcher) Challenge(ctx context.Context, org, webhook, publicURL stri
 		return connectors.Grant{}, flow.ErrNotFound
 	}
 	h := w.Webhooks[webhook]
-	format := d.cfg.Formats(h.Format)
+	format := d.cfg.Formats(w, h.Format)
 	challenger, ok := format.(connectors.Challenger)
 	e := w.Endpoints[h.Endpoint]
 	if !ok || e == nil {
@@ -30,7 +31,7 @@ func (d *Dispatcher) Challenge(ctx context.Context, org, webhook, publicURL stri
 	}
 	p := &plan{world: w, webhook: h, endpoint: e}
 	d.complete(p)
-	if wrong := d.plain(h, e); wrong != "" {
+	if wrong := d.plain(w, h, e); wrong != "" {
 		return connectors.Grant{}, fmt.Errorf("%s", wrong) //nolint:err113 // a sentence for people
 	}
 	if !p.request {
@@ -43,7 +44,7 @@ func (d *Dispatcher) Challenge(ctx context.Context, org, webhook, publicURL stri
 	}
 	rendered, err := challenger.Challenge(c)
 	if err != nil {
-		return connectors.Grant{}, err
+		return connectors.Grant{}, said(err)
 	}
 	request, err := p.write(rendered, c.ID, now)
 	if err != nil {
@@ -53,15 +54,25 @@ func (d *Dispatcher) Challenge(ctx context.Context, org, webhook, publicURL stri
 	if err != nil {
 		return connectors.Grant{}, err
 	}
-	return challenger.Granted(c, result)
+	grant, err := challenger.Granted(c, result)
+	return grant, said(err)
+}
+
+// said tells what a format has decided from what its process, a third party's, did not answer.
+func said(err error) error {
+	var silent interface{ Unanswered() }
+	if errors.As(err, &silent) {
+		return unasked("the connector of the format does not answer: " + err.Error())
+	}
+	return err
 }
 
 // plain is why a webhook's address is not good enough for its format, for people; "" it is.
-func (d *Dispatcher) plain(h *flow.Webhook, e *flow.Endpoint) string {
+func (d *Dispatcher) plain(w *flow.World, h *flow.Webhook, e *flow.Endpoint) string {
 	if d.cfg.PlainHTTP || strings.HasPrefix(strings.ToLower(e.URL), "https://") {
 		return ""
 	}
-	if _, only := d.cfg.Formats(h.Format).(connectors.HTTPSOnly); !only {
+	if _, only := d.cfg.Formats(w, h.Format).(connectors.HTTPSOnly); !only {
 		return ""
 	}
 	return fmt.Sprintf("The format %s demands an address that begins with https:// (setting: --allow-plain-http).", h.Format)

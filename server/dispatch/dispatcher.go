@@ -61,6 +61,14 @@ type Sender interface {
 	Forget(process, endpoint string)
 }
 
+// Writer has third parties' formats write down what is to be sent.
+type Writer interface {
+	// Write returns the rendering of a delivery that has an open one, as it is kept from now
+	// on. A *connectors.SkipError says why there is none; after flow.ErrUnavailable the ledger
+	// does not answer, after any other error the connector does not.
+	Write(ctx context.Context, w *flow.World, due *flow.Due) (*flow.Rendering, error)
+}
+
 // Via is how an endpoint is reached.
 type Via struct {
 	Process      string // what Sender calls the process
@@ -81,9 +89,13 @@ type Presences interface {
 type Config struct {
 	Ledger    Ledger
 	Sender    Sender
-	Presences Presences                           // nil: there are none
-	Worlds    func(org string) *flow.World        // today's, nil for an unknown organization; must not block
-	Formats   func(name string) connectors.Format // nil for an unknown one
+	Presences Presences                    // nil: there are none
+	Worlds    func(org string) *flow.World // today's, nil for an unknown organization; must not block
+	// Formats finds a format of the hub or, in a World, of a third party; nil for an unknown one.
+	Formats func(w *flow.World, name string) connectors.Format
+	Writer  Writer // nil: there are no formats of third parties
+	// Answers says whether a third party's connector answers on this node, as Via does. nil: it does.
+	Answers func(w *flow.World, connector string) bool
 	// Via says through what this node delivers to an endpoint; ok is false while it
 	// cannot, and other nodes may. It must not block. nil: a process of the connector's
 	// name, with a Request. What it says may change with the World and at Renew.
@@ -115,6 +127,7 @@ const (
 	maxCrashes = 5                      // broken connectors that one delivery is forgiven
 	crashPause = 250 * time.Millisecond // after a broken connector, doubling
 	crashMost  = 8 * time.Second
+	writeMost  = 15 * time.Second       // for a third party's format to write one down, and to keep that
 	firstWait  = 100 * time.Millisecond // between tries to reach a lost database, doubling
 	longWait   = 5 * time.Second
 )
@@ -168,6 +181,9 @@ func New(c Config) *Dispatcher {
 	}
 	if c.Lease == nil {
 		c.Lease = func() flow.Lease { return flow.Lease{} }
+	}
+	if c.Answers == nil {
+		c.Answers = func(*flow.World, string) bool { return true }
 	}
 	if c.Via == nil {
 		c.Via = func(_ *flow.World, e *flow.Endpoint) (Via, bool) { return Via{e.Connector, true}, true }

@@ -265,7 +265,7 @@ func (b *bench) run() {
 	b.Dispatcher = New(Config{
 		Ledger: b.ledger, Sender: b.sender, Presences: b.gate,
 		Worlds:  func(string) *flow.World { b.mu.Lock(); defer b.mu.Unlock(); return b.world },
-		Formats: func(string) connectors.Format { return signed{} },
+		Formats: func(*flow.World, string) connectors.Format { return signed{} },
 		Lease:   func() flow.Lease { return flow.Lease{Node: "nod", Epoch: b.lease.Load()} },
 		Clock:   b.clock, IDs: ids.NewMaker(b.clock.Now), Log: slog.New(slog.DiscardHandler), Version: "1.2.3",
 	})

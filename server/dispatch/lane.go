@@ -1,6 +1,8 @@
 package dispatch
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -369,14 +371,46 @@ func (d *Dispatcher) serve(l *lane) {
 			return
 		}
 		for i, f := range taken {
-			out, err := f.write()
-			if err != nil {
-				d.finish(f, connectors.Result{Outcome: connectors.Permanent, Fault: connectors.FaultSettings, Error: err.Error()}, nil)
+			if r := f.due.Rendering; r != nil && r.Open && f.plan.request {
+				d.running.Go(func() { d.compose(f) })
 			} else {
-				d.send(f, out)
+				d.handOver(f)
 			}
 			taken[i] = nil
 		}
+	}
+}
+
+func (d *Dispatcher) handOver(f *flight) {
+	out, err := f.write()
+	if err != nil {
+		d.finish(f, connectors.Result{Outcome: connectors.Permanent, Fault: connectors.FaultSettings, Error: err.Error()}, nil)
+		return
+	}
+	d.send(f, out)
+}
+
+// compose has a third party's format write down what is due, and hands it over then. A
+// format that does not answer is a connector that is broken: the delivery is tried again.
+func (d *Dispatcher) compose(f *flight) {
+	ctx, cancel := context.WithTimeout(context.Background(), writeMost)
+	defer cancel()
+	r, err := d.cfg.Writer.Write(ctx, f.plan.world, f.due)
+	var skip *connectors.SkipError
+	switch {
+	case errors.As(err, &skip):
+		d.finish(f, connectors.Result{Outcome: connectors.Skipped, Error: skip.Reason}, nil)
+	case errors.Is(err, flow.ErrUnavailable):
+		d.finish(f, connectors.Result{}, nil) // nobody has tried
+	case err != nil:
+		d.finish(f, connectors.Result{Outcome: connectors.Retry, Fault: connectors.FaultConnector, Error: "It has not been written down: " + err.Error()}, nil)
+	default:
+		d.mu.Lock()
+		d.bytes -= weight(f.due)
+		f.due.Rendering = r
+		d.bytes += weight(f.due)
+		d.mu.Unlock()
+		d.handOver(f)
 	}
 }
 

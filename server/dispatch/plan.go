@@ -72,11 +72,15 @@ func (d *Dispatcher) planFor(w *flow.World, webhook string) *plan {
 	case h.State != flow.WebhookActive || !e.Enabled:
 		return p
 	}
-	if wrong := d.plain(h, e); wrong != "" {
+	if wrong := d.plain(w, h, e); wrong != "" {
 		p.verdict, p.reason = skip, wrong
 		return p
 	}
-	if _, ok := d.via(w, e); !ok {
+	via, ok := d.via(w, e)
+	if !ok {
+		return p
+	}
+	if by := flow.Provider(h.Format); by != "" && via.TakesRequest && !d.cfg.Answers(w, by) {
 		return p
 	}
 	p.verdict = send
@@ -113,7 +117,7 @@ func (d *Dispatcher) complete(p *plan) {
 	if p.retries == nil {
 		p.retries = defaultRetries()
 	}
-	f := d.cfg.Formats(h.Format)
+	f := d.cfg.Formats(w, h.Format)
 	p.placer, _ = f.(connectors.Addresser)
 	if f != nil && len(h.Keys) > 0 {
 		if p.signer = connectors.SignerOf(f); p.signer != nil {

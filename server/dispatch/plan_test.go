@@ -21,7 +21,7 @@ func TestPlainHTTPIsNoLongerAllowed(t *testing.T) {
 	for _, allowed := range []bool{false, true} { // as the operator starts the hub
 		b.stop()
 		b.run()
-		b.cfg.Formats, b.cfg.PlainHTTP = func(string) connectors.Format { return secure{} }, allowed
+		b.cfg.Formats, b.cfg.PlainHTTP = func(*flow.World, string) connectors.Format { return secure{} }, allowed
 		id := b.accept("h0")
 		if allowed {
 			b.next()

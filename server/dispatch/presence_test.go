@@ -145,7 +145,7 @@ func (asking) Granted(_ connectors.Challenge, r *connectors.Response) (connector
 // The hub itself must not knock where only the Presence can, or may.
 func TestHandshakeGoesThroughThePresence(t *testing.T) {
 	b, g := through(t)
-	b.cfg.Formats = func(string) connectors.Format { return asking{} }
+	b.cfg.Formats = func(*flow.World, string) connectors.Format { return asking{} }
 	if _, err := b.Challenge(t.Context(), "org", "h0", "https://hub"); !errors.Is(err, flow.ErrUnavailable) || len(b.sender.calls) > 0 {
 		t.Errorf("without a link: %v, %d calls of the hub's own", err, len(b.sender.calls))
 	}

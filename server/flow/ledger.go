@@ -89,6 +89,9 @@ type CatalogueRow struct {
 type Rendering struct {
 	Event, Key string
 	connectors.Rendered
+	// Open says that a third party's format has yet to write it: its process may be away, so
+	// that is done when it is to be sent, from the event's document.
+	Open bool
 }
 
 // NewDelivery is one event due to one webhook.

@@ -273,6 +273,9 @@ func (r *renderer) render(w *flow.Webhook) (*flow.Rendering, string, error) {
 		return nil, w.Format, nil
 	}
 	key := renderingKey(w)
+	if flow.Provider(w.Format) != "" {
+		return &flow.Rendering{Event: r.event.ID, Key: key, Open: true}, key, nil
+	}
 	for i := range r.done {
 		if d := &r.done[i]; d.key == key {
 			return d.r, key, d.err

@@ -63,6 +63,9 @@ func (l *Ledger) Claim(ctx context.Context, webhook string, now time.Time, limit
 	var gone []flow.Record
 	for i := range got {
 		d := got[i].Due
+		if key := got[i].key; d.Rendering == nil && d.Document != nil && flow.Provider(key) != "" {
+			d.Rendering = &flow.Rendering{Event: d.Event, Key: key, Open: true}
+		}
 		if d.Rendering == nil && d.Document == nil || d.Rendering == nil && got[i].key != documentKey {
 			gone = append(gone, flow.Record{Due: d, State: flow.Failed, Reason: "its payload is not kept any more", At: now, FirstFailed: d.FirstFailed})
 			continue

@@ -8,10 +8,12 @@ import (
 	"github.com/hookyard/hookyard/server/flow"
 )
 
-// sendable holds of an ended delivery d of event e when what it sent is still kept.
+// sendable holds of an ended delivery d of event e when what it sent is still kept, or can
+// still be written by a third party's format.
 const sendable = `CASE d.rendering WHEN 'hookyard' THEN e.document IS NOT NULL
 	WHEN 'raw' THEN EXISTS (SELECT 1 FROM receipts r WHERE r.org = d.org AND r.id = e.receipt AND r.body IS NOT NULL)
-	ELSE EXISTS (SELECT 1 FROM renderings r WHERE r.org = d.org AND r.event = d.event AND r.key = d.rendering AND r.body IS NOT NULL) END`
+	ELSE d.rendering LIKE '%/%' AND e.document IS NOT NULL
+		OR EXISTS (SELECT 1 FROM renderings r WHERE r.org = d.org AND r.event = d.event AND r.key = d.rendering AND r.body IS NOT NULL) END`
 
 // RedeliverMatching makes new deliveries of the same events and renderings to the same
 // webhooks, due now: of everything that fits, the oldest first, up to limit; a dry run

@@ -46,11 +46,11 @@ func (c connector) Spec() connectors.Spec {
 			"team": {"type": "string", "title": "Team", "description": "Who it is for."}}, "required": ["team"], "additionalProperties": false}`
 	}
 	return connectors.Spec{Name: c.name, Title: "Faulty", Description: "Fails as it is told.", Version: c.version,
-		Abilities: []connectors.Ability{connectors.AbilityReceive, connectors.AbilityDeliver}, Settings: json.RawMessage(settings)}
+		Abilities: []connectors.Ability{connectors.AbilityFormat, connectors.AbilityReceive, connectors.AbilityDeliver}, Settings: json.RawMessage(settings)}
 }
 
 // Receivers implements connectors.ReceiverProvider. The fault "deaf" is no fault but a
-// version that reads nothing.
+// version that reads and writes nothing.
 func (c connector) Receivers() []connectors.Receiver {
 	if c.fault == "deaf" {
 		return nil
@@ -87,6 +87,39 @@ func (r receiver) Receive(in connectors.Inbound) (connectors.Received, error) {
 		select {}
 	}
 	return connectors.Received{Items: []connectors.Incoming{item}}, nil
+}
+
+// Formats implements connectors.FormatProvider.
+func (c connector) Formats() []connectors.Format {
+	if c.fault == "deaf" {
+		return nil
+	}
+	return []connectors.Format{format{c}}
+}
+
+// format writes {"data": {"attributes": …}, "by": VERSION}.
+type format struct{ connector }
+
+// Name implements connectors.Format.
+func (format) Name() string { return "lines" }
+
+// EventTypes implements connectors.Format.
+func (format) EventTypes() []connectors.EventType {
+	return []connectors.EventType{connectors.ScanCompleted}
+}
+
+// SignatureRule has the hub sign.
+func (format) SignatureRule() connectors.SignatureRule {
+	return connectors.SignatureRule{Header: "X-Signature"}
+}
+
+// Render implements connectors.Format.
+func (f format) Render(e *connectors.Event, _ connectors.RenderOptions) (connectors.Rendered, error) {
+	if f.fault == "hang" {
+		select {}
+	}
+	body, err := json.Marshal(map[string]any{"data": map[string]any{"attributes": e.Data.Attributes}, "by": f.version})
+	return connectors.Rendered{Body: body}, err
 }
 
 // Deliver implements connectors.Deliverer.
