@@ -10,18 +10,42 @@ import (
 )
 
 // shelf has three versions of a connector called radar, of which the third wants a team
-// and the second is on no node any more; and one that does not deliver.
+// and the second is on no node any more; and one that organizations have no use for.
 type shelf struct{}
 
 func (shelf) Packages(context.Context) ([]flow.Package, error) {
+	provides, err := connectors.NewSet([]connectors.Connector{alerts{}})
+	if err != nil {
+		return nil, err
+	}
 	radar := func(version, settings string, nodes ...string) flow.Package {
-		return flow.Package{Digest: "digest-" + version, Publisher: "acme", Nodes: append([]string{}, nodes...), Grants: flow.Grants{Egress: []string{"api.example.com:443"}},
+		return flow.Package{Provides: provides, Digest: "digest-" + version, Publisher: "acme", Nodes: append([]string{}, nodes...), Grants: flow.Grants{Egress: []string{"api.example.com:443"}},
 			Spec: connectors.Spec{Name: "radar", Title: "Radar", Version: version, Abilities: []connectors.Ability{connectors.AbilityDeliver}, Settings: json.RawMessage(settings)}}
 	}
 	const properties = `{"type": "object", "additionalProperties": false, "properties": {"team": {"type": "string", "title": "Team", "description": "Whose."},
 		"token": {"type": "string", "title": "Token", "description": "A secret.", "writeOnly": true}}`
 	return []flow.Package{radar("3.0.0", properties+`, "required": ["team"]}`, "one"), radar("2.0.0", properties+"}"), radar("1.0.0", properties+"}", "one", "two"),
-		{Digest: "digest-reader", Nodes: []string{"one"}, Spec: connectors.Spec{Name: "reader", Title: "Reader", Version: "1.0.0", Abilities: []connectors.Ability{connectors.AbilityReceive}}}}, nil
+		{Digest: "digest-reader", Nodes: []string{"one"}, Spec: connectors.Spec{Name: "reader", Title: "Reader", Version: "1.0.0", Abilities: []connectors.Ability{connectors.AbilityScan}}}}, nil
+}
+
+// alerts are what radar reads and writes.
+type alerts struct{}
+
+func (alerts) Spec() connectors.Spec              { return connectors.Spec{Name: "radar"} }
+func (a alerts) Formats() []connectors.Format     { return []connectors.Format{a} }
+func (a alerts) Receivers() []connectors.Receiver { return []connectors.Receiver{a} }
+func (alerts) Name() string                       { return "radar/alerts" }
+func (alerts) Kind() string                       { return "radar/alerts" }
+func (alerts) EventTypes() []connectors.EventType {
+	return []connectors.EventType{connectors.FindingDiscovered}
+}
+
+func (alerts) Render(*connectors.Event, connectors.RenderOptions) (connectors.Rendered, error) {
+	return connectors.Rendered{}, nil
+}
+
+func (alerts) Receive(connectors.Inbound) (connectors.Received, error) {
+	return connectors.Received{}, nil
 }
 
 func (shelf) Processes(_ context.Context, org string) ([]flow.ConnectorProcess, error) {

@@ -66,7 +66,7 @@ func (in *Ingest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h, ok := receiver.(connectors.Handshaker); ok {
 		if reply := h.Handshake(inbound); reply != nil {
 			outcome = "handshake"
-			answer(w, reply)
+			answer(w, reply, installed)
 			return
 		}
 	}
@@ -109,7 +109,7 @@ func (in *Ingest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	events = fresh(accepted)
 	if received.Reply != nil {
-		answer(w, received.Reply)
+		answer(w, received.Reply, installed)
 		return
 	}
 	in.acknowledge(w, s.receipt, accepted)
@@ -245,11 +245,19 @@ func fresh(accepted []flow.Accepted) (n int) {
 	return n
 }
 
-func answer(w http.ResponseWriter, reply *connectors.Reply) {
-	for k, v := range reply.Header {
-		w.Header()[k] = v
+// answer is a receiver's. A third party's says nothing to browsers and proxies in the hub's
+// name: of its headers those are sent that are about the body, or of a webhook's handshake.
+func answer(w http.ResponseWriter, reply *connectors.Reply, installed bool) {
+	status := reply.Status
+	if installed && status/100 == 3 {
+		status = http.StatusOK
 	}
-	w.WriteHeader(reply.Status)
+	for k, v := range reply.Header {
+		if !installed || k == "Content-Type" || strings.HasPrefix(k, "Webhook-") || strings.HasPrefix(k, "X-Hook-") {
+			w.Header()[k] = v
+		}
+	}
+	w.WriteHeader(status)
 	_, _ = w.Write(reply.Body)
 }
 
