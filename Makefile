@@ -58,7 +58,7 @@ examples:
 .PHONY: test-connectors
 test-connectors: build examples $(TOOLS)/gotestsum ## the part of make test about connectors: every shipped one, both examples, what runs them, and hubs with third parties'
 	.ci/need gcc postgres
-	$(TOOLS)/gotestsum --format pkgname --post-run-command .ci/verdict -- -race -timeout $(TEST_TIMEOUT) $(TEST_ARGS) ./...nectors/... ./plugins/...
+	$(TOOLS)/gotestsum --format pkgname --post-run-command .ci/verdict -- -race -timeout $(TEST_TIMEOUT) $(TEST_ARGS) ./connectors/... ./plugins/...
 	HOOKYARD_TEST_BINARY=$(abspath $(BIN))/hookyard .ci/postgres with $(TOOLS)/gotestsum --format pkgname --jsonfile-timing-events $(BIN)/tests.json --post-run-command .ci/verdict -- \
 		-race -timeout $(TEST_TIMEOUT) $(TEST_ARGS) -run '^(TestConnectorsAreUpgraded|TestABrokenStoreHoldsNobodyUp|TestFaultyConnectors|TestOneNodeHasThePackage|TestTheExamplesDeliver|TestAHostileConnectorGetsNothing)$$' ./server
 
