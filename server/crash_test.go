@@ -8,6 +8,10 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/hookyard/hookyard/ent/store/storetest"
 )
 
 // inFlight is how long before a kill an event may have arrived and yet not have been
@@ -162,4 +166,68 @@ func TestRestartKeepsRetries(t *testing.T) {
 			t.Errorf("the retry ran %d times", n+1)
 		}
 	})
+}
+
+// TestKilledConnectionsOfAClaim cuts the hub off from PostgreSQL when it has claimed what
+// waits and has yet to learn what that was: it is delivered without a restart.
+func TestKilledConnectionsOfAClaim(t *testing.T) {
+	url := storetest.Postgres(t)
+	s := newSink(t)
+	h := start(t, url, "--allow-private-targets")
+	address, hooks := world(t, h, s, "a")
+	hook(t, h, "pause", hooks[0])
+	var events []int
+	for n := 1; n <= 50; n++ {
+		if err := send(h.HTTP, address, n); err != nil {
+			t.Fatal(err)
+		}
+		events = append(events, n)
+	}
+	connect := func() *pgx.Conn {
+		c, err := pgx.Connect(t.Context(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close(context.Background()) })
+		return c
+	}
+	lock, look := connect(), connect()
+	count := func(sql string) (n int) {
+		t.Helper()
+		if err := look.QueryRow(t.Context(), "SELECT count(*) FROM "+sql).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	do := func(sql string) {
+		t.Helper()
+		if _, err := lock.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cut := func() {
+		t.Helper()
+		if count("(SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'hookyard') cut") == 0 {
+			t.Error("the hub has no connections")
+		}
+	}
+	do("BEGIN")
+	do("LOCK TABLE events IN ACCESS EXCLUSIVE MODE")
+	hook(t, h, "resume", hooks[0])
+	const claimed = "open_deliveries WHERE lease_node <> ''"
+	until(t, 20*time.Second, "the hub claims", func() bool { return count(claimed) > 0 })
+	do("LOCK TABLE open_deliveries IN ACCESS EXCLUSIVE MODE")
+	cut()
+	until(t, 20*time.Second, "the hub gives up what it has claimed in vain", func() bool {
+		return count("pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'UPDATE open_deliveries SET lease_node = ''''%'") > 0
+	})
+	cut()
+	do("COMMIT")
+	if count(claimed) == 0 {
+		t.Fatal("nothing is leased: the test shows nothing")
+	}
+	s.await(t, "a", events, 2*time.Minute)
+	if n := len(s.twice("a")); n > 0 {
+		t.Errorf("%d events came twice", n)
+	}
 }

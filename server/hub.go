@@ -158,7 +158,7 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Hub, err error) {
 		Ledger: h.ledger, Sender: h.plugins, Presences: h.presences, Worlds: h.atlas.World, Clock: h.clock, IDs: maker, Log: h.log,
 		Formats: func(w *flow.World, name string) connectors.Format { return formatOf(set, w, name) },
 		Via:     h.shelf.via, Answers: h.shelf.answers, Writer: writer{h.ledger, cfg.PublicURL},
-		Version: cfg.Version, Open: cfg.open(), PlainHTTP: cfg.AllowPlainHTTP, Lease: h.ledger.Lease,
+		Version: cfg.Version, Open: cfg.open(), PlainHTTP: cfg.AllowPlainHTTP, Lease: h.ledger.Lease, Leased: h.ledger.Leased,
 	})
 	h.dispatch.Hold(h.ledger.Held())
 	h.ingest = ingest.New(ingest.Config{

@@ -209,6 +209,9 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	now := h.clock.Now()
 	if lanes, err := h.ledger.Backlog(ctx, now); err == nil {
 		age := 0.0
+		if !s.Stray.IsZero() {
+			age = now.Sub(s.Stray).Seconds()
+		}
 		for _, l := range lanes {
 			age = max(age, now.Sub(l.Due).Seconds())
 		}

@@ -17,9 +17,9 @@ func (d *Dispatcher) save(r flow.Record) {
 }
 
 // record is the life of one recorder: a batch is what arrived while others committed.
-func (d *Dispatcher) record(ctx context.Context) {
+func (d *Dispatcher) record(ctx context.Context, h *hand) {
 	for {
-		batch := d.takeRecords()
+		batch := d.takeRecords(h)
 		if len(batch) > 0 {
 			d.write(ctx, batch, false)
 			continue
@@ -32,18 +32,16 @@ func (d *Dispatcher) record(ctx context.Context) {
 	}
 }
 
-func (d *Dispatcher) takeRecords() []flow.Record {
+func (d *Dispatcher) takeRecords(h *hand) []flow.Record {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.records) <= recordMost {
-		batch := d.records
-		d.records = nil
-		return batch
+		h.records, d.records = d.records, nil
+		return h.records
 	}
-	batch := d.records[:recordMost:recordMost]
-	d.records = d.records[recordMost:]
+	h.records, d.records = d.records[:recordMost:recordMost], d.records[recordMost:]
 	d.toRecord.raise()
-	return batch
+	return h.records
 }
 
 // write keeps at a batch until it is recorded. A batch that the ledger refuses, although
@@ -137,6 +135,7 @@ func (d *Dispatcher) lost(doing string, err error) {
 func (d *Dispatcher) found() {
 	if d.down {
 		d.down = false
+		d.strayAt = time.Time{} // answers may have been lost
 		d.cfg.Log.Info("deliveries go on: the ledger answers again")
 		d.settleAll()
 		d.toSweep.raise()
@@ -156,9 +155,9 @@ func (d *Dispatcher) wait(ctx context.Context, t time.Duration) bool {
 }
 
 // claim is the life of one claimer. Lanes are served in the order in which they asked.
-func (d *Dispatcher) claim(ctx context.Context) {
+func (d *Dispatcher) claim(ctx context.Context, h *hand) {
 	for {
-		give, l, limit := d.takeClaim()
+		give, l, limit := d.takeClaim(h)
 		ok := true
 		switch {
 		case len(give) > 0:
@@ -178,11 +177,13 @@ func (d *Dispatcher) claim(ctx context.Context) {
 	}
 }
 
-func (d *Dispatcher) takeClaim() (give []string, l *lane, limit int) {
+func (d *Dispatcher) takeClaim(h *hand) (give []string, l *lane, limit int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	h.releases, h.claims = nil, false
 	if n := min(len(d.releases), recordMost); n > 0 {
 		give, d.releases = d.releases[:n:n], d.releases[n:]
+		h.releases = give
 		d.busy++
 		d.toClaim.raise()
 		return give, nil, 0
@@ -203,6 +204,7 @@ func (d *Dispatcher) takeClaim() (give []string, l *lane, limit int) {
 			continue
 		}
 		d.begin(l)
+		h.claims, h.look = true, d.looks
 		d.toClaim.raise()
 		return nil, l, limit
 	}
@@ -216,7 +218,9 @@ func (d *Dispatcher) begin(l *lane) {
 }
 
 func (d *Dispatcher) release(ctx context.Context, give []string) bool {
-	err := d.cfg.Ledger.Release(ctx, give)
+	asking, cancel := context.WithTimeout(ctx, askMost)
+	defer cancel()
+	err := d.cfg.Ledger.Release(asking, give)
 	if err != nil && ctx.Err() == nil {
 		d.lost("give up leases", err)
 	}
@@ -238,7 +242,9 @@ func (d *Dispatcher) fetch(ctx context.Context, l *lane, limit int) bool {
 	d.mu.Lock()
 	before := l.plan
 	d.mu.Unlock()
-	dues, err := d.cfg.Ledger.Claim(ctx, l.webhook, now, limit)
+	asking, cancel := context.WithTimeout(ctx, askMost)
+	defer cancel()
+	dues, err := d.cfg.Ledger.Claim(asking, l.webhook, now, limit)
 	if err != nil && ctx.Err() == nil {
 		d.lost("claim", err)
 	}
@@ -289,7 +295,9 @@ func (d *Dispatcher) sweep(ctx context.Context) {
 
 func (d *Dispatcher) look(ctx context.Context) {
 	now := d.cfg.Clock.Now()
-	all, err := d.cfg.Ledger.Backlog(ctx, now)
+	asking, cancel := context.WithTimeout(ctx, askMost)
+	all, err := d.cfg.Ledger.Backlog(asking, now)
+	cancel()
 	if err != nil {
 		if ctx.Err() == nil {
 			d.lost("look for what is due", err)
@@ -318,6 +326,7 @@ func (d *Dispatcher) look(ctx context.Context) {
 		d.wakeUp(all[:n], now)
 		all = all[n:]
 	}
+	d.strays(ctx)
 }
 
 // try claims one delivery when the database was lost: it may answer and yet not be able

@@ -10,7 +10,8 @@
 //     not fit into a lane waits in the ledger and not in memory.
 //   - Only a delivery leased to this node is handed over, and its result is kept until
 //     the ledger has recorded it. A database that is lost stops sending and claiming;
-//     no result is dropped.
+//     no result is dropped. A lease that got lost between the ledger and here is found
+//     within two minutes, and given up.
 //   - A retry is the same delivery again: body and delivery ID are identical, address
 //     and secrets are today's.
 //   - A breaker and a rate per endpoint; while the breaker is open, deliveries wait
@@ -99,8 +100,11 @@ type Config struct {
 	// Via says through what this node delivers to an endpoint; ok is false while it
 	// cannot, and other nodes may. It must not block. nil: a process of the connector's
 	// name, with a Request. What it says may change with the World and at Renew.
-	Via       func(w *flow.World, e *flow.Endpoint) (v Via, ok bool)
-	Lease     func() flow.Lease // under which this node leases now; nil: it never changes
+	Via   func(w *flow.World, e *flow.Endpoint) (v Via, ok bool)
+	Lease func() flow.Lease // under which this node leases now; nil: it never changes
+	// Leased is what the ledger has leased to this node, with the time since when each is due.
+	// nil: nobody looks for leases that were lost on their way here.
+	Leased    func(ctx context.Context) (map[string]time.Time, error)
 	Clock     clockwork.Clock
 	IDs       *ids.Maker
 	Log       *slog.Logger
@@ -128,6 +132,7 @@ const (
 	crashPause = 250 * time.Millisecond // after a broken connector, doubling
 	crashMost  = 8 * time.Second
 	writeMost  = 15 * time.Second       // for a third party's format to write one down, and to keep that
+	askMost    = 30 * time.Second       // for one question to the ledger, and its answer
 	firstWait  = 100 * time.Millisecond // between tries to reach a lost database, doubling
 	longWait   = 5 * time.Second
 )
@@ -140,16 +145,21 @@ type Dispatcher struct {
 	lanes     map[string]*lane     // by webhook
 	endpoints map[string]*endpoint // by ID
 	flights   map[*flight]struct{}
-	records   []flow.Record // to be recorded
-	stuck     []flow.Record // that the ledger refuses; tried again at each sweep
-	releases  []string      // leases to give up
-	doubts    []doubt       // that may have to be, in the order of their time
-	claims    []*lane       // that want to claim, in order
-	busy      int           // deliveries being claimed, or leases being given up, right now
-	unsaved   int           // records that are not yet durable, wherever they are
-	bytes     int64         // of all deliveries in memory
-	renewed   int           // how often plans were made to be made anew
-	lease     flow.Lease    // when it was last looked at
+	records   []flow.Record       // to be recorded
+	stuck     []flow.Record       // that the ledger refuses; tried again at each sweep
+	releases  []string            // leases to give up
+	doubts    []doubt             // that may have to be, in the order of their time
+	hands     []*hand             // of the goroutines that record and claim
+	stray     map[string]stray    // leases that nobody is known to have, by delivery
+	came      map[string]struct{} // in hand since the look at them began; nil: nobody looks
+	looks     int                 // at them that have begun
+	strayAt   time.Time           // when to look for them next
+	claims    []*lane             // that want to claim, in order
+	busy      int                 // deliveries being claimed, or leases being given up, right now
+	unsaved   int                 // records that are not yet durable, wherever they are
+	bytes     int64               // of all deliveries in memory
+	renewed   int                 // how often plans were made to be made anew
+	lease     flow.Lease          // when it was last looked at
 	held      bool
 	draining  bool
 	down      bool // the database is lost
@@ -203,10 +213,10 @@ func New(c Config) *Dispatcher {
 func (d *Dispatcher) Run(ctx context.Context) error {
 	var all sync.WaitGroup
 	for range recorders {
-		all.Go(func() { d.record(ctx) })
+		all.Go(func() { d.record(ctx, d.newHand()) })
 	}
 	for range claimers {
-		all.Go(func() { d.claim(ctx) })
+		all.Go(func() { d.claim(ctx, d.newHand()) })
 	}
 	all.Go(func() { d.sweep(ctx) })
 	<-ctx.Done()
@@ -340,6 +350,7 @@ func (d *Dispatcher) Late(due *flow.Due, attempt string, number int, r connector
 	d.replan(l, now)
 	f := &flight{lane: l, due: due, plan: l.plan, started: r.Started, attempt: attempt, ended: true}
 	f.record(&r, now)
+	d.arrives(due.ID)
 	d.bytes += weight(due) // until it is recorded
 	rec := d.judge(f, &r, now)
 	rec.Number, rec.Recorded = number, recorded

@@ -35,6 +35,7 @@ type memory struct {
 	claims  int
 	claimed int
 	onClaim func() // before a claim is answered
+	lose    int    // claims whose answers are lost
 }
 
 type row struct {
@@ -113,7 +114,26 @@ func (m *memory) Claim(_ context.Context, webhook string, now time.Time, limit i
 		m.onClaim()
 		m.mu.Lock()
 	}
+	if m.lose > 0 {
+		m.lose--
+		return nil, flow.ErrUnavailable
+	}
 	return dues, nil
+}
+
+func (m *memory) Leased(context.Context) (map[string]time.Time, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.fail != nil {
+		return nil, m.fail
+	}
+	out := map[string]time.Time{}
+	for _, r := range m.rows {
+		if r.leased {
+			out[r.due.ID] = r.at
+		}
+	}
+	return out, nil
 }
 
 func (m *memory) Release(_ context.Context, deliveries []string) error {
@@ -267,6 +287,7 @@ func (b *bench) run() {
 		Worlds:  func(string) *flow.World { b.mu.Lock(); defer b.mu.Unlock(); return b.world },
 		Formats: func(*flow.World, string) connectors.Format { return signed{} },
 		Lease:   func() flow.Lease { return flow.Lease{Node: "nod", Epoch: b.lease.Load()} },
+		Leased:  b.ledger.Leased,
 		Clock:   b.clock, IDs: ids.NewMaker(b.clock.Now), Log: slog.New(slog.DiscardHandler), Version: "1.2.3",
 	})
 	ctx, cancel := context.WithCancel(context.Background())

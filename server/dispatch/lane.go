@@ -180,6 +180,7 @@ func (d *Dispatcher) push(l *lane, due *flow.Due) {
 	l.mean += (w - l.mean) / 8
 	l.queue = append(l.queue, due)
 	d.bytes += w
+	d.arrives(due.ID)
 }
 
 // pop takes the delivery at the head of the queue; its weight stays counted until it is

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/hookyard/hookyard/server/flow"
 )
@@ -38,6 +39,7 @@ type Stats struct {
 	Bytes                        int64 // of deliveries in memory
 	Held                         bool
 	Down                         bool            // the ledger does not answer
+	Stray                        time.Time       // since when a delivery is due whose lease nobody has in hand; zero: there is none
 	Lanes                        []LaneStats     // by webhook
 	Endpoints                    []EndpointStats // by endpoint
 }
@@ -61,6 +63,11 @@ func (d *Dispatcher) Stats() Stats {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s := Stats{Counters: d.count, InFlight: len(d.flights), Unrecorded: d.unsaved, Bytes: d.bytes, Held: d.held, Down: d.down}
+	for _, lost := range d.stray {
+		if s.Stray.IsZero() || lost.due.Before(s.Stray) {
+			s.Stray = lost.due
+		}
+	}
 	for _, l := range d.lanes {
 		s.Queued += len(l.queue)
 		s.Lanes = append(s.Lanes, LaneStats{Org: l.org, Webhook: l.webhook, Queued: len(l.queue), InFlight: l.inflight, Window: l.width(), Backlog: l.backlog})

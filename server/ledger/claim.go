@@ -3,6 +3,7 @@ package ledger
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -14,7 +15,7 @@ import (
 // Claim leases up to limit of a lane's deliveries that are due at now and that no node
 // holds, oldest due first, with all that an attempt needs. While deliveries are held
 // (see Hold) there are none. A delivery whose payload is not kept any more is ended as
-// failed and not returned.
+// failed and not returned. After an error some may be leased all the same: see Leased.
 func (l *Ledger) Claim(ctx context.Context, webhook string, now time.Time, limit int) ([]*flow.Due, error) {
 	if l.held.Load() || limit <= 0 {
 		return nil, nil
@@ -50,13 +51,14 @@ func (l *Ledger) Claim(ctx context.Context, webhook string, now time.Time, limit
 		return nil, err
 	}
 	if err := l.load(ctx, got); err != nil {
-		// They are not lost: held by this node and unknown to it, they go back.
+		// Held by this node and unknown to it, they go back: now, or when they are missed.
 		ids := make([]string, len(got))
 		for i := range got {
 			ids[i] = got[i].ID
 		}
-		_ = l.Release(context.WithoutCancel(ctx), ids)
-		return nil, err
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handBackMost)
+		defer cancel()
+		return nil, errors.Join(err, l.Release(ctx, ids))
 	}
 	slices.SortFunc(got, func(a, b claimed) int { return cmp.Or(cmp.Compare(a.next, b.next), cmp.Compare(a.ID, b.ID)) })
 	dues := make([]*flow.Due, 0, len(got))
@@ -73,11 +75,29 @@ func (l *Ledger) Claim(ctx context.Context, webhook string, now time.Time, limit
 		dues = append(dues, d)
 	}
 	if len(gone) > 0 {
-		if err := l.Record(ctx, gone...); err != nil {
-			return dues, err
+		if err := l.Record(ctx, gone...); err != nil { // the others are well; these will be missed
+			l.log.Warn("cannot end deliveries whose payload is not kept any more", "deliveries", len(gone), "err", err)
 		}
 	}
 	return dues, nil
+}
+
+// handBackMost is for giving up what was claimed in vain.
+const handBackMost = 5 * time.Second
+
+// Leased returns the deliveries that are leased to this node at this start, with the time
+// since when each is due. It looks at every open delivery: not often, then.
+func (l *Ledger) Leased(ctx context.Context) (map[string]time.Time, error) {
+	lease, out := l.Lease(), map[string]time.Time{}
+	err := l.read(ctx, "read the leases", "SELECT id, next_at FROM open_deliveries WHERE lease_node = ? AND lease_epoch = ?", []any{lease.Node, lease.Epoch},
+		func(scan func(...any) error) error {
+			var id string
+			var due int64
+			err := scan(&id, &due)
+			out[id] = instant(due)
+			return err
+		})
+	return out, err
 }
 
 // The renderings that need no row of their own.

@@ -497,3 +497,44 @@ func TestNumbers(t *testing.T) {
 		}
 	})
 }
+
+func TestLeased(t *testing.T) {
+	each(t, func(t *testing.T, b *bench) {
+		expect := func(what string, want ...string) {
+			t.Helper()
+			got, err := b.Leased(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(got) != len(want) {
+				t.Errorf("%s: leased %v, want %v", what, got, want)
+			}
+			for _, id := range want {
+				if at := got[id]; !at.Equal(start) {
+					t.Errorf("%s: %s is due since %v", what, id, at)
+				}
+			}
+		}
+		e := b.event(4)
+		e.Deliveries[2].Lease = false
+		e.Deliveries[3].Lease, e.Deliveries[3].Rendering = false, "holm" // which nobody has written
+		b.accept(e)
+		expect("accepted", e.Deliveries[0].ID, e.Deliveries[1].ID)
+		b.record(b.result(due(&e, 0), flow.Succeeded))
+		expect("recorded", e.Deliveries[1].ID)
+		if err := b.Join(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		expect("at another start")
+		// What cannot be ended for want of its payload takes nobody with it.
+		b.queue.close()
+		if got := b.claim(9); len(got) != 2 {
+			t.Errorf("claimed %d", len(got))
+		}
+		expect("claimed", e.Deliveries[1].ID, e.Deliveries[2].ID, e.Deliveries[3].ID)
+		if err := b.Release(t.Context(), []string{e.Deliveries[1].ID, e.Deliveries[3].ID}); err != nil {
+			t.Fatal(err)
+		}
+		expect("given up", e.Deliveries[2].ID)
+	})
+}
