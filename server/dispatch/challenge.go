@@ -30,6 +30,7 @@ func (d *Dispatcher) Challenge(ctx context.Context, org, webhook, publicURL stri
 		return connectors.Grant{}, flow.ErrNotFound
 	}
 	p := &plan{world: w, webhook: h, endpoint: e}
+	d.outline(p, h, e)
 	d.complete(p)
 	if wrong := d.plain(w, h, e); wrong != "" {
 		return connectors.Grant{}, fmt.Errorf("%s", wrong) //nolint:err113 // a sentence for people

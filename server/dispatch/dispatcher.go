@@ -340,7 +340,8 @@ func (d *Dispatcher) Linked(presence string) {
 }
 
 // Late takes what came of an attempt that was handed over under a lease of the past, and
-// that nobody waits for any more: due is held under the lease that it names, if any.
+// that nobody waits for any more: due is held under the lease that it names, if any. When
+// it began is by another clock: it was after the delivery was made, or first failed, and is over.
 func (d *Dispatcher) Late(due *flow.Due, attempt string, number int, r connectors.Result, recorded func()) {
 	now := d.cfg.Clock.Now()
 	d.mu.Lock()
@@ -348,7 +349,16 @@ func (d *Dispatcher) Late(due *flow.Due, attempt string, number int, r connector
 	l := d.lane(due.Webhook)
 	l.org = due.Org
 	d.replan(l, now)
-	f := &flight{lane: l, due: due, plan: l.plan, started: r.Started, attempt: attempt, ended: true}
+	began := r.Started
+	for _, earliest := range []time.Time{due.Created, due.FirstFailed} {
+		if began.Before(earliest) {
+			began = earliest
+		}
+	}
+	if began.After(now) {
+		began = now
+	}
+	f := &flight{lane: l, due: due, plan: l.plan, started: began, attempt: attempt, ended: true}
 	f.record(&r, now)
 	d.arrives(due.ID)
 	d.bytes += weight(due) // until it is recorded

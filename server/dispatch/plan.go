@@ -48,11 +48,17 @@ type plan struct {
 
 // planFor reads the World. Secrets leave their wrapping here and nowhere else.
 func (d *Dispatcher) planFor(w *flow.World, webhook string) *plan {
-	p := &plan{world: w}
-	if w == nil || w.Organization.Suspended {
+	p := &plan{world: w, retries: defaultRetries()}
+	if w == nil {
 		return p
 	}
 	h := w.Webhooks[webhook]
+	if h != nil {
+		d.outline(p, h, w.Endpoints[h.Endpoint]) // what is late is judged although nothing is sent
+	}
+	if w.Organization.Suspended {
+		return p
+	}
 	if h == nil {
 		p.verdict, p.reason = missing, "The webhook was deleted."
 		return p
@@ -97,19 +103,9 @@ func (d *Dispatcher) via(w *flow.World, e *flow.Endpoint) (Via, bool) {
 	return v, ok
 }
 
-// complete adds how requests are written and sent.
-func (d *Dispatcher) complete(p *plan) {
-	w, h, e := p.world, p.webhook, p.endpoint
-	p.target = d.target(w, e)
-	via, _ := d.via(w, e)
-	p.process, p.request = via.Process, via.TakesRequest
-	p.header = d.header(e, p.target.Secrets)
-	p.secrets.Secrets = maps.Clone(p.target.Secrets)
-	for _, h := range p.header {
-		if h.Secret != "" {
-			p.secrets.Secrets[h.Secret] = h.Value
-		}
-	}
+// outline adds the timetable, and what is known of the endpoint, unless that is nil: what
+// came of an attempt is judged and recorded by it, whatever the verdict is now.
+func (d *Dispatcher) outline(p *plan, h *flow.Webhook, e *flow.Endpoint) {
 	p.timeout, p.retries = h.Timeout, h.Retries
 	if p.timeout <= 0 {
 		p.timeout = defaultTimeout
@@ -117,6 +113,24 @@ func (d *Dispatcher) complete(p *plan) {
 	if p.retries == nil {
 		p.retries = defaultRetries()
 	}
+	if e == nil {
+		return
+	}
+	p.target = d.target(p.world, e)
+	p.header = d.header(e, p.target.Secrets)
+	p.secrets.Secrets = maps.Clone(p.target.Secrets)
+	for _, h := range p.header {
+		if h.Secret != "" {
+			p.secrets.Secrets[h.Secret] = h.Value
+		}
+	}
+}
+
+// complete adds how requests are written and sent.
+func (d *Dispatcher) complete(p *plan) {
+	w, h := p.world, p.webhook
+	via, _ := d.via(w, p.endpoint)
+	p.process, p.request = via.Process, via.TakesRequest
 	f := d.cfg.Formats(w, h.Format)
 	p.placer, _ = f.(connectors.Addresser)
 	if f != nil && len(h.Keys) > 0 {

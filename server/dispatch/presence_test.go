@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hookyard/hookyard/connectors"
 	"github.com/hookyard/hookyard/server/flow"
@@ -123,6 +124,53 @@ func TestLateResult(t *testing.T) {
 	}
 	if s := b.Stats(); s.Bytes != 0 || s.InFlight != 0 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// A late failure is judged by the webhook's timetable, whatever the webhook may send now,
+// and by this clock, whatever the agent's says.
+func TestLateFailures(t *testing.T) {
+	const ahead = 3 * time.Hour
+	for _, c := range []struct {
+		name    string
+		change  func(*flow.World)
+		began   time.Duration // by the agent's clock, after it was made
+		next    time.Duration // after now
+		started time.Duration // as recorded
+	}{
+		{"active", func(*flow.World) {}, time.Second, 7 * time.Minute, time.Second},
+		{"paused", func(w *flow.World) { w.Webhooks["h0"].State = flow.WebhookPaused }, time.Second, 7 * time.Minute, time.Second},
+		{"disabled", func(w *flow.World) { w.Webhooks["h0"].State = flow.WebhookDisabled }, time.Second, 7 * time.Minute, time.Second},
+		{"endpoint disabled", func(w *flow.World) { w.Endpoints["e0"].Enabled = false }, time.Second, 7 * time.Minute, time.Second},
+		{"suspended", func(w *flow.World) { w.Organization.Suspended = true }, time.Second, 7 * time.Minute, time.Second},
+		{"endpoint deleted", func(w *flow.World) { delete(w.Endpoints, "e0") }, time.Second, 7 * time.Minute, time.Second},
+		{"webhook deleted", func(w *flow.World) { delete(w.Webhooks, "h0") }, time.Second, time.Minute, time.Second},
+		{"clock ahead", func(*flow.World) {}, ahead, 7 * time.Minute, time.Minute},
+		{"clock behind", func(*flow.World) {}, -ahead, 7 * time.Minute, 0},
+		{"paused, clock ahead", func(w *flow.World) { w.Webhooks["h0"].State = flow.WebhookPaused }, ahead, 7 * time.Minute, time.Minute},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := start(t, nil, func(w *flow.World) {
+				w.Webhooks["h0"].Retries = []time.Duration{7 * time.Minute}
+				w.Endpoints["e0"].Secrets = map[string]flow.Secret{"token": flow.NewSecret([]byte("open sesame"))}
+			}, c.change)
+			due := b.ledger.insert(flow.Due{ID: "dlv_1", Org: "org", Event: "evt", Webhook: "h0", Endpoint: "e0", Created: epoch}, true)
+			b.clock.Advance(time.Minute)
+			r := refused
+			r.Started, r.Error = epoch.Add(c.began), "it said: open sesame"
+			b.Late(due, "att_1", 1, r, nil)
+			b.recorded(1)
+			got := b.ledger.of("dlv_1")[0]
+			if got.State != flow.Retrying || got.NextAt.Sub(b.clock.Now()) != c.next {
+				t.Errorf("%s, next at %v: %s", got.State, got.NextAt, got.Reason)
+			}
+			if at := got.Result.Started.Sub(epoch); at != c.started {
+				t.Errorf("it began %v after it was made", at)
+			}
+			if _, known := b.world.Endpoints["e0"]; known && b.world.Webhooks["h0"] != nil && got.Result.Error != "it said: [secret:token]" {
+				t.Errorf("recorded %q", got.Result.Error)
+			}
+		})
 	}
 }
 

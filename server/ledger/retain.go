@@ -150,10 +150,11 @@ func (l *Ledger) setMark(ctx context.Context, t tx, org, kind, pos string, n int
 
 // oldEntries are the numbers of the next batch of an organization's entries, after
 // one, that were made before a time. Numbers and times go together well enough: the
-// first entry that is younger ends the batch.
+// first entry that is younger ends the batch. One of the future says nothing of those
+// after it: whoever made that attempt had another clock.
 func (l *Ledger) oldEntries(ctx context.Context, q querier, org string, after int64, before time.Time) (upto int64, n int, err error) {
 	young := false
-	err = q.query(ctx, "SELECT seq, at FROM entries WHERE org = ? AND seq > ? ORDER BY seq LIMIT ?", []any{org, after, int64(retainBatch)}, func(scan func(...any) error) error {
+	err = q.query(ctx, "SELECT seq, at FROM entries WHERE org = ? AND seq > ? AND at <= ? ORDER BY seq LIMIT ?", []any{org, after, micros(l.clock.Now()), int64(retainBatch)}, func(scan func(...any) error) error {
 		var seq, at int64
 		if err := scan(&seq, &at); err != nil {
 			return err

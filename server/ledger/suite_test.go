@@ -535,6 +535,41 @@ func TestRetention(t *testing.T) {
 	})
 }
 
+// TestRetentionOfForeignClocks: an attempt that began in the future, by the clock of whoever
+// made it, holds nobody up and does not go before its time.
+func TestRetentionOfForeignClocks(t *testing.T) {
+	each(t, func(t *testing.T, b *bench) {
+		e := b.event(4)
+		b.accept(e)
+		record := func(i int, ahead time.Duration) {
+			r := b.result(due(&e, i), flow.Succeeded)
+			r.Result.Started = b.clock.Now().Add(ahead)
+			b.record(r)
+		}
+		const day = 24 * time.Hour
+		record(0, 365*day)
+		record(1, 0)
+		b.clock.Advance(10 * day)
+		record(2, 365*day)
+		for range 2 {
+			if _, err := b.Retain(t.Context(), map[string]flow.Retention{org: {Attempts: 5 * day, Payloads: 5 * day}}); err != nil {
+				t.Fatal(err)
+			}
+			if n, m := b.count("entries"), b.count("entries WHERE response_body IS NOT NULL"); n != 1 || m != 1 {
+				t.Errorf("%d entries, %d with responses", n, m)
+			}
+		}
+		record(3, 0)
+		b.clock.Advance(6 * day)
+		if _, err := b.Retain(t.Context(), map[string]flow.Retention{org: {Attempts: 5 * day}}); err != nil {
+			t.Fatal(err)
+		}
+		if n := b.count("entries"); n != 0 {
+			t.Errorf("%d entries", n)
+		}
+	})
+}
+
 // TestDatabaseLost takes PostgreSQL away under load, by cutting all connections and by
 // restarting the server without a clean shutdown.
 func TestDatabaseLost(t *testing.T) {
