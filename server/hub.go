@@ -158,7 +158,7 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Hub, err error) {
 		Ledger: h.ledger, Sender: h.plugins, Presences: h.presences, Worlds: h.atlas.World, Clock: h.clock, IDs: maker, Log: h.log,
 		Formats: func(w *flow.World, name string) connectors.Format { return formatOf(set, w, name) },
 		Via:     h.shelf.via, Answers: h.shelf.answers, Writer: writer{h.ledger, cfg.PublicURL},
-		Version: cfg.Version, Open: cfg.open(), PlainHTTP: cfg.AllowPlainHTTP, Lease: h.ledger.Lease, Leased: h.ledger.Leased,
+		Version: cfg.Version, Open: cfg.open(), PlainHTTP: cfg.AllowPlainHTTP, Lease: h.ledger.Term, Leased: h.ledger.Leased,
 	})
 	h.dispatch.Hold(h.ledger.Held())
 	h.ingest = ingest.New(ingest.Config{
@@ -314,6 +314,7 @@ func (h *Hub) Run(ctx context.Context) (err error) {
 	g.Go(func() error { h.ingest.Run(running); return nil })
 	g.Go(func() error { h.triggers.Run(running); return nil })
 	g.Go(func() error { h.beat(running); return nil })
+	g.Go(func() error { h.takeOver(running); return nil })
 	g.Go(func() error { h.presences.Run(running); return nil })
 	g.Go(func() error { h.retain(running); return nil })
 	g.Go(func() error { h.keepAccess(running); return nil })
@@ -409,9 +410,37 @@ func (h *Hub) close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// beat keeps this node alive in the eyes of the others and takes over from the dead.
+const (
+	beatEvery    = 3 * time.Second
+	beatMost     = 5 * time.Second  // a connection that hangs must not cost the node its life
+	takeOverMost = 30 * time.Second // from one dead node after the other
+)
+
+// beat keeps this node alive in the eyes of the others.
 func (h *Hub) beat(ctx context.Context) {
-	every := h.clock.NewTicker(3 * time.Second)
+	every := h.clock.NewTicker(beatEvery)
+	defer every.Stop()
+	for {
+		beat, cancel := context.WithTimeout(ctx, beatMost)
+		err := h.ledger.Beat(beat)
+		cancel()
+		switch {
+		case err == nil:
+			h.dispatch.Hold(h.ledger.Held())
+		case ctx.Err() == nil:
+			h.log.Warn("heartbeat", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-every.Chan():
+		}
+	}
+}
+
+// takeOver takes over from the dead. It may take longer than from one heartbeat to the next.
+func (h *Hub) takeOver(ctx context.Context) {
+	every := h.clock.NewTicker(beatEvery)
 	defer every.Stop()
 	for {
 		select {
@@ -419,20 +448,15 @@ func (h *Hub) beat(ctx context.Context) {
 			return
 		case <-every.Chan():
 		}
-		if err := h.ledger.Beat(ctx); err != nil {
-			if ctx.Err() == nil {
-				h.log.Warn("heartbeat", "err", err)
-			}
-			continue
-		}
-		n, err := h.ledger.Reclaim(ctx)
+		limited, cancel := context.WithTimeout(ctx, takeOverMost)
+		n, err := h.ledger.Reclaim(limited)
+		cancel()
 		if err != nil && ctx.Err() == nil {
 			h.log.Warn("take over from dead nodes", "err", err)
 		}
 		if n > 0 {
 			h.log.Info("took over deliveries of a node that is gone", "deliveries", n)
 		}
-		h.dispatch.Hold(h.ledger.Held())
 	}
 }
 

@@ -1,8 +1,13 @@
 package server_test
 
 import (
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -89,6 +94,98 @@ func TestTwoNodes(t *testing.T) {
 	if got := succeeded(t, two, from, len(accepted)); len(got) < len(accepted) {
 		t.Errorf("the log shows %d of %d", len(got), len(accepted))
 	}
+}
+
+// TestTwoNodesOneAway stops one of two nodes, or cuts it off from the database, for longer
+// than the other waits: what it has not handed over by then it leaves to the other.
+func TestTwoNodesOneAway(t *testing.T) {
+	signal := func(t *testing.T, h *program.Hub, s syscall.Signal) {
+		t.Helper()
+		if err := syscall.Kill(h.Pid(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Run("asleep", func(t *testing.T) {
+		t.Parallel()
+		awayNode(t, func(one *program.Hub, _ *relay) (inFlight int) {
+			inFlight = handedOver(t, one) + 2 // one of which has ended and one begun since it was asked
+			signal(t, one, syscall.SIGSTOP)
+			t.Cleanup(func() { _ = syscall.Kill(one.Pid(), syscall.SIGCONT) })
+			return inFlight
+		}, func(one *program.Hub, _ *relay) { signal(t, one, syscall.SIGCONT) })
+	})
+	t.Run("cut off", func(t *testing.T) {
+		t.Parallel()
+		awayNode(t, func(one *program.Hub, wire *relay) int {
+			wire.silence(true)
+			until(t, 14*time.Second, "the node gives up what it has not handed over", func() bool { return metric(t, one, "hookyard_deliveries_queued") == 0 })
+			return handedOver(t, one)
+		}, func(_ *program.Hub, wire *relay) {
+			wire.silence(false)
+			wire.cut() // what hangs stays so
+		})
+	})
+}
+
+// awayNode has one of two nodes leave, which says how many deliveries it has handed over and
+// not recorded, and come back when the other has delivered everything.
+func awayNode(t *testing.T, leave func(one *program.Hub, wire *relay) int, comeBack func(one *program.Hub, wire *relay)) {
+	direct := storetest.Postgres(t)
+	u, err := url.Parse(direct)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wire := newRelay(t, u.Host)
+	u.Host = strings.TrimPrefix(wire.url, "http://")
+	s := newSink(t)
+	var quick atomic.Bool
+	s.answer = func(string, int) int {
+		if !quick.Load() {
+			<-time.After(300 * time.Millisecond)
+		}
+		return http.StatusOK
+	}
+	dir := t.TempDir()
+	one := startIn(t, dir, u.String(), "--allow-private-targets", "--node-name", "one")
+	two := second(t, one, dir, direct)
+	endpoint, err := one.CreateEndpoint(t.Context(), program.Input{"name": "a", "connector": "webhook", "url": s.url + "/a", "maxInFlight": 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := one.CreateWebhook(t.Context(), program.Input{"name": "a", "endpointId": endpoint, "global": true, "format": "hookyard"}); err != nil {
+		t.Fatal(err)
+	}
+	_, address, err := one.CreateSource(t.Context(), program.Input{"name": "events", "kind": "cloudevents"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var events []int
+	for n := 1; n <= 60; n++ {
+		if err := send(one.HTTP, address, n); err != nil {
+			t.Fatal(err)
+		}
+		events = append(events, n)
+	}
+	inFlight := leave(one, wire)
+	quick.Store(true)
+	until(t, time.Minute, "the other delivers everything", func() bool {
+		return len(deliveries(t, two, program.Input{"states": []string{"PENDING", "ATTEMPTING", "RETRYING"}})) == 0
+	})
+	s.await(t, "a", events, time.Second)
+	comeBack(one, wire)
+	until(t, 30*time.Second, "it is back", func() bool { return send(one.HTTP, address, 61) == nil })
+	s.await(t, "a", []int{61}, 30*time.Second)
+	until(t, 30*time.Second, "it has nothing in hand", func() bool { return handedOver(t, one) == 0 && metric(t, one, "hookyard_deliveries_queued") == 0 })
+	if n := len(s.twice("a")); n > inFlight {
+		t.Errorf("%d events came twice, %d were handed over and not recorded", n, inFlight)
+	}
+	t.Logf("%d came twice, %d were handed over and not recorded", len(s.twice("a")), inFlight)
+}
+
+// handedOver is how many deliveries a node has handed over whose results are not recorded.
+func handedOver(t *testing.T, h *program.Hub) int {
+	t.Helper()
+	return int(metric(t, h, "hookyard_deliveries_in_flight") + metric(t, h, "hookyard_results_unrecorded"))
 }
 
 // TestTakeOver kills a node for good: the other delivers what it had in hand.

@@ -142,6 +142,33 @@ func (d *Dispatcher) found() {
 	}
 }
 
+// term looks at the lease before anything is handed over under it. When it is another, the
+// ledger has taken back all that was leased under the old one; when it may be too old,
+// others may have it soon, and it is given up. d.mu is held.
+func (d *Dispatcher) term(now time.Time) {
+	lease, until := d.cfg.Lease()
+	if lease != d.lease {
+		d.lease = lease
+		d.releases, d.doubts = nil, nil
+		for _, l := range d.lanes {
+			d.forget(l)
+		}
+		d.toSweep.raise()
+	}
+	// By both clocks: one of them may have stood still while the machine slept.
+	lapsed := !until.IsZero() && (now.After(until) || now.Round(0).After(until.Round(0)))
+	if lapsed == d.lapsed {
+		return
+	}
+	if d.lapsed = lapsed; lapsed {
+		d.cfg.Log.Warn("deliveries wait: this node was cut off from the database, or asleep, and others may take over what it has leased", "since", until)
+	} else {
+		d.cfg.Log.Info("deliveries go on: this node's leases are good again")
+		d.toSweep.raise()
+	}
+	d.settleAll()
+}
+
 // wait waits; false when ctx ended.
 func (d *Dispatcher) wait(ctx context.Context, t time.Duration) bool {
 	timer := d.cfg.Clock.NewTimer(t)
@@ -157,11 +184,11 @@ func (d *Dispatcher) wait(ctx context.Context, t time.Duration) bool {
 // claim is the life of one claimer. Lanes are served in the order in which they asked.
 func (d *Dispatcher) claim(ctx context.Context, h *hand) {
 	for {
-		give, l, limit := d.takeClaim(h)
+		l, limit := d.takeClaim(h)
 		ok := true
 		switch {
-		case len(give) > 0:
-			ok = d.release(ctx, give)
+		case len(h.releases) > 0:
+			ok = d.release(ctx, h)
 		case l != nil:
 			ok = d.fetch(ctx, l, limit)
 		default:
@@ -177,16 +204,16 @@ func (d *Dispatcher) claim(ctx context.Context, h *hand) {
 	}
 }
 
-func (d *Dispatcher) takeClaim(h *hand) (give []string, l *lane, limit int) {
+func (d *Dispatcher) takeClaim(h *hand) (l *lane, limit int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	h.releases, h.claims = nil, false
+	d.term(d.cfg.Clock.Now())
 	if n := min(len(d.releases), recordMost); n > 0 {
-		give, d.releases = d.releases[:n:n], d.releases[n:]
-		h.releases = give
+		h.releases, d.releases, h.lease = d.releases[:n:n], d.releases[n:], d.lease
 		d.busy++
 		d.toClaim.raise()
-		return give, nil, 0
+		return nil, 0
 	}
 	for len(d.claims) > 0 {
 		l, d.claims = d.claims[0], d.claims[1:]
@@ -206,9 +233,9 @@ func (d *Dispatcher) takeClaim(h *hand) (give []string, l *lane, limit int) {
 		d.begin(l)
 		h.claims, h.look = true, d.looks
 		d.toClaim.raise()
-		return nil, l, limit
+		return l, limit
 	}
-	return nil, nil, 0
+	return nil, 0
 }
 
 // begin notes that a claim for the lane is under way.
@@ -217,10 +244,10 @@ func (d *Dispatcher) begin(l *lane) {
 	d.busy++
 }
 
-func (d *Dispatcher) release(ctx context.Context, give []string) bool {
+func (d *Dispatcher) release(ctx context.Context, h *hand) bool {
 	asking, cancel := context.WithTimeout(ctx, askMost)
 	defer cancel()
-	err := d.cfg.Ledger.Release(asking, give)
+	err := d.cfg.Ledger.Release(asking, h.releases)
 	if err != nil && ctx.Err() == nil {
 		d.lost("give up leases", err)
 	}
@@ -229,7 +256,9 @@ func (d *Dispatcher) release(ctx context.Context, give []string) bool {
 	d.busy--
 	d.calm()
 	if err != nil {
-		d.releases = append(d.releases, give...)
+		if h.lease == d.lease { // else they are free by now, or even claimed anew
+			d.releases = append(d.releases, h.releases...)
+		}
 		return false
 	}
 	d.found()
@@ -259,6 +288,7 @@ func (d *Dispatcher) fetch(ctx context.Context, l *lane, limit int) bool {
 		return false
 	}
 	d.found()
+	d.term(now)
 	for _, due := range dues {
 		l.org = due.Org
 		d.push(l, due)
@@ -295,6 +325,9 @@ func (d *Dispatcher) sweep(ctx context.Context) {
 
 func (d *Dispatcher) look(ctx context.Context) {
 	now := d.cfg.Clock.Now()
+	d.mu.Lock()
+	d.term(now)
+	d.mu.Unlock()
 	asking, cancel := context.WithTimeout(ctx, askMost)
 	all, err := d.cfg.Ledger.Backlog(asking, now)
 	cancel()
@@ -309,12 +342,6 @@ func (d *Dispatcher) look(ctx context.Context) {
 	}
 	d.mu.Lock()
 	d.settleDoubts(now)
-	if lease := d.cfg.Lease(); lease != d.lease { // others may hold by now what is queued
-		d.lease = lease
-		for _, l := range d.lanes {
-			d.giveUp(l)
-		}
-	}
 	stuck := d.stuck
 	d.stuck = nil
 	d.mu.Unlock()

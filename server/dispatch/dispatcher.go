@@ -11,7 +11,8 @@
 //   - Only a delivery leased to this node is handed over, and its result is kept until
 //     the ledger has recorded it. A database that is lost stops sending and claiming;
 //     no result is dropped. A lease that got lost between the ledger and here is found
-//     within two minutes, and given up.
+//     within two minutes, and given up. A node that was cut off from the database, or
+//     asleep, hands nothing over that others may have taken over.
 //   - A retry is the same delivery again: body and delivery ID are identical, address
 //     and secrets are today's.
 //   - A breaker and a rate per endpoint; while the breaker is open, deliveries wait
@@ -100,8 +101,10 @@ type Config struct {
 	// Via says through what this node delivers to an endpoint; ok is false while it
 	// cannot, and other nodes may. It must not block. nil: a process of the connector's
 	// name, with a Request. What it says may change with the World and at Renew.
-	Via   func(w *flow.World, e *flow.Endpoint) (v Via, ok bool)
-	Lease func() flow.Lease // under which this node leases now; nil: it never changes
+	Via func(w *flow.World, e *flow.Endpoint) (v Via, ok bool)
+	// Lease is under what this node leases now, and until when it may rely on that; the zero
+	// time is for ever. nil: it never changes.
+	Lease func() (lease flow.Lease, until time.Time)
 	// Leased is what the ledger has leased to this node, with the time since when each is due.
 	// nil: nobody looks for leases that were lost on their way here.
 	Leased    func(ctx context.Context) (map[string]time.Time, error)
@@ -163,6 +166,7 @@ type Dispatcher struct {
 	held      bool
 	draining  bool
 	down      bool // the database is lost
+	lapsed    bool // what is leased to this node may be others' by now
 	throttled bool // a lane stopped because of unsaved
 	starved   bool // a lane did not claim because of bytes
 	count     Counters
@@ -190,7 +194,7 @@ func New(c Config) *Dispatcher {
 		c.MaxUnrecorded = 4096
 	}
 	if c.Lease == nil {
-		c.Lease = func() flow.Lease { return flow.Lease{} }
+		c.Lease = func() (flow.Lease, time.Time) { return flow.Lease{}, time.Time{} }
 	}
 	if c.Answers == nil {
 		c.Answers = func(*flow.World, string) bool { return true }
@@ -198,12 +202,13 @@ func New(c Config) *Dispatcher {
 	if c.Via == nil {
 		c.Via = func(_ *flow.World, e *flow.Endpoint) (Via, bool) { return Via{e.Connector, true}, true }
 	}
+	lease, _ := c.Lease()
 	return &Dispatcher{
 		cfg:       c,
 		lanes:     map[string]*lane{},
 		endpoints: map[string]*endpoint{},
 		flights:   map[*flight]struct{}{},
-		lease:     c.Lease(),
+		lease:     lease,
 		toRecord:  make(signal, 1), toClaim: make(signal, 1), toSweep: make(signal, 1), quiet: make(signal, 1),
 	}
 }
@@ -296,6 +301,7 @@ func (d *Dispatcher) Hand(dues ...*flow.Due) {
 	now := d.cfg.Clock.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.term(now)
 	for i, due := range dues {
 		l := d.lane(due.Webhook)
 		l.org = due.Org
@@ -434,7 +440,7 @@ func (d *Dispatcher) abandon(ctx context.Context) error {
 }
 
 // stopped says that nothing may be handed over by any lane.
-func (d *Dispatcher) stopped() bool { return d.held || d.draining || d.down }
+func (d *Dispatcher) stopped() bool { return d.held || d.draining || d.down || d.lapsed }
 
 func (d *Dispatcher) settleAll() {
 	now := d.cfg.Clock.Now()

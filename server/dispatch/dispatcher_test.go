@@ -767,7 +767,8 @@ func TestDiskFull(t *testing.T) {
 	})
 }
 
-// When the others have given this node up, what is queued may be theirs.
+// When the others have given this node up, what is queued may be theirs. The ledger has taken
+// it back: giving it up once more would take it from whoever has claimed it since.
 func TestLeaseLost(t *testing.T) {
 	b := start(t, nil)
 	for range 20 {
@@ -776,13 +777,52 @@ func TestLeaseLost(t *testing.T) {
 	for range 16 {
 		b.next()
 	}
+	b.ledger.mu.Lock()
+	for _, r := range b.ledger.rows {
+		r.leased = false
+	}
+	b.ledger.mu.Unlock()
 	b.lease.Add(1)
 	b.toSweep.raise()
-	b.until("the queue to be given up", func() bool {
-		claimed := false
-		leased := b.ledger.count(func(r *row) bool { claimed = b.ledger.claimed > 0; return r.leased })
-		return leased == 16 || claimed
-	})
+	b.until("all to be claimed anew", func() bool { return b.ledger.leased() == 20 })
+	b.swept()
+	if s := b.Stats(); s.Queued != 20 || b.ledger.leased() != 20 {
+		t.Errorf("%d queued, %d leased", s.Queued, b.ledger.leased())
+	}
+}
+
+// A node that has not renewed its lease for long hands nothing over under it.
+func TestLeaseTooOld(t *testing.T) {
+	b := start(t, nil)
+	renew := func() {
+		at := b.clock.Now().Add(10 * time.Second)
+		b.good.Store(&at)
+	}
+	renew()
+	for range 20 {
+		b.accept("h0")
+	}
+	var flying []handed
+	for range 16 {
+		flying = append(flying, b.next())
+	}
+	b.clock.Advance(10*time.Second + time.Nanosecond)
+	flying[0].done(arrived) // there is room for another
+	b.until("the rest to be given up", func() bool { return b.ledger.leased() == 15 })
+	b.none()
+	if b.Reserve(b.webhook("h0")) {
+		t.Error("credit was given")
+	}
+	renew()
+	b.toSweep.raise()
+	b.next()
+	for _, h := range flying[1:] {
+		h.done(arrived)
+	}
+	for range 3 {
+		b.next()
+	}
+	b.none()
 }
 
 // One result that the ledger refuses fails alone, and is not forgotten.

@@ -266,7 +266,8 @@ type bench struct {
 	stop   func()
 	made   int
 	lease  atomic.Int64
-	gate   Presences // nil: none
+	good   atomic.Pointer[time.Time] // until when the lease is; nil: for ever
+	gate   Presences                 // nil: none
 }
 
 var epoch = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
@@ -286,9 +287,15 @@ func (b *bench) run() {
 		Ledger: b.ledger, Sender: b.sender, Presences: b.gate,
 		Worlds:  func(string) *flow.World { b.mu.Lock(); defer b.mu.Unlock(); return b.world },
 		Formats: func(*flow.World, string) connectors.Format { return signed{} },
-		Lease:   func() flow.Lease { return flow.Lease{Node: "nod", Epoch: b.lease.Load()} },
-		Leased:  b.ledger.Leased,
-		Clock:   b.clock, IDs: ids.NewMaker(b.clock.Now), Log: slog.New(slog.DiscardHandler), Version: "1.2.3",
+		Lease: func() (flow.Lease, time.Time) {
+			var until time.Time
+			if at := b.good.Load(); at != nil {
+				until = *at
+			}
+			return flow.Lease{Node: "nod", Epoch: b.lease.Load()}, until
+		},
+		Leased: b.ledger.Leased,
+		Clock:  b.clock, IDs: ids.NewMaker(b.clock.Now), Log: slog.New(slog.DiscardHandler), Version: "1.2.3",
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

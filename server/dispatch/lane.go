@@ -173,6 +173,10 @@ func weight(due *flow.Due) int64 {
 }
 
 func (d *Dispatcher) push(l *lane, due *flow.Due) {
+	if due.Lease.Node != "" && due.Lease != d.lease {
+		l.waits() // it was taken back on its way here
+		return
+	}
 	w := weight(due)
 	if l.mean == 0 {
 		l.mean = w
@@ -310,11 +314,21 @@ func (d *Dispatcher) giveUp(l *lane) {
 	}
 	for _, due := range l.queue {
 		d.releases = append(d.releases, due.ID)
+	}
+	d.forget(l)
+	d.toClaim.raise()
+}
+
+// forget empties the queue, whose deliveries the ledger has, or will have.
+func (d *Dispatcher) forget(l *lane) {
+	if len(l.queue) == 0 {
+		return
+	}
+	for _, due := range l.queue {
 		d.bytes -= weight(due)
 	}
 	l.queue = nil
 	l.waits()
-	d.toClaim.raise()
 }
 
 // wantClaim lines the lane up to claim, when there may be something and room for it.
@@ -427,9 +441,10 @@ func (d *Dispatcher) send(f *flight, out connectors.Delivery) {
 // take moves deliveries from the queue into flight. When there are none to move, the
 // lane is no longer running.
 func (d *Dispatcher) take(l *lane, to []*flight) []*flight {
-	now := d.cfg.Clock.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	now := d.cfg.Clock.Now() // not before the lock: who slept waiting for it must know
+	d.term(now)
 	d.replan(l, now)
 	for len(l.queue) > 0 && len(to) < cap(to) && d.mayHandOver(l, now) {
 		f := &flight{lane: l, due: l.pop(), plan: l.plan, started: now}

@@ -102,6 +102,7 @@ func (d *Dispatcher) arrives(id string) {
 type hand struct {
 	records  []flow.Record
 	releases []string
+	lease    flow.Lease // under which those are leased
 	claims   bool       // deliveries for a lane
 	look     int        // at strays, the last that had begun before that
 }

@@ -109,8 +109,9 @@ type NewDelivery struct {
 type Accepted struct {
 	ID        string // of the event that now stands for it: the first one, for a repeat
 	Duplicate bool
-	Unmapped  bool // a repeat of an event that has no application
-	Conflict  bool // the same key came with other bytes; the first was kept
+	Unmapped  bool  // a repeat of an event that has no application
+	Conflict  bool  // the same key came with other bytes; the first was kept
+	Lease     Lease // of its deliveries that were born leased
 }
 
 // Due is a delivery leased to this node: everything that one attempt needs.

@@ -88,7 +88,8 @@ func (s *sending) handOver(dues []due, accepted []flow.Accepted) {
 	s.giveBack(dues, accepted)
 	hand := make([]*flow.Due, 0, len(dues))
 	for i := range dues {
-		if !accepted[dues[i].event].Duplicate {
+		if a := &accepted[dues[i].event]; !a.Duplicate {
+			dues[i].Lease = a.Lease
 			hand = append(hand, &dues[i].Due)
 		}
 	}

@@ -210,7 +210,7 @@ func (l *Ledger) Release(ctx context.Context, ids []string) error {
 	}
 	lease := l.Lease()
 	s := selection{}
-	s.and("lease_node = ?", lease.Node)
+	s.and("lease_node = ? AND lease_epoch = ?", lease.Node, lease.Epoch)
 	s.in("id", slices.Sorted(slices.Values(ids)))
 	return l.writeTx(ctx, "release deliveries", func(t tx) error { return exec(ctx, t, free+s.sql(), s.args...) })
 }

@@ -66,6 +66,7 @@ type Ledger struct {
 	log   *slog.Logger
 
 	lease  atomic.Pointer[flow.Lease]
+	beaten atomic.Pointer[time.Time] // when the last heartbeat that counted was begun
 	held   atomic.Bool
 	queue  queue
 	tail   signal // a commit with entries, here or elsewhere
@@ -175,6 +176,18 @@ func (l *Ledger) abandon() {
 
 // Lease is this node at this start, as its leases say it.
 func (l *Ledger) Lease() flow.Lease { return *l.lease.Load() }
+
+// Term is Lease, and until when nobody else takes over what is leased under it, whatever
+// becomes of this node: for as long it may be relied on without asking the database. That
+// is less than the grace, so that what is handed over at its end is on its way before others
+// do the same. Zero is for ever: on SQLite there are no others.
+func (l *Ledger) Term() (flow.Lease, time.Time) {
+	if !l.pg {
+		return l.Lease(), time.Time{}
+	}
+	until := l.beaten.Load().Add(l.c.Grace * 2 / 3) // before the lease, which is renewed first
+	return l.Lease(), until
+}
 
 // Stats is the state of the queue in front of the database.
 type Stats struct {

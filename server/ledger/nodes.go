@@ -53,6 +53,7 @@ func (l *Ledger) clockSQL() string {
 // in hand. Open does it; the ledger does it again when the others had given it up.
 func (l *Ledger) Join(ctx context.Context) error {
 	var lease flow.Lease
+	began := l.clock.Now()
 	err := l.writeTx(ctx, "join the nodes", func(t tx) error {
 		if err := l.lockNode(ctx, t, "name", l.c.NodeName); err != nil {
 			return err
@@ -69,6 +70,7 @@ func (l *Ledger) Join(ctx context.Context) error {
 		return err
 	}
 	l.lease.Store(&lease)
+	l.beaten.Store(&began)
 	l.health.beat(l.clock.Now())
 	return nil
 }
@@ -76,12 +78,13 @@ func (l *Ledger) Join(ctx context.Context) error {
 // free gives leases back; what was in flight is due at once, again.
 const free = "UPDATE open_deliveries SET lease_node = '', lease_epoch = 0 WHERE "
 
-// Beat keeps this node's leases. It is called every few seconds, well within the grace.
+// Beat keeps this node's leases. It is called every few seconds, well within the grace,
+// and with a limit on its time.
 // A node that finds itself given up joins again; what it has in hand is then also in
 // the hands of others, and its results will be kept as late ones. Beat also learns from
 // the database whether deliveries are held.
 func (l *Ledger) Beat(ctx context.Context) error {
-	lease := l.Lease()
+	lease, began := l.Lease(), l.clock.Now()
 	found := false
 	err := l.writeTx(ctx, "beat", func(t tx) (err error) {
 		found, err = one(ctx, t, "UPDATE nodes SET heartbeat = "+l.clockSQL()+" WHERE id = ? AND epoch = ? AND dead = 0 RETURNING epoch",
@@ -93,10 +96,10 @@ func (l *Ledger) Beat(ctx context.Context) error {
 		return err
 	}
 	l.health.beat(l.clock.Now())
-	if !found {
-		if err := l.Join(ctx); err != nil {
-			return err
-		}
+	if found {
+		l.beaten.Store(&began)
+	} else if err := l.Join(ctx); err != nil {
+		return err
 	}
 	return l.loadHeld(ctx)
 }

@@ -409,6 +409,55 @@ func TestReclaim(t *testing.T) {
 	}
 }
 
+// TestTerm: a lease may be relied on for two thirds of the grace after the last heartbeat
+// that counted, from when that was begun.
+func TestTerm(t *testing.T) {
+	each(t, func(t *testing.T, b *bench) {
+		expect := func(what string, lease flow.Lease, until time.Time) {
+			t.Helper()
+			if !b.pg {
+				until = time.Time{}
+			}
+			if l, u := b.Term(); l != lease || !u.Equal(until) {
+				t.Errorf("%s: %+v until %v, want %+v until %v", what, l, u, lease, until)
+			}
+		}
+		first := b.Lease()
+		expect("joined", first, start.Add(10*time.Second))
+		b.clock.Advance(3 * time.Second)
+		if err := b.Beat(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		expect("beaten", first, start.Add(13*time.Second))
+		b.clock.Advance(3 * time.Second)
+		if b.pg { // a heartbeat that hangs
+			turn, err := b.db.Pool.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := turn.Exec(t.Context(), "SELECT 1 FROM nodes FOR UPDATE"); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			if err := b.Beat(ctx); !errors.Is(err, flow.ErrUnavailable) {
+				t.Errorf("it hangs: %v", err)
+			}
+			if err := turn.Rollback(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			expect("after one that failed", first, start.Add(13*time.Second))
+		}
+		if err := b.writeTx(t.Context(), "give the node up", func(tx tx) error { return exec(t.Context(), tx, "UPDATE nodes SET dead = 1") }); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Beat(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		expect("given up", flow.Lease{Node: first.Node, Epoch: first.Epoch + 1}, start.Add(16*time.Second))
+	})
+}
+
 func TestQueueLimits(t *testing.T) {
 	db := storetest.Open(t, store.Config{DataDir: t.TempDir()})
 	b := open(t, db, func(c *Config) { c.QueueCalls, c.MaxGroup = 2, 1 })

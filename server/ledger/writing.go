@@ -201,7 +201,7 @@ func (w *writing) accept(j *job, repeats map[*flow.NewEvent]flow.Accepted) {
 		e := &j.events[i]
 		a, repeat := repeats[e]
 		if !repeat {
-			a = flow.Accepted{ID: e.ID}
+			a = flow.Accepted{ID: e.ID, Lease: w.lease}
 			w.event(e)
 		}
 		j.accepted = append(j.accepted, a)
