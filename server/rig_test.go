@@ -390,9 +390,10 @@ func world(t *testing.T, h *program.Hub, s *sink, endpoints ...string) (address 
 // is sent again, to the next address, until it is accepted or the load is stopped, as a
 // sender that wants to lose nothing does.
 type load struct {
-	stop chan struct{}
-	done sync.WaitGroup
-	post func(client *http.Client, address string, n int) error
+	senders int
+	stop    chan struct{}
+	done    sync.WaitGroup
+	post    func(client *http.Client, address string, n int) error
 
 	mu       sync.Mutex
 	accepted []int
@@ -405,7 +406,7 @@ func startLoad(perSecond, senders int, addresses ...string) *load {
 
 // startLoadOf is startLoad of what post sends.
 func startLoadOf(post func(client *http.Client, address string, n int) error, perSecond, senders int, addresses ...string) *load {
-	l := &load{stop: make(chan struct{}), post: post}
+	l := &load{senders: senders, stop: make(chan struct{}), post: post}
 	numbers := make(chan int)
 	l.done.Go(func() {
 		defer close(numbers)
