@@ -50,7 +50,7 @@ type Endpoint struct {
 	Settings map[string]interface{} `json:"settings,omitempty"`
 	// Values by setting name, and of secret headers by "header:<name>": a sealed JSON object.
 	Secrets []byte `json:"-"`
-	// At most this many deliveries per second; 0 is unlimited.
+	// At most this many deliveries per second by each node of the hub; 0 is unlimited.
 	RatePerSecond float64 `json:"rate_per_second,omitempty"`
 	// How many deliveries may go at once under the rate limit.
 	Burst int `json:"burst,omitempty"`

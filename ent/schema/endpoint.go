@@ -32,7 +32,7 @@ func (Endpoint) Fields() []ent.Field {
 		field.JSON("headers", []parts.EndpointHeader{}).Optional().Annotations(entgql.Type("[EndpointHeader!]")).Comment("Extra request headers. Values of secret ones are not shown."),
 		field.JSON("settings", map[string]any{}).Optional().Annotations(entgql.Type("Map")).Comment("Settings of the connector, valid against its schema; secret ones are not shown."),
 		sealed("secrets", "Values by setting name, and of secret headers by \"header:<name>\": a sealed JSON object."),
-		field.Float("rate_per_second").Default(0).Min(0).Comment("At most this many deliveries per second; 0 is unlimited."),
+		field.Float("rate_per_second").Default(0).Min(0).Comment("At most this many deliveries per second by each node of the hub; 0 is unlimited."),
 		field.Int("burst").Default(1).Min(1).Comment("How many deliveries may go at once under the rate limit."),
 		field.Int("max_in_flight").Default(0).NonNegative().Comment("At most this many deliveries of one webhook at a time; 0 is the hub's default."),
 		field.Int64("revision").Default(1).Comment("Goes up by one with each change."),

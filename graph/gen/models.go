@@ -178,7 +178,7 @@ type CreateEndpointInput struct {
 	Settings map[string]any `json:"settings,omitempty"`
 	// Values of the connector's secret settings. They cannot be read again.
 	Secrets []*SecretInput `json:"secrets,omitempty"`
-	// At most this many deliveries per second; 0 is unlimited.
+	// At most this many deliveries per second by each node of the hub; 0 is unlimited.
 	RatePerSecond *float64 `json:"ratePerSecond,omitempty"`
 	// How many deliveries may go at once under the rate limit.
 	Burst *int `json:"burst,omitempty"`
@@ -1411,7 +1411,7 @@ type UpdateEndpointInput struct {
 	Settings map[string]any `json:"settings,omitempty"`
 	// Secret settings that change; the others stay. They cannot be read again.
 	Secrets []*SecretInput `json:"secrets,omitempty"`
-	// At most this many deliveries per second; 0 is unlimited.
+	// At most this many deliveries per second by each node of the hub; 0 is unlimited.
 	RatePerSecond *float64 `json:"ratePerSecond,omitempty"`
 	// How many deliveries may go at once under the rate limit.
 	Burst *int `json:"burst,omitempty"`

@@ -9170,7 +9170,7 @@ input CreateEndpointInput {
   settings: Map
   "Values of the connector's secret settings. They cannot be read again."
   secrets: [SecretInput!]
-  "At most this many deliveries per second; 0 is unlimited."
+  "At most this many deliveries per second by each node of the hub; 0 is unlimited."
   ratePerSecond: Float
   "How many deliveries may go at once under the rate limit."
   burst: Int
@@ -9222,7 +9222,7 @@ input UpdateEndpointInput {
   settings: Map
   "Secret settings that change; the others stay. They cannot be read again."
   secrets: [SecretInput!]
-  "At most this many deliveries per second; 0 is unlimited."
+  "At most this many deliveries per second by each node of the hub; 0 is unlimited."
   ratePerSecond: Float
   "How many deliveries may go at once under the rate limit."
   burst: Int
@@ -11273,7 +11273,7 @@ type Endpoint implements Node {
   """
   settings: Map
   """
-  At most this many deliveries per second; 0 is unlimited.
+  At most this many deliveries per second by each node of the hub; 0 is unlimited.
   """
   ratePerSecond: Float!
   """
