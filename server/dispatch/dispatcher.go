@@ -120,24 +120,25 @@ type Config struct {
 }
 
 const (
-	sweepEvery = time.Second            // how often the ledger is asked for what is due
-	doubtOver  = 5 * time.Second        // after a lost connection: its commit has ended by then
-	recheck    = 50 * time.Millisecond  // from a refusal to its commit, as a rule
-	unknown    = 30 * time.Second       // how long a webhook may be missing from a World that lags
-	takeAtOnce = 16                     // deliveries built per turn of a lane
-	recorders  = 2                      // goroutines that record; while one commits, the other collects
-	claimers   = 2                      // goroutines that claim and release
-	wakeAtOnce = 256                    // lanes told of their backlog while the mutex is held
-	recordMost = 512                    // records per call
-	claimMost  = 256                    // deliveries per claim
-	firstClaim = 32                     // while nothing is known of their size
-	maxCrashes = 5                      // broken connectors that one delivery is forgiven
-	crashPause = 250 * time.Millisecond // after a broken connector, doubling
-	crashMost  = 8 * time.Second
-	writeMost  = 15 * time.Second       // for a third party's format to write one down, and to keep that
-	askMost    = 30 * time.Second       // for one question to the ledger, and its answer
-	firstWait  = 100 * time.Millisecond // between tries to reach a lost database, doubling
-	longWait   = 5 * time.Second
+	sweepEvery  = time.Second            // how often the ledger is asked for what is due
+	doubtOver   = 5 * time.Second        // after a lost connection: its commit has ended by then
+	recheck     = 50 * time.Millisecond  // from a refusal to its commit, as a rule
+	unknown     = 30 * time.Second       // how long a webhook may be missing from a World that lags
+	takeAtOnce  = 16                     // deliveries built per turn of a lane
+	recorders   = 2                      // goroutines that record; while one commits, the other collects
+	claimers    = 2                      // goroutines that claim and release
+	wakeAtOnce  = 256                    // lanes told of their backlog while the mutex is held
+	recordMost  = 512                    // records per call
+	claimMost   = 256                    // deliveries per claim
+	firstClaim  = 32                     // while nothing is known of their size
+	maxCrashes  = 5                      // broken connectors that one delivery is forgiven
+	crashPause  = 250 * time.Millisecond // after a broken connector, doubling
+	crashMost   = 8 * time.Second
+	forgetAfter = time.Hour              // of a delivery that was to be tried again, and has ended elsewhere
+	writeMost   = 15 * time.Second       // for a third party's format to write one down, and to keep that
+	askMost     = 30 * time.Second       // for one question to the ledger, and its answer
+	firstWait   = 100 * time.Millisecond // between tries to reach a lost database, doubling
+	longWait    = 5 * time.Second
 )
 
 // Dispatcher is the whole of it. Its methods are safe for concurrent use.

@@ -703,6 +703,29 @@ func TestConnectorThatStaysBroken(t *testing.T) {
 	}
 }
 
+// What was forgiven a delivery that ends elsewhere is not kept for ever.
+func TestForgivenIsForgotten(t *testing.T) {
+	b := start(t, nil)
+	id := b.accept("h0")
+	b.next().done(crashed)
+	b.recorded(1)
+	b.ledger.mu.Lock()
+	b.ledger.byID[id].state = flow.Cancelled
+	b.ledger.mu.Unlock()
+	for _, c := range []struct {
+		after time.Duration
+		kept  int
+	}{{forgetAfter, 1}, {strayEvery, 0}} {
+		b.clock.Advance(c.after)
+		b.swept()
+		b.Dispatcher.mu.Lock()
+		if n := len(b.lanes["h0"].forgiven); n != c.kept {
+			t.Errorf("after another %v %d are kept", c.after, n)
+		}
+		b.Dispatcher.mu.Unlock()
+	}
+}
+
 func TestDatabaseLost(t *testing.T) {
 	b := start(t, nil)
 	for range 30 {

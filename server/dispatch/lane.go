@@ -34,6 +34,7 @@ type lane struct {
 
 	crashes   int            // broken connectors in a row
 	forgiven  map[string]int // broken connectors, by delivery
+	forgetAt  time.Time      // when none of those is tried again any more
 	resumeAt  time.Time      // after a broken connector
 	dueAt     time.Time      // the earliest retry known
 	lookAt    time.Time      // when to look again
@@ -586,6 +587,9 @@ func (d *Dispatcher) judge(f *flight, r *connectors.Result, now time.Time) flow.
 		if r.Fault == connectors.FaultConnector && crashes < maxCrashes {
 			f.lane.forgiven[due.ID] = crashes + 1
 			rec.State, rec.NextAt = flow.Retrying, milli(now.Add(max(pause(crashPause, crashMost, crashes), asked(r.RetryAfter))))
+			if at := rec.NextAt.Add(forgetAfter); at.After(f.lane.forgetAt) {
+				f.lane.forgetAt = at
+			}
 			return rec
 		}
 		if rec.FirstFailed.IsZero() {

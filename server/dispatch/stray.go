@@ -48,6 +48,11 @@ func (d *Dispatcher) strays(ctx context.Context) {
 	came := d.came
 	d.came = nil
 	d.strayAt = now.Add(max(strayEvery, strayShare*now.Sub(start)))
+	for _, l := range d.lanes {
+		if now.After(l.forgetAt) {
+			clear(l.forgiven)
+		}
+	}
 	if err != nil {
 		if ctx.Err() == nil {
 			d.cfg.Log.Warn("cannot look for leases that nobody has in hand", "error", err)
