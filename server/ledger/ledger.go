@@ -40,6 +40,7 @@ type Config struct {
 	Grace       time.Duration // without a heartbeat before a node is dead, 0: 15 s
 	KeyWindow   time.Duration // for which keys are kept, 0: 7 days
 	StateWindow time.Duration // for which keys with a State are kept, 0: 400 days
+	EntriesEach int64         // entries in a partition on PostgreSQL, 0: 2^20; the same for the life of a database
 	// OnCommit is told of each group that was committed. It must be quick.
 	OnCommit func(Commit)
 }
@@ -107,7 +108,7 @@ func Open(ctx context.Context, c Config) (*Ledger, error) {
 		return nil, err
 	}
 	if l.pg {
-		if err := l.partitions(ctx, c.Clock.Now()); err != nil {
+		if _, err := l.partitions(ctx, c.Clock.Now()); err != nil {
 			return nil, err
 		}
 	}
@@ -128,6 +129,9 @@ func defaults(c *Config) {
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.EntriesEach == 0 {
+		c.EntriesEach = 1 << 20
 	}
 	for _, d := range []struct {
 		v *int

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,54 +26,115 @@ func daily() map[string]string {
 
 const (
 	daysAhead    = 3
-	entriesEach  = 1 << 20 // numbers in a partition of entries
-	entriesAhead = 8       // partitions of entries beyond the last number
+	entriesAhead = 8 // partitions of entries beyond the last number
 )
 
-// partitions makes those that will be needed soon.
-func (l *Ledger) partitions(ctx context.Context, now time.Time) error {
+// partition is one of a table's, but for the default one: of the IDs or numbers from one
+// up to another, as the database writes them.
+type partition struct{ name, from, to string }
+
+// standing lists the partitions that there are, by table.
+func (l *Ledger) standing(ctx context.Context) (map[string][]partition, error) {
+	all := map[string][]partition{}
+	err := l.read(ctx, "list partitions", "SELECT p.relname, c.relname, pg_get_expr(c.relpartbound, c.oid) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "+
+		"JOIN pg_class p ON p.oid = i.inhparent JOIN pg_namespace n ON n.oid = p.relnamespace WHERE p.relkind = 'p' AND n.nspname = current_schema() ORDER BY 1, 2",
+		nil, func(scan func(...any) error) error {
+			var table, bound string
+			var p partition
+			if err := scan(&table, &p.name, &bound); err != nil {
+				return err
+			}
+			// FOR VALUES FROM ('1') TO ('2'), or DEFAULT
+			if q := strings.Split(bound, "'"); len(q) == 5 {
+				p.from, p.to = q[1], q[3]
+				all[table] = append(all[table], p)
+			}
+			return nil
+		})
+	return all, err
+}
+
+// partitions makes those that will be needed soon, and drops those of the entries that
+// are not needed any more.
+func (l *Ledger) partitions(ctx context.Context, now time.Time) (dropped int, err error) {
+	standing, err := l.standing(ctx)
+	if err != nil {
+		return 0, err
+	}
+	last, err := l.LastSeq(ctx, "")
+	if err != nil {
+		return 0, err
+	}
+	if err := l.makePartitions(ctx, now, last, standing); err != nil {
+		return 0, err
+	}
+	return l.dropEntries(ctx, last, standing["entries"])
+}
+
+func (l *Ledger) makePartitions(ctx context.Context, now time.Time, last int64, standing map[string][]partition) error {
 	day := now.UTC().Truncate(24 * time.Hour)
 	for table, prefix := range daily() {
 		for i := range daysAhead + 1 {
 			from := day.AddDate(0, 0, i)
-			if err := l.partition(ctx, table, from.Format("20060102"), "'"+ids.Floor(prefix, from)+"'", "'"+ids.Floor(prefix, from.AddDate(0, 0, 1))+"'"); err != nil {
+			p := partition{table + "_p" + from.Format("20060102"), ids.Floor(prefix, from), ids.Floor(prefix, from.AddDate(0, 0, 1))}
+			if err := l.makePartition(ctx, table, p, standing[table]); err != nil {
 				return err
 			}
 		}
 	}
-	last, err := l.LastSeq(ctx, "")
-	if err != nil {
-		return err
-	}
-	for p := last / entriesEach; p <= last/entriesEach+entriesAhead; p++ {
-		if err := l.partition(ctx, "entries", strconv.FormatInt(p, 10), strconv.FormatInt(p*entriesEach, 10), strconv.FormatInt((p+1)*entriesEach, 10)); err != nil {
+	each := l.c.EntriesEach
+	for n := last / each; n <= last/each+entriesAhead; n++ {
+		p := partition{fmt.Sprint("entries_p", n), fmt.Sprint(n * each), fmt.Sprint((n + 1) * each)}
+		if err := l.makePartition(ctx, "entries", p, standing["entries"]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// partition makes one, unless it is there or rows of its range are in the default one.
-func (l *Ledger) partition(ctx context.Context, table, name, from, to string) error {
-	name = table + "_p" + name
-	found := false
-	if err := l.read(ctx, "look for partitions", "SELECT 1 FROM pg_class WHERE relname = ? AND relkind = 'r'", []any{name}, func(func(...any) error) error {
-		found = true
+// makePartition makes one, unless it is there or rows of its range are in the default one.
+func (l *Ledger) makePartition(ctx context.Context, table string, p partition, standing []partition) error {
+	if slices.ContainsFunc(standing, func(is partition) bool { return is.name == p.name }) {
 		return nil
-	}); err != nil || found {
-		return err
 	}
-	err := l.writeTx(ctx, "make partition "+name, func(t tx) error {
+	err := l.writeTx(ctx, "make partition "+p.name, func(t tx) error {
 		if err := exec(ctx, t, "SET LOCAL lock_timeout = '2s'"); err != nil {
 			return err
 		}
-		return exec(ctx, t, fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s PARTITION OF %s FOR VALUES FROM (%s) TO (%s)", name, table, from, to))
+		return exec(ctx, t, fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s PARTITION OF %s FOR VALUES FROM ('%s') TO ('%s')", p.name, table, p.from, p.to))
 	})
 	var e *pgconn.PgError
 	if errors.As(err, &e) && (e.Code == "23514" || e.Code == "42P07" || e.Code == "42P17" || e.Code == "23505") {
 		return nil // rows in the default partition, or another node was quicker
 	}
 	return err
+}
+
+// dropEntries drops the partitions of entries that are empty and stay so: every number of
+// theirs has been given. Too many would be felt by who looks for an attempt, because that
+// looks into each, and takes locks in a table of the server that is not large.
+func (l *Ledger) dropEntries(ctx context.Context, last int64, standing []partition) (dropped int, err error) {
+	for _, p := range standing {
+		if to, err := strconv.ParseInt(p.to, 10, 64); err != nil || to > last+1 {
+			continue
+		}
+		// By the index: the table itself may be full of rows that were removed just now.
+		if found, err := one(ctx, l.db, "SELECT seq FROM "+p.name+" ORDER BY seq LIMIT 1", nil, new(int64)); err != nil {
+			return dropped, publicError("look into partition "+p.name, err)
+		} else if found {
+			continue
+		}
+		if err := l.writeTx(ctx, "drop partition "+p.name, func(t tx) error {
+			if err := exec(ctx, t, "SET LOCAL lock_timeout = '2s'"); err != nil {
+				return err
+			}
+			return exec(ctx, t, "DROP TABLE IF EXISTS "+p.name)
+		}); err != nil {
+			return dropped, err
+		}
+		dropped++
+	}
+	return dropped, nil
 }
 
 // dropDays drops the partitions of which everything was made before the time.

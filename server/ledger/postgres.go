@@ -85,6 +85,7 @@ func pgFailure(err error, conn *pgx.Conn) *failure {
 		switch {
 		case e.Code == "40001", e.Code == "40P01", e.Code == "55P03":
 			f.cause = again
+		case e.Code == "53200": // too many locks, or too much memory, for this one: a smaller one may do
 		case strings.HasPrefix(e.Code, "08"), strings.HasPrefix(e.Code, "53"), strings.HasPrefix(e.Code, "57"),
 			strings.HasPrefix(e.Code, "58"), e.Code == "25006":
 			f.cause = lost // connection, resources (disk full), shutdown, I/O, read-only

@@ -46,12 +46,13 @@ func (l *Ledger) Retain(ctx context.Context, keep map[string]flow.Retention) (Re
 	now := l.clock.Now()
 	longest := longestEvents(keep)
 	if l.pg {
-		if err := l.partitions(ctx, now); err != nil {
+		n, err := l.partitions(ctx, now)
+		if out.Partitions = n; err != nil {
 			return out, err
 		}
 		if longest > 0 {
 			n, err := l.dropDays(ctx, now.Add(-longest))
-			if out.Partitions = n; err != nil {
+			if out.Partitions += n; err != nil {
 				return out, err
 			}
 		}

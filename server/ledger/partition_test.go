@@ -1,0 +1,129 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hookyard/hookyard/ent/store"
+	"github.com/hookyard/hookyard/ent/store/storetest"
+	"github.com/hookyard/hookyard/server/flow"
+)
+
+// onPostgres is a ledger on a fresh database of PostgreSQL.
+func onPostgres(t *testing.T, change ...func(*Config)) *bench {
+	t.Helper()
+	return open(t, storetest.Open(t, store.Config{DatabaseURL: storetest.Postgres(t)}), change...)
+}
+
+// names are those of a table's partitions.
+func (b *bench) names(table string) []string {
+	b.t.Helper()
+	all, err := b.standing(b.t.Context())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	var names []string
+	for _, p := range all[table] {
+		names = append(names, p.name)
+	}
+	return names
+}
+
+// retain removes all that is due, and then what is empty by that.
+func (b *bench) retain(keep map[string]flow.Retention) (sum Removed) {
+	b.t.Helper()
+	for rounds := 0; rounds < 2; {
+		r, err := b.Retain(b.t.Context(), keep)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		sum.Partitions += r.Partitions
+		if !r.More {
+			rounds++
+		}
+	}
+	return sum
+}
+
+// skipped is an event whose only delivery has ended: one entry.
+func (b *bench) skipped(org string) {
+	b.t.Helper()
+	e := b.event(1)
+	e.Org = org
+	e.Deliveries[0].State, e.Deliveries[0].Lease = flow.SkippedState, false
+	b.accept(e)
+}
+
+// Partitions of entries go when they are empty and full: all of their numbers given, and
+// all of those removed.
+func TestEntriesArePartitioned(t *testing.T) {
+	b := onPostgres(t, func(c *Config) { c.EntriesEach = 10 })
+	for i := range 35 { // the numbers 1 to 35, so the fourth partition is being filled
+		o := org
+		if i == 15 {
+			o = "org_2" // keeps for ever, and has number 16
+		}
+		b.skipped(o)
+	}
+	before := b.names("entries")
+	keep := map[string]flow.Retention{org: {Attempts: 24 * time.Hour}, "org_2": {}}
+	if b.retain(keep); !slices.Equal(b.names("entries")[:4], []string{"entries_p0", "entries_p1", "entries_p10", "entries_p11"}) {
+		t.Fatalf("%v of %v are left, and nothing was old", b.names("entries"), before)
+	}
+	b.clock.Advance(25 * time.Hour)
+	if sum := b.retain(keep); sum.Partitions != 2 {
+		t.Errorf("%d partitions dropped", sum.Partitions)
+	}
+	left := b.names("entries")
+	for name, want := range map[string]bool{"entries_p0": false, "entries_p1": true, "entries_p2": false, "entries_p3": true, "entries_p4": true} {
+		if slices.Contains(left, name) != want {
+			t.Errorf("%s: there %v, want %v", name, !want, want)
+		}
+	}
+	if n := b.count("entries"); n != 1 {
+		t.Errorf("%d entries are left", n)
+	}
+	if _, err := b.Tail(t.Context(), org, 20, 10); !errors.Is(err, flow.ErrExpired) {
+		t.Errorf("a cursor in a partition that is gone: %v", err)
+	}
+	b.skipped(org)
+	if es := b.entries(35); len(es) != 1 || es[0].Seq != 36 {
+		t.Errorf("the next entry: %+v", es)
+	}
+	if n := b.count("entries_default"); n != 0 {
+		t.Errorf("%d entries in the default partition", n)
+	}
+}
+
+// A statement for which the server has not enough room fails alone; the database is not
+// away for that.
+func TestTooManyLocksAreNotTheEndOfTheDatabase(t *testing.T) {
+	b := onPostgres(t)
+	bad, good := b.event(1), b.event(1)
+	b.accept(bad, good)
+	for _, sql := range []string{
+		"CREATE FUNCTION full_table() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'out of shared memory' USING ERRCODE = '53200'; END $$",
+		"CREATE TRIGGER full_table BEFORE INSERT ON deliveries FOR EACH ROW WHEN (NEW.id = '" + bad.Deliveries[0].ID + "') EXECUTE FUNCTION full_table()",
+	} {
+		if _, err := b.db.Pool.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	results := make(chan error)
+	go func() { results <- b.Record(ctx, b.result(due(&bad, 0), flow.Succeeded)) }()
+	if err := b.Record(ctx, b.result(due(&good, 0), flow.Succeeded)); err != nil {
+		t.Errorf("the other result: %v", err)
+	}
+	if err := <-results; err == nil || errors.Is(err, flow.ErrUnavailable) || !strings.Contains(err.Error(), "53200") {
+		t.Errorf("the one that asks for too much: %v", err)
+	}
+	if b.count("deliveries") != 1 || b.count("open_deliveries") != 1 {
+		t.Error("it did not fail alone")
+	}
+}
