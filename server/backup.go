@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/hookyard/hookyard/ent/store"
+	"github.com/hookyard/hookyard/server/ledger"
 )
 
 // manifest is the first file of a backup.
@@ -27,6 +28,9 @@ type manifest struct {
 	Schema  int64         `json:"schema"` // version of the last migration
 	Made    time.Time     `json:"made"`
 	Tables  []string      `json:"tables,omitempty"` // PostgreSQL: in the order of the files
+	// Partitions are those of the history, on PostgreSQL. Without them it would be restored
+	// to the default ones, and have to be removed row by row.
+	Partitions []ledger.Partition `json:"partitions,omitempty"`
 }
 
 const (
@@ -60,7 +64,7 @@ func Backup(ctx context.Context, cfg Config, out io.Writer) (err error) {
 	if db.Dialect == store.SQLite {
 		_, err = db.Write.ExecContext(ctx, "VACUUM INTO ?", filepath.Join(tmp, databaseFile))
 	} else {
-		m.Tables, err = copyOut(ctx, db, tmp)
+		err = copyOut(ctx, db, tmp, &m)
 	}
 	if err != nil {
 		return fmt.Errorf("copy the database: %w", err)
@@ -91,27 +95,30 @@ func Backup(ctx context.Context, cfg Config, out io.Writer) (err error) {
 	return errors.Join(err, archive.Close(), zip.Close())
 }
 
-// copyOut copies every table as of one moment into files of dir.
-func copyOut(ctx context.Context, db *store.DB, dir string) (tables []string, err error) {
+// copyOut copies every table as of one moment into files of dir, and says in m which.
+func copyOut(ctx context.Context, db *store.DB, dir string, m *manifest) (err error) {
 	tx, err := db.Pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { _ = tx.Rollback(ctx) }()
-	if tables, err = tableNames(ctx, tx); err != nil {
-		return nil, err
+	if m.Tables, err = tableNames(ctx, tx); err != nil {
+		return err
 	}
-	for _, t := range tables {
+	if m.Partitions, err = ledger.Partitions(ctx, tx); err != nil {
+		return err
+	}
+	for _, t := range m.Tables {
 		f, err := os.OpenFile(filepath.Join(dir, t), os.O_CREATE|os.O_WRONLY, 0o600)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		_, err = tx.Conn().PgConn().CopyTo(ctx, f, "COPY (SELECT * FROM "+pgx.Identifier{t}.Sanitize()+") TO STDOUT")
 		if err = errors.Join(err, f.Close()); err != nil {
-			return nil, fmt.Errorf("table %s: %w", t, err)
+			return fmt.Errorf("table %s: %w", t, err)
 		}
 	}
-	return tables, nil
+	return nil
 }
 
 // tableNames are the tables of the schema, each after those that it refers to. Partitions
@@ -290,8 +297,24 @@ func (r *restorer) begin() (err error) {
 	for i, t := range r.m.Tables {
 		names[i] = pgx.Identifier{t}.Sanitize()
 	}
-	_, err = r.tx.Exec(r.ctx, "TRUNCATE "+strings.Join(names, ", "))
-	return err
+	if _, err = r.tx.Exec(r.ctx, "TRUNCATE "+strings.Join(names, ", ")); err != nil {
+		return err
+	}
+	for _, p := range r.m.Partitions {
+		if !plainBound(p.From) || !plainBound(p.To) {
+			return fmt.Errorf("partition %s of the backup goes from %q to %q, which are no IDs or numbers", p.Name, p.From, p.To)
+		}
+		if _, err := r.tx.Exec(r.ctx, fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s PARTITION OF %s FOR VALUES FROM ('%s') TO ('%s')",
+			pgx.Identifier{p.Name}.Sanitize(), pgx.Identifier{p.Table}.Sanitize(), p.From, p.To)); err != nil {
+			return fmt.Errorf("make partition %s: %w", p.Name, err)
+		}
+	}
+	return nil
+}
+
+// plainBound says that a bound is an ID or a number, which can be part of a statement.
+func plainBound(s string) bool {
+	return s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789_") == ""
 }
 
 // finish holds deliveries before anybody can see them, and makes the target whole.

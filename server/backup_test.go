@@ -1,6 +1,8 @@
 package server_test
 
 import (
+	"bytes"
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,7 +10,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jonboulle/clockwork"
+
+	"github.com/hookyard/hookyard/connectors"
+	"github.com/hookyard/hookyard/ent/ids"
 	"github.com/hookyard/hookyard/ent/store"
+	"github.com/hookyard/hookyard/ent/store/storetest"
+	"github.com/hookyard/hookyard/server"
+	"github.com/hookyard/hookyard/server/flow"
+	"github.com/hookyard/hookyard/server/ledger"
 	"github.com/hookyard/hookyard/server/servertest/program"
 )
 
@@ -171,6 +181,70 @@ func TestBackupAndRestore(t *testing.T) {
 			t.Errorf("the audit log ends\n%s", log)
 		}
 	})
+}
+
+// TestRestoredHistoryGoesByAge restores a history on PostgreSQL to partitions as they were,
+// and removes it when its time has come.
+func TestRestoredHistoryGoesByAge(t *testing.T) {
+	from, to := storetest.Postgres(t), storetest.Postgres(t)
+	clock := clockwork.NewFakeClockAt(time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC))
+	opened := func(url, node string) (*store.DB, *ledger.Ledger, *ids.Maker) {
+		db := storetest.Open(t, store.Config{DatabaseURL: url})
+		maker := ids.NewMaker(clock.Now)
+		l, err := ledger.Open(t.Context(), ledger.Config{Postgres: db.Pool, Clock: clock, IDs: maker, NodeName: node})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = l.Close(context.Background()) })
+		return db, l, maker
+	}
+	count := func(db *store.DB, table string) (n int) {
+		t.Helper()
+		if err := db.Pool.QueryRow(t.Context(), "SELECT count(*) FROM "+table).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	_, l, maker := opened(from, "one")
+	r := &flow.Receipt{ID: maker.New(ids.Receipt), Org: "org_1", Source: "src_1", At: clock.Now(), Body: []byte("{}"), State: flow.ReceiptAccepted}
+	e := flow.NewEvent{ID: maker.New(ids.Event), Org: "org_1", Source: "src_1", Receipt: r.ID, Type: connectors.ScanCompleted, Time: clock.Now(), Received: clock.Now(), Document: []byte("{}")}
+	e.Renderings = []flow.Rendering{{Event: e.ID, Key: "slack"}}
+	e.Deliveries = []flow.NewDelivery{{ID: maker.New(ids.Delivery), Webhook: "whk_1", Endpoint: "end_1", Rendering: "slack", State: flow.SkippedState}}
+	if _, err := l.Accept(t.Context(), r, []flow.NewEvent{e}); err != nil {
+		t.Fatal(err)
+	}
+	var backup bytes.Buffer
+	if err := server.Backup(t.Context(), server.Config{DataDir: t.TempDir(), DatabaseURL: from}, &backup); err != nil {
+		t.Fatal(err)
+	}
+	clock.Advance(24 * time.Hour) // the day that follows has a partition, too
+	if err := server.Restore(t.Context(), server.Config{DataDir: t.TempDir(), DatabaseURL: to}, &backup); err != nil {
+		t.Fatal(err)
+	}
+	db, l, _ := opened(to, "two")
+	tables := []string{"receipts", "events", "renderings", "deliveries", "entries"}
+	for _, table := range tables {
+		if n, late := count(db, table), count(db, table+"_default"); n != 1 || late != 0 {
+			t.Errorf("%d %s were restored, %d of them to the default partition", n, table, late)
+		}
+	}
+	clock.Advance(91 * 24 * time.Hour)
+	dropped := 0
+	for more := true; more; {
+		done, err := l.Retain(t.Context(), map[string]flow.Retention{"org_1": {Events: 90 * 24 * time.Hour, Attempts: 30 * 24 * time.Hour}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		dropped, more = dropped+done.Partitions, done.More
+	}
+	for _, table := range tables {
+		if n := count(db, table); n != 0 {
+			t.Errorf("%d %s are left after 91 days", n, table)
+		}
+	}
+	if dropped < 4 {
+		t.Errorf("%d partitions were dropped whole", dropped)
+	}
 }
 
 // TestToolsRefuseAnotherSchema sees tools and hub stand back from a database that

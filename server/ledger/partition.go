@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/hookyard/hookyard/ent/ids"
@@ -29,29 +30,48 @@ const (
 	entriesAhead = 8 // partitions of entries beyond the last number
 )
 
-// partition is one of a table's, but for the default one: of the IDs or numbers from one
-// up to another, as the database writes them.
-type partition struct{ name, from, to string }
+// Partition is one of a table's, but for the default one: of the IDs or numbers from one
+// up to another.
+type Partition struct {
+	Table string `json:"table"`
+	Name  string `json:"name"`
+	From  string `json:"from"`
+	To    string `json:"to"`
+}
 
-// standing lists the partitions that there are, by table.
-func (l *Ledger) standing(ctx context.Context) (map[string][]partition, error) {
-	all := map[string][]partition{}
-	err := l.read(ctx, "list partitions", "SELECT p.relname, c.relname, pg_get_expr(c.relpartbound, c.oid) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "+
-		"JOIN pg_class p ON p.oid = i.inhparent JOIN pg_namespace n ON n.oid = p.relnamespace WHERE p.relkind = 'p' AND n.nspname = current_schema() ORDER BY 1, 2",
-		nil, func(scan func(...any) error) error {
-			var table, bound string
-			var p partition
-			if err := scan(&table, &p.name, &bound); err != nil {
-				return err
-			}
-			// FOR VALUES FROM ('1') TO ('2'), or DEFAULT
-			if q := strings.Split(bound, "'"); len(q) == 5 {
-				p.from, p.to = q[1], q[3]
-				all[table] = append(all[table], p)
-			}
-			return nil
-		})
+// Partitions lists what the history on PostgreSQL is divided into.
+func Partitions(ctx context.Context, db interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}) (all []Partition, err error) {
+	rows, err := db.Query(ctx, "SELECT p.relname::text, c.relname::text, coalesce(pg_get_expr(c.relpartbound, c.oid), '') FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "+
+		"JOIN pg_class p ON p.oid = i.inhparent JOIN pg_namespace n ON n.oid = p.relnamespace WHERE p.relkind = 'p' AND n.nspname = current_schema() ORDER BY p.relname, c.relname")
+	if err != nil {
+		return nil, err
+	}
+	var p Partition
+	var bound string
+	_, err = pgx.ForEachRow(rows, []any{&p.Table, &p.Name, &bound}, func() error {
+		// FOR VALUES FROM ('1') TO ('2'), or DEFAULT
+		if q := strings.Split(bound, "'"); len(q) == 5 {
+			p.From, p.To = q[1], q[3]
+			all = append(all, p)
+		}
+		return nil
+	})
 	return all, err
+}
+
+// standing are the partitions that there are, by table.
+func (l *Ledger) standing(ctx context.Context) (map[string][]Partition, error) {
+	all, err := Partitions(ctx, l.c.Postgres)
+	if err != nil {
+		return nil, publicError("list partitions", pgFailure(err, nil))
+	}
+	of := map[string][]Partition{}
+	for _, p := range all {
+		of[p.Table] = append(of[p.Table], p)
+	}
+	return of, nil
 }
 
 // partitions makes those that will be needed soon, and drops those of the entries that
@@ -71,21 +91,21 @@ func (l *Ledger) partitions(ctx context.Context, now time.Time) (dropped int, er
 	return l.dropEntries(ctx, last, standing["entries"])
 }
 
-func (l *Ledger) makePartitions(ctx context.Context, now time.Time, last int64, standing map[string][]partition) error {
+func (l *Ledger) makePartitions(ctx context.Context, now time.Time, last int64, standing map[string][]Partition) error {
 	day := now.UTC().Truncate(24 * time.Hour)
 	for table, prefix := range daily() {
 		for i := range daysAhead + 1 {
 			from := day.AddDate(0, 0, i)
-			p := partition{table + "_p" + from.Format("20060102"), ids.Floor(prefix, from), ids.Floor(prefix, from.AddDate(0, 0, 1))}
-			if err := l.makePartition(ctx, table, p, standing[table]); err != nil {
+			p := Partition{table, table + "_p" + from.Format("20060102"), ids.Floor(prefix, from), ids.Floor(prefix, from.AddDate(0, 0, 1))}
+			if err := l.makePartition(ctx, p, standing[table]); err != nil {
 				return err
 			}
 		}
 	}
 	each := l.c.EntriesEach
 	for n := last / each; n <= last/each+entriesAhead; n++ {
-		p := partition{fmt.Sprint("entries_p", n), fmt.Sprint(n * each), fmt.Sprint((n + 1) * each)}
-		if err := l.makePartition(ctx, "entries", p, standing["entries"]); err != nil {
+		p := Partition{"entries", fmt.Sprint("entries_p", n), fmt.Sprint(n * each), fmt.Sprint((n + 1) * each)}
+		if err := l.makePartition(ctx, p, standing["entries"]); err != nil {
 			return err
 		}
 	}
@@ -93,15 +113,15 @@ func (l *Ledger) makePartitions(ctx context.Context, now time.Time, last int64, 
 }
 
 // makePartition makes one, unless it is there or rows of its range are in the default one.
-func (l *Ledger) makePartition(ctx context.Context, table string, p partition, standing []partition) error {
-	if slices.ContainsFunc(standing, func(is partition) bool { return is.name == p.name }) {
+func (l *Ledger) makePartition(ctx context.Context, p Partition, standing []Partition) error {
+	if slices.ContainsFunc(standing, func(is Partition) bool { return is.Name == p.Name }) {
 		return nil
 	}
-	err := l.writeTx(ctx, "make partition "+p.name, func(t tx) error {
+	err := l.writeTx(ctx, "make partition "+p.Name, func(t tx) error {
 		if err := exec(ctx, t, "SET LOCAL lock_timeout = '2s'"); err != nil {
 			return err
 		}
-		return exec(ctx, t, fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s PARTITION OF %s FOR VALUES FROM ('%s') TO ('%s')", p.name, table, p.from, p.to))
+		return exec(ctx, t, fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s PARTITION OF %s FOR VALUES FROM ('%s') TO ('%s')", p.Name, p.Table, p.From, p.To))
 	})
 	var e *pgconn.PgError
 	if errors.As(err, &e) && (e.Code == "23514" || e.Code == "42P07" || e.Code == "42P17" || e.Code == "23505") {
@@ -113,22 +133,22 @@ func (l *Ledger) makePartition(ctx context.Context, table string, p partition, s
 // dropEntries drops the partitions of entries that are empty and stay so: every number of
 // theirs has been given. Too many would be felt by who looks for an attempt, because that
 // looks into each, and takes locks in a table of the server that is not large.
-func (l *Ledger) dropEntries(ctx context.Context, last int64, standing []partition) (dropped int, err error) {
+func (l *Ledger) dropEntries(ctx context.Context, last int64, standing []Partition) (dropped int, err error) {
 	for _, p := range standing {
-		if to, err := strconv.ParseInt(p.to, 10, 64); err != nil || to > last+1 {
+		if to, err := strconv.ParseInt(p.To, 10, 64); err != nil || to > last+1 {
 			continue
 		}
 		// By the index: the table itself may be full of rows that were removed just now.
-		if found, err := one(ctx, l.db, "SELECT seq FROM "+p.name+" ORDER BY seq LIMIT 1", nil, new(int64)); err != nil {
-			return dropped, publicError("look into partition "+p.name, err)
+		if found, err := one(ctx, l.db, "SELECT seq FROM "+p.Name+" ORDER BY seq LIMIT 1", nil, new(int64)); err != nil {
+			return dropped, publicError("look into partition "+p.Name, err)
 		} else if found {
 			continue
 		}
-		if err := l.writeTx(ctx, "drop partition "+p.name, func(t tx) error {
+		if err := l.writeTx(ctx, "drop partition "+p.Name, func(t tx) error {
 			if err := exec(ctx, t, "SET LOCAL lock_timeout = '2s'"); err != nil {
 				return err
 			}
-			return exec(ctx, t, "DROP TABLE IF EXISTS "+p.name)
+			return exec(ctx, t, "DROP TABLE IF EXISTS "+p.Name)
 		}); err != nil {
 			return dropped, err
 		}

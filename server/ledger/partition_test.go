@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hookyard/hookyard/connectors"
 	"github.com/hookyard/hookyard/ent/store"
 	"github.com/hookyard/hookyard/ent/store/storetest"
 	"github.com/hookyard/hookyard/server/flow"
@@ -28,7 +29,7 @@ func (b *bench) names(table string) []string {
 	}
 	var names []string
 	for _, p := range all[table] {
-		names = append(names, p.name)
+		names = append(names, p.Name)
 	}
 	return names
 }
@@ -125,5 +126,57 @@ func TestTooManyLocksAreNotTheEndOfTheDatabase(t *testing.T) {
 	}
 	if b.count("deliveries") != 1 || b.count("open_deliveries") != 1 {
 		t.Error("it did not fail alone")
+	}
+}
+
+// aged gives an event with a receipt, a rendering and two deliveries, of which the second
+// has succeeded.
+func (b *bench) aged() flow.NewEvent {
+	b.t.Helper()
+	e, r := b.event(2), b.receipt()
+	e.Receipt = r.ID
+	e.Deliveries[0].Rendering, e.Deliveries[1].Rendering = "holm", rawKey
+	e.Renderings = []flow.Rendering{{Event: e.ID, Key: "holm", Rendered: connectors.Rendered{Body: []byte("h")}}}
+	if _, err := b.Accept(b.t.Context(), r, []flow.NewEvent{e}); err != nil {
+		b.t.Fatal(err)
+	}
+	b.record(b.result(due(&e, 1), flow.Succeeded))
+	return e
+}
+
+// What is in the default partitions goes as well: a day's partition came too late, or
+// something was restored that knew of none. That which is open stays.
+func TestDefaultPartitionsAreEmptied(t *testing.T) {
+	b := onPostgres(t)
+	b.clock.Advance(10 * 24 * time.Hour) // beyond the partitions that are there
+	ended, held := b.aged(), b.aged()
+	b.record(b.result(due(&ended, 0), flow.Succeeded))
+	all := map[string]int{"receipts_default": 2, "events_default": 2, "renderings_default": 2, "deliveries_default": 3}
+	for table, n := range all {
+		if got := b.count(table); got != n {
+			t.Fatalf("%d rows in %s, want %d", got, table, n)
+		}
+	}
+	keep := map[string]flow.Retention{org: {Events: 90 * 24 * time.Hour}}
+	if b.retain(keep); b.count("events") != 2 {
+		t.Fatal("it removed what is young")
+	}
+	b.clock.Advance(91 * 24 * time.Hour)
+	b.retain(keep)
+	for table, n := range map[string]int{"receipts": 1, "events": 1, "renderings": 1, "deliveries": 0} {
+		if got := b.count(table); got != n {
+			t.Errorf("%d %s are left, want those of the open delivery", got, table)
+		}
+	}
+	if b.count("events WHERE id = ? AND document IS NOT NULL", held.ID) != 1 || b.count("receipts WHERE id = ? AND body IS NOT NULL", held.Receipt) != 1 {
+		t.Error("what an open delivery needs is gone")
+	}
+	b.clock.Advance(25 * time.Hour)
+	b.record(b.result(due(&held, 0), flow.Succeeded))
+	b.retain(keep)
+	for _, table := range []string{"receipts", "events", "renderings", "deliveries"} {
+		if n := b.count(table); n != 0 {
+			t.Errorf("%d %s are left at last", n, table)
+		}
 	}
 }

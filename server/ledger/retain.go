@@ -62,14 +62,19 @@ func (l *Ledger) Retain(ctx context.Context, keep map[string]flow.Retention) (Re
 			age  time.Duration
 			step func(context.Context, string, time.Time, *Removed) error
 		}{
-			// On PostgreSQL those that keep longest lose whole partitions instead.
 			{r.Events, l.removeEvents}, {r.Attempts, l.removeEntries}, {r.Payloads, l.removePayloads},
 		}
 		for i, s := range steps {
-			if s.age <= 0 || i == 0 && l.pg && s.age == longest {
+			if s.age <= 0 {
 				continue
 			}
-			if err := s.step(ctx, org, now.Add(-s.age), &out); err != nil {
+			before := now.Add(-s.age)
+			if i == 0 && l.pg && s.age == longest {
+				// Those that keep longest lose whole partitions. What is left of such days is
+				// in the default partitions, or beside something that is still open.
+				before = before.UTC().Truncate(24 * time.Hour)
+			}
+			if err := s.step(ctx, org, before, &out); err != nil {
 				return out, err
 			}
 		}
