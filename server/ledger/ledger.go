@@ -66,14 +66,15 @@ type Ledger struct {
 	clock clockwork.Clock
 	log   *slog.Logger
 
-	lease  atomic.Pointer[flow.Lease]
-	beaten atomic.Pointer[time.Time] // when the last heartbeat that counted was begun
-	held   atomic.Bool
-	queue  queue
-	tail   signal // a commit with entries, here or elsewhere
-	told   chan struct{}
-	nums   numbers
-	health health
+	lease    atomic.Pointer[flow.Lease]
+	beaten   atomic.Pointer[time.Time] // when the last heartbeat that counted was begun
+	held     atomic.Bool
+	queue    queue
+	tail     signal // a commit with entries, here or elsewhere
+	told     chan struct{}
+	nums     numbers
+	health   health
+	patience patience
 
 	stop context.CancelFunc // ends the background work
 	ctx  context.Context
@@ -84,7 +85,7 @@ type Ledger struct {
 // a new epoch, and takes back what the node's earlier starts had in hand.
 func Open(ctx context.Context, c Config) (*Ledger, error) {
 	defaults(&c)
-	l := &Ledger{c: c, clock: c.Clock, log: c.Log, told: make(chan struct{}, 1)}
+	l := &Ledger{c: c, clock: c.Clock, log: c.Log, told: make(chan struct{}, 1), patience: patience{until: map[string]time.Time{}}}
 	writers := 1
 	switch {
 	case c.SQLite != nil && c.Postgres == nil:
@@ -108,8 +109,9 @@ func Open(ctx context.Context, c Config) (*Ledger, error) {
 		return nil, err
 	}
 	if l.pg {
-		if _, err := l.partitions(ctx, c.Clock.Now()); err != nil {
-			return nil, err
+		// The default partitions take what has none yet.
+		if _, _, err := l.repartition(ctx, time.Time{}); err != nil {
+			l.log.Warn("make partitions", "err", err)
 		}
 	}
 	l.ctx, l.stop = context.WithCancel(context.Background())

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,6 +20,10 @@ import (
 // numbers, because their readers go by number. Partitions are made ahead of time; what
 // falls outside of them is in the default partition, which works as well but has to be
 // emptied row by row.
+//
+// To make one takes the default partition for a moment, to drop one its table. Who reads
+// for long, a backup for one, is in the way of that, and while it waits everybody else
+// queues up behind it: so it waits for a tenth of a second, and is tried again in a minute.
 
 // daily are the tables partitioned by day, with the prefix of the ID that they go by.
 func daily() map[string]string {
@@ -74,9 +79,64 @@ func (l *Ledger) standing(ctx context.Context) (map[string][]Partition, error) {
 	return of, nil
 }
 
-// partitions makes those that will be needed soon, and drops those of the entries that
-// are not needed any more.
-func (l *Ledger) partitions(ctx context.Context, now time.Time) (dropped int, err error) {
+// errInUse says that a table is in use for longer than a change of its partitions waits.
+var errInUse = errors.New("in use")
+
+const (
+	alterWait  = "100ms"
+	alterPause = time.Minute // after it was in vain
+)
+
+// patience keeps a node from trying the same change of partitions over and over.
+type patience struct {
+	mu    sync.Mutex
+	after time.Time            // before that none: a table was in use
+	until map[string]time.Time // and none of these: there are rows in the way
+}
+
+// alter changes partitions in a transaction that waits for nobody.
+func (l *Ledger) alter(ctx context.Context, doing string, fn func(tx) error) error {
+	err := l.db.write(ctx, func(t tx) error {
+		if err := exec(ctx, t, "SET LOCAL lock_timeout = '"+alterWait+"'"); err != nil {
+			return err
+		}
+		return fn(t)
+	})
+	switch {
+	case err == nil:
+		return nil
+	case isCode(err, "55P03", "40P01"):
+		return fmt.Errorf("ledger: %s: %w: %w", doing, errInUse, err)
+	}
+	return publicError(doing, err)
+}
+
+// isCode says that PostgreSQL answered with one of these codes.
+func isCode(err error, codes ...string) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && slices.Contains(codes, e.Code)
+}
+
+// repartition makes the partitions that will be needed soon, and drops those that are not
+// needed any more: of the entries, and of days that ended before a time, which everybody
+// is done with. It is not done while a table is in use.
+func (l *Ledger) repartition(ctx context.Context, before time.Time) (dropped int, done bool, err error) {
+	p, now := &l.patience, l.clock.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now.Before(p.after) {
+		return 0, false, nil
+	}
+	dropped, err = l.changePartitions(ctx, now, before)
+	if errors.Is(err, errInUse) {
+		p.after = now.Add(alterPause)
+		l.log.Info("the history is in use: its partitions are made and dropped later", "err", err)
+		return dropped, false, nil
+	}
+	return dropped, err == nil, err
+}
+
+func (l *Ledger) changePartitions(ctx context.Context, now, before time.Time) (dropped int, err error) {
 	standing, err := l.standing(ctx)
 	if err != nil {
 		return 0, err
@@ -88,7 +148,11 @@ func (l *Ledger) partitions(ctx context.Context, now time.Time) (dropped int, er
 	if err := l.makePartitions(ctx, now, last, standing); err != nil {
 		return 0, err
 	}
-	return l.dropEntries(ctx, last, standing["entries"])
+	if dropped, err = l.dropEntries(ctx, last, standing["entries"]); err != nil || before.IsZero() {
+		return dropped, err
+	}
+	days, err := l.dropDays(ctx, before, standing)
+	return dropped + days, err
 }
 
 func (l *Ledger) makePartitions(ctx context.Context, now time.Time, last int64, standing map[string][]Partition) error {
@@ -97,7 +161,7 @@ func (l *Ledger) makePartitions(ctx context.Context, now time.Time, last int64, 
 		for i := range daysAhead + 1 {
 			from := day.AddDate(0, 0, i)
 			p := Partition{table, table + "_p" + from.Format("20060102"), ids.Floor(prefix, from), ids.Floor(prefix, from.AddDate(0, 0, 1))}
-			if err := l.makePartition(ctx, p, standing[table]); err != nil {
+			if err := l.makePartition(ctx, p, standing[table], now); err != nil {
 				return err
 			}
 		}
@@ -105,7 +169,7 @@ func (l *Ledger) makePartitions(ctx context.Context, now time.Time, last int64, 
 	each := l.c.EntriesEach
 	for n := last / each; n <= last/each+entriesAhead; n++ {
 		p := Partition{"entries", fmt.Sprint("entries_p", n), fmt.Sprint(n * each), fmt.Sprint((n + 1) * each)}
-		if err := l.makePartition(ctx, p, standing["entries"]); err != nil {
+		if err := l.makePartition(ctx, p, standing["entries"], now); err != nil {
 			return err
 		}
 	}
@@ -113,19 +177,23 @@ func (l *Ledger) makePartitions(ctx context.Context, now time.Time, last int64, 
 }
 
 // makePartition makes one, unless it is there or rows of its range are in the default one.
-func (l *Ledger) makePartition(ctx context.Context, p Partition, standing []Partition) error {
-	if slices.ContainsFunc(standing, func(is Partition) bool { return is.Name == p.Name }) {
+// It is made apart and then attached: inserts go on meanwhile.
+func (l *Ledger) makePartition(ctx context.Context, p Partition, standing []Partition, now time.Time) error {
+	if now.Before(l.patience.until[p.Name]) || slices.ContainsFunc(standing, func(is Partition) bool { return is.Name == p.Name }) {
 		return nil
 	}
-	err := l.writeTx(ctx, "make partition "+p.Name, func(t tx) error {
-		if err := exec(ctx, t, "SET LOCAL lock_timeout = '2s'"); err != nil {
+	err := l.alter(ctx, "make partition "+p.Name, func(t tx) error {
+		if err := exec(ctx, t, fmt.Sprintf("CREATE TABLE %s (LIKE %s INCLUDING ALL)", p.Name, p.Table)); err != nil {
 			return err
 		}
-		return exec(ctx, t, fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s PARTITION OF %s FOR VALUES FROM ('%s') TO ('%s')", p.Name, p.Table, p.From, p.To))
+		return exec(ctx, t, fmt.Sprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM ('%s') TO ('%s')", p.Table, p.Name, p.From, p.To))
 	})
-	var e *pgconn.PgError
-	if errors.As(err, &e) && (e.Code == "23514" || e.Code == "42P07" || e.Code == "42P17" || e.Code == "23505") {
-		return nil // rows in the default partition, or another node was quicker
+	switch {
+	case isCode(err, "23514"): // rows of its range are in the default one, and would be looked for in all of that each time
+		l.patience.until[p.Name] = now.Add(24 * time.Hour)
+		return nil
+	case isCode(err, "42P07", "42P17", "23505"): // another node was quicker
+		return nil
 	}
 	return err
 }
@@ -139,17 +207,14 @@ func (l *Ledger) dropEntries(ctx context.Context, last int64, standing []Partiti
 			continue
 		}
 		// By the index: the table itself may be full of rows that were removed just now.
-		if found, err := one(ctx, l.db, "SELECT seq FROM "+p.Name+" ORDER BY seq LIMIT 1", nil, new(int64)); err != nil {
-			return dropped, publicError("look into partition "+p.Name, err)
-		} else if found {
+		found, err := one(ctx, l.db, "SELECT seq FROM "+p.Name+" ORDER BY seq LIMIT 1", nil, new(int64))
+		switch {
+		case found, isCode(err, "42P01"): // or another node was quicker
 			continue
+		case err != nil:
+			return dropped, publicError("look into partition "+p.Name, err)
 		}
-		if err := l.writeTx(ctx, "drop partition "+p.Name, func(t tx) error {
-			if err := exec(ctx, t, "SET LOCAL lock_timeout = '2s'"); err != nil {
-				return err
-			}
-			return exec(ctx, t, "DROP TABLE IF EXISTS "+p.Name)
-		}); err != nil {
+		if err := l.alter(ctx, "drop partition "+p.Name, func(t tx) error { return exec(ctx, t, "DROP TABLE IF EXISTS "+p.Name) }); err != nil {
 			return dropped, err
 		}
 		dropped++
@@ -157,29 +222,14 @@ func (l *Ledger) dropEntries(ctx context.Context, last int64, standing []Partiti
 	return dropped, nil
 }
 
-// dropDays drops the partitions of which everything was made before the time.
-func (l *Ledger) dropDays(ctx context.Context, before time.Time) (dropped int, err error) {
+// dropDays drops the partitions of which everything was made before a time.
+func (l *Ledger) dropDays(ctx context.Context, before time.Time, standing map[string][]Partition) (dropped int, err error) {
 	for table, prefix := range daily() {
-		var names []string
-		if err := l.read(ctx, "list partitions", "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent "+
-			"WHERE p.relname = ? AND c.relname <> ? ORDER BY 1", []any{table, table + "_default"}, func(scan func(...any) error) error {
-			var name string
-			err := scan(&name)
-			names = append(names, name)
-			return err
-		}); err != nil {
-			return dropped, err
-		}
-		for _, name := range names {
-			day, err := time.Parse("20060102", strings.TrimPrefix(name, table+"_p"))
-			if err != nil {
-				continue // not one of ours
+		for _, p := range standing[table] {
+			if p.To > ids.Floor(prefix, before) {
+				continue
 			}
-			end := day.AddDate(0, 0, 1)
-			if end.After(before) {
-				break
-			}
-			ok, err := l.dropDay(ctx, table, name, ids.Floor(prefix, day), ids.Floor(prefix, end))
+			ok, err := l.dropDay(ctx, p)
 			if err != nil {
 				return dropped, err
 			}
@@ -192,28 +242,25 @@ func (l *Ledger) dropDays(ctx context.Context, before time.Time) (dropped int, e
 }
 
 // dropDay drops a partition, unless an open delivery needs something of it.
-func (l *Ledger) dropDay(ctx context.Context, table, name, from, to string) (ok bool, err error) {
+func (l *Ledger) dropDay(ctx context.Context, p Partition) (ok bool, err error) {
 	needed := map[string]string{
 		"events":     "SELECT 1 FROM open_deliveries WHERE event >= ? AND event < ? LIMIT 1",
 		"renderings": "SELECT 1 FROM open_deliveries WHERE event >= ? AND event < ? LIMIT 1",
 		"receipts":   "SELECT 1 FROM open_deliveries o JOIN events e ON e.org = o.org AND e.id = o.event WHERE e.receipt >= ? AND e.receipt < ? LIMIT 1",
-	}[table]
-	err = l.writeTx(ctx, "drop partition "+name, func(t tx) error {
+	}[p.Table]
+	err = l.alter(ctx, "drop partition "+p.Name, func(t tx) error {
 		ok = true
-		if err := exec(ctx, t, "SET LOCAL lock_timeout = '2s'"); err != nil {
-			return err
-		}
 		if needed != "" {
 			if err := l.quiet(ctx, t); err != nil {
 				return err
 			}
-			found, err := one(ctx, t, needed, []any{from, to}, new(int64))
+			found, err := one(ctx, t, needed, []any{p.From, p.To}, new(int64))
 			if err != nil || found {
 				ok = false
 				return err
 			}
 		}
-		return exec(ctx, t, "DROP TABLE "+name)
+		return exec(ctx, t, "DROP TABLE IF EXISTS "+p.Name)
 	})
 	return ok, err
 }

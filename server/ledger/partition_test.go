@@ -180,3 +180,68 @@ func TestDefaultPartitionsAreEmptied(t *testing.T) {
 		}
 	}
 }
+
+// Somebody who reads for long, as a backup does, is in the way of new and old partitions.
+// Neither acceptance nor the start of a node waits for that.
+func TestPartitionsWaitForNobody(t *testing.T) {
+	b := onPostgres(t)
+	old := b.aged()
+	b.record(b.result(due(&old, 0), flow.Succeeded))
+	reader, err := b.db.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = reader.Rollback(context.Background()) }()
+	for _, table := range []string{"receipts", "events", "renderings", "deliveries", "entries"} {
+		if _, err := reader.Exec(t.Context(), "SELECT count(*) FROM "+table); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.clock.Advance(100 * 24 * time.Hour)
+	keep := map[string]flow.Retention{org: {Events: 90 * 24 * time.Hour, Attempts: 30 * 24 * time.Hour}}
+	retained := make(chan error, 1)
+	go func() {
+		_, err := b.Retain(t.Context(), keep)
+		retained <- err
+	}()
+	for running := true; running; {
+		select {
+		case err := <-retained:
+			if running = false; err != nil {
+				t.Errorf("retention: %v", err)
+			}
+		default:
+		}
+		began := time.Now()
+		b.accept(b.event(1))
+		if took := time.Since(began); took > time.Second {
+			t.Fatalf("an event waited for %v", took)
+		}
+	}
+	began := time.Now()
+	open(t, b.db, func(c *Config) { c.NodeName, c.Clock, c.IDs = "two", b.clock, b.ids })
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("a node waited for %v when it started", took)
+	}
+	if b.count("events WHERE id = ?", old.ID) != 1 {
+		t.Error("what goes with its partition was removed by itself")
+	}
+	if err := reader.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	tomorrow := "events_p" + b.clock.Now().AddDate(0, 0, 1).Format("20060102")
+	if b.retain(keep); slices.Contains(b.names("events"), tomorrow) {
+		t.Error("it did not wait for a while")
+	}
+	b.clock.Advance(alterPause)
+	b.retain(keep)
+	if got := b.names("events"); !slices.Contains(got, tomorrow) || slices.Contains(got, "events_p"+start.Format("20060102")) {
+		t.Errorf("the partitions are %v", got)
+	}
+	if n := b.count("events WHERE id = ?", old.ID) + b.count("receipts WHERE id = ?", old.Receipt) + b.count("deliveries"); n != 0 {
+		t.Errorf("%d old rows are left", n)
+	}
+	if b.count("events") != b.count("events_default") || b.count("events") == 0 {
+		t.Error("what came meanwhile is not in the default partition")
+	}
+}

@@ -45,16 +45,15 @@ func (l *Ledger) Retain(ctx context.Context, keep map[string]flow.Retention) (Re
 	var out Removed
 	now := l.clock.Now()
 	longest := longestEvents(keep)
+	whole := false
 	if l.pg {
-		n, err := l.partitions(ctx, now)
-		if out.Partitions = n; err != nil {
-			return out, err
-		}
+		var days time.Time
 		if longest > 0 {
-			n, err := l.dropDays(ctx, now.Add(-longest))
-			if out.Partitions += n; err != nil {
-				return out, err
-			}
+			days = now.Add(-longest)
+		}
+		var err error
+		if out.Partitions, whole, err = l.repartition(ctx, days); err != nil {
+			return out, err
 		}
 	}
 	for org, r := range keep {
@@ -72,6 +71,9 @@ func (l *Ledger) Retain(ctx context.Context, keep map[string]flow.Retention) (Re
 			if i == 0 && l.pg && s.age == longest {
 				// Those that keep longest lose whole partitions. What is left of such days is
 				// in the default partitions, or beside something that is still open.
+				if !whole {
+					continue
+				}
 				before = before.UTC().Truncate(24 * time.Hour)
 			}
 			if err := s.step(ctx, org, before, &out); err != nil {
