@@ -25,9 +25,19 @@ import (
 // for long, a backup for one, is in the way of that, and while it waits everybody else
 // queues up behind it: so it waits for a tenth of a second, and is tried again in a minute.
 
-// daily are the tables partitioned by day, with the prefix of the ID that they go by.
-func daily() map[string]string {
-	return map[string]string{"receipts": ids.Receipt, "events": ids.Event, "renderings": ids.Event, "deliveries": ids.Delivery}
+// daily are the tables partitioned by day, with the prefix of the ID that they go by, and
+// what finds out whether an open delivery needs something of a range, or a receipt of it waits.
+type daily struct{ table, prefix, needed string }
+
+func dailies() []daily {
+	const needed = "SELECT 1 FROM open_deliveries WHERE event >= ? AND event < ? LIMIT 1"
+	return []daily{
+		{"receipts", ids.Receipt, "SELECT 1 FROM open_deliveries o JOIN events e ON e.org = o.org AND e.id = o.event WHERE e.receipt >= ? AND e.receipt < ? " +
+			"UNION ALL SELECT 1 FROM enrichments WHERE receipt >= ? AND receipt < ? LIMIT 1"},
+		{"renderings", ids.Event, needed},
+		{"events", ids.Event, needed},
+		{"deliveries", ids.Delivery, ""},
+	}
 }
 
 const (
@@ -83,8 +93,9 @@ func (l *Ledger) standing(ctx context.Context) (map[string][]Partition, error) {
 var errInUse = errors.New("in use")
 
 const (
-	alterWait  = "100ms"
-	alterPause = time.Minute // after it was in vain
+	alterWait   = "100ms"
+	alterPause  = time.Minute // after it was in vain
+	neededPause = time.Hour   // after an open delivery needed something of a day
 )
 
 // patience keeps a node from trying the same change of partitions over and over.
@@ -151,17 +162,17 @@ func (l *Ledger) changePartitions(ctx context.Context, now, before time.Time) (d
 	if dropped, err = l.dropEntries(ctx, last, standing["entries"]); err != nil || before.IsZero() {
 		return dropped, err
 	}
-	days, err := l.dropDays(ctx, before, standing)
+	days, err := l.dropDays(ctx, now, before, standing)
 	return dropped + days, err
 }
 
 func (l *Ledger) makePartitions(ctx context.Context, now time.Time, last int64, standing map[string][]Partition) error {
 	day := now.UTC().Truncate(24 * time.Hour)
-	for table, prefix := range daily() {
+	for _, d := range dailies() {
 		for i := range daysAhead + 1 {
 			from := day.AddDate(0, 0, i)
-			p := Partition{table, table + "_p" + from.Format("20060102"), ids.Floor(prefix, from), ids.Floor(prefix, from.AddDate(0, 0, 1))}
-			if err := l.makePartition(ctx, p, standing[table], now); err != nil {
+			p := Partition{d.table, d.table + "_p" + from.Format("20060102"), ids.Floor(d.prefix, from), ids.Floor(d.prefix, from.AddDate(0, 0, 1))}
+			if err := l.makePartition(ctx, p, standing[d.table], now); err != nil {
 				return err
 			}
 		}
@@ -223,17 +234,18 @@ func (l *Ledger) dropEntries(ctx context.Context, last int64, standing []Partiti
 }
 
 // dropDays drops the partitions of which everything was made before a time.
-func (l *Ledger) dropDays(ctx context.Context, before time.Time, standing map[string][]Partition) (dropped int, err error) {
-	for table, prefix := range daily() {
-		for _, p := range standing[table] {
-			if p.To > ids.Floor(prefix, before) {
+func (l *Ledger) dropDays(ctx context.Context, now, before time.Time, standing map[string][]Partition) (dropped int, err error) {
+	for _, d := range dailies() {
+		for _, p := range standing[d.table] {
+			if p.To > ids.Floor(d.prefix, before) || now.Before(l.patience.until[p.Name]) {
 				continue
 			}
-			ok, err := l.dropDay(ctx, p)
+			ok, err := l.dropDay(ctx, p, d.needed, now)
 			if err != nil {
 				return dropped, err
 			}
 			if ok {
+				delete(l.patience.until, p.Name)
 				dropped++
 			}
 		}
@@ -241,26 +253,36 @@ func (l *Ledger) dropDays(ctx context.Context, before time.Time, standing map[st
 	return dropped, nil
 }
 
-// dropDay drops a partition, unless an open delivery needs something of it.
-func (l *Ledger) dropDay(ctx context.Context, p Partition) (ok bool, err error) {
-	needed := map[string]string{
-		"events":     "SELECT 1 FROM open_deliveries WHERE event >= ? AND event < ? LIMIT 1",
-		"renderings": "SELECT 1 FROM open_deliveries WHERE event >= ? AND event < ? LIMIT 1",
-		"receipts":   "SELECT 1 FROM open_deliveries o JOIN events e ON e.org = o.org AND e.id = o.event WHERE e.receipt >= ? AND e.receipt < ? LIMIT 1",
-	}[p.Table]
+// dropDay drops a partition, unless an open delivery needs something of it. As with single
+// rows, see byAge, that is found out before anything is locked.
+func (l *Ledger) dropDay(ctx context.Context, p Partition, needed string, now time.Time) (ok bool, err error) {
+	redelivered, err := l.redelivered(ctx, l.db)
+	if err != nil {
+		return false, publicError("look into partition "+p.Name, err)
+	}
+	if needed != "" {
+		var args []any
+		for range strings.Count(needed, "?") / 2 {
+			args = append(args, p.From, p.To)
+		}
+		found, err := one(ctx, l.db, needed, args, new(int64))
+		if err != nil {
+			return false, publicError("look into partition "+p.Name, err)
+		}
+		if found {
+			l.patience.until[p.Name] = now.Add(neededPause)
+			return false, nil
+		}
+	}
 	err = l.alter(ctx, "drop partition "+p.Name, func(t tx) error {
-		ok = true
-		if needed != "" {
-			if err := l.quiet(ctx, t); err != nil {
-				return err
-			}
-			found, err := one(ctx, t, needed, []any{p.From, p.To}, new(int64))
-			if err != nil || found {
-				ok = false
-				return err
-			}
+		if err := l.quiet(ctx, t); err != nil {
+			return err
+		}
+		again, err := l.redelivered(ctx, t)
+		if ok = again == redelivered; err != nil || !ok {
+			return err
 		}
 		return exec(ctx, t, "DROP TABLE IF EXISTS "+p.Name)
 	})
-	return ok, err
+	return ok && err == nil, err
 }

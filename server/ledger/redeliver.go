@@ -50,7 +50,10 @@ func (l *Ledger) RedeliverMatching(ctx context.Context, scope rule.Scope, f flow
 			}
 		}
 		found, keys, err := find(q)
-		if err != nil || t == nil {
+		if err != nil || t == nil || len(found) == 0 {
+			return err
+		}
+		if err := l.opensAgain(ctx, t); err != nil {
 			return err
 		}
 		now := micros(l.clock.Now())

@@ -10,10 +10,12 @@ import (
 
 // The kinds of marks.
 const (
-	markEntries  = "entries"  // n: the highest number that was removed
-	markReplies  = "replies"  // n: the highest number whose response was removed
-	markPayloads = "payloads" // pos: the table and the ID up to which payloads were removed
-	markKeys     = "keys"     // pos: where the last look at the keys ended
+	markEntries     = "entries"     // n: the highest number that was removed
+	markReplies     = "replies"     // n: the highest number whose response was removed
+	markPayloads    = "payloads."   // and a table; pos: the ID up to which payloads were removed
+	markRows        = "rows."       // and a table; pos: the ID up to which rows were removed, n: since when
+	markKeys        = "keys"        // pos: where the last look at the keys ended
+	markRedelivered = "redelivered" // n: how often old events were opened again
 )
 
 // retainLock keeps redeliveries of old events and their removal apart on PostgreSQL.
@@ -34,13 +36,15 @@ type Removed struct {
 	More                                                  bool // call again soon
 }
 
-// retainBatch bounds the rows that one transaction of Retain touches.
-const retainBatch = 500
+const (
+	retainBatch = 500              // rows that one transaction of Retain touches
+	retainLook  = 20 * retainBatch // rows of a kind that one call of Retain looks at
+)
 
 // Retain makes one bounded step in removing what is older than each organization
-// keeps. The event, renderings and receipt of an open delivery stay. An organization
-// that is not named keeps everything. Call it every minute or so, again at once while
-// the answer says More.
+// keeps. The event, renderings and receipt of an open delivery stay, and so do receipts that
+// wait; they go within a day of the end of that. Name all organizations: whole partitions are dropped by the longest time. Call
+// it every minute or so, again at once while the answer says More.
 func (l *Ledger) Retain(ctx context.Context, keep map[string]flow.Retention) (Removed, error) {
 	var out Removed
 	now := l.clock.Now()
@@ -67,7 +71,8 @@ func (l *Ledger) Retain(ctx context.Context, keep map[string]flow.Retention) (Re
 			if s.age <= 0 {
 				continue
 			}
-			before := now.Add(-s.age)
+			// Once a minute: to know what is open, all that is open is read.
+			before := now.Add(-s.age).Truncate(time.Minute)
 			if i == 0 && l.pg && s.age == longest {
 				// Those that keep longest lose whole partitions. What is left of such days is
 				// in the default partitions, or beside something that is still open.
@@ -96,55 +101,43 @@ func longestEvents(keep map[string]flow.Retention) time.Duration {
 	return longest
 }
 
-// removal deletes a batch and counts it.
-func (l *Ledger) removal(ctx context.Context, t tx, n *int, more *bool, sql string, args ...any) error {
-	count := 0
-	err := t.query(ctx, sql, append(args, int64(retainBatch)), func(scan func(...any) error) error {
-		count++
-		return nil
-	})
-	*n += count
-	*more = *more || count == retainBatch
-	return err
+// batches repeats a step until it finds less than a batch.
+func batches(more *bool, step func() (n int, err error)) error {
+	for range retainLook / retainBatch {
+		if n, err := step(); err != nil || n < retainBatch {
+			return err
+		}
+	}
+	*more = true
+	return nil
 }
 
 func (l *Ledger) removeEvents(ctx context.Context, org string, before time.Time, out *Removed) error {
-	step := Removed{}
-	err := l.writeTx(ctx, "remove old events", func(t tx) error {
-		step = Removed{}
-		if err := l.quiet(ctx, t); err != nil {
+	for _, a := range removedByAge() {
+		n, err := l.byAge(ctx, org, a, before, &out.More)
+		switch a.table {
+		case "events":
+			out.Events += n
+		case "receipts":
+			out.Receipts += n
+		}
+		if err != nil {
 			return err
 		}
-		floor := ids.Floor(ids.Event, before)
-		renderings := 0
-		for _, r := range []struct {
-			n    *int
-			sql  string
-			args []any
-		}{
-			{&renderings, "DELETE FROM renderings WHERE org = ? AND event IN (SELECT event FROM renderings WHERE org = ? AND event < ? AND event NOT IN (SELECT event FROM open_deliveries WHERE org = ?) ORDER BY event LIMIT ?) RETURNING 1",
-				[]any{org, org, floor, org}},
-			{&step.Events, "DELETE FROM events WHERE org = ? AND id IN (SELECT id FROM events WHERE org = ? AND id < ? AND id NOT IN (SELECT event FROM open_deliveries WHERE org = ?) ORDER BY id LIMIT ?) RETURNING 1",
-				[]any{org, org, floor, org}},
-			{&step.Deliveries, "DELETE FROM deliveries WHERE org = ? AND id IN (SELECT id FROM deliveries WHERE org = ? AND id < ? ORDER BY id LIMIT ?) RETURNING 1",
-				[]any{org, org, ids.Floor(ids.Delivery, before)}},
-			{&step.Receipts, "DELETE FROM receipts WHERE org = ? AND id IN (SELECT id FROM receipts WHERE org = ? AND id < ? AND id NOT IN (" + neededReceipts + ") ORDER BY id LIMIT ?) RETURNING 1",
-				[]any{org, org, ids.Floor(ids.Receipt, before), org, org}},
-		} {
-			if err := l.removal(ctx, t, r.n, &step.More, r.sql, r.args...); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err == nil {
-		out.Events, out.Deliveries, out.Receipts, out.More = out.Events+step.Events, out.Deliveries+step.Deliveries, out.Receipts+step.Receipts, out.More || step.More
 	}
-	return err
+	return batches(&out.More, func() (n int, err error) {
+		err = l.writeTx(ctx, "remove old deliveries", func(t tx) error {
+			n = 0
+			return t.query(ctx, "DELETE FROM deliveries WHERE org = ? AND id IN (SELECT id FROM deliveries WHERE org = ? AND id < ? ORDER BY id LIMIT ?) RETURNING 1",
+				[]any{org, org, ids.Floor(ids.Delivery, before), int64(retainBatch)}, func(func(...any) error) error {
+					n++
+					return nil
+				})
+		})
+		out.Deliveries += n
+		return n, err
+	})
 }
-
-// neededReceipts are those that open deliveries may have to send.
-const neededReceipts = "SELECT receipt FROM events WHERE org = ? AND id IN (SELECT event FROM open_deliveries WHERE org = ?)"
 
 // mark reads how far a kind of removal has come.
 func (l *Ledger) mark(ctx context.Context, q querier, org, kind string) (pos string, n int64, err error) {
@@ -177,31 +170,34 @@ func (l *Ledger) oldEntries(ctx context.Context, q querier, org string, after in
 }
 
 func (l *Ledger) removeEntries(ctx context.Context, org string, before time.Time, out *Removed) error {
-	n := 0
-	err := l.writeTx(ctx, "remove old entries", func(t tx) error {
-		_, last, err := l.mark(ctx, t, org, markEntries)
-		if err != nil {
-			return err
-		}
-		var upto int64
-		if upto, n, err = l.oldEntries(ctx, t, org, last, before); err != nil || n == 0 {
-			return err
-		}
-		if err := exec(ctx, t, "DELETE FROM entries WHERE org = ? AND seq > ? AND seq <= ?", org, last, upto); err != nil {
-			return err
-		}
-		return l.setMark(ctx, t, org, markEntries, "", upto)
+	return batches(&out.More, func() (int, error) {
+		n, err := l.changeEntries(ctx, org, markEntries, before, "DELETE FROM entries WHERE ")
+		out.Entries += n
+		return n, err
 	})
-	out.Entries += n
-	out.More = out.More || n == retainBatch
-	return err
 }
 
 // removePayloads empties the bodies of receipts, events, renderings and responses.
 func (l *Ledger) removePayloads(ctx context.Context, org string, before time.Time, out *Removed) error {
-	n := 0
-	err := l.writeTx(ctx, "remove old responses", func(t tx) error {
-		_, last, err := l.mark(ctx, t, org, markReplies)
+	for _, a := range emptiedByAge() {
+		n, err := l.byAge(ctx, org, a, before, &out.More)
+		out.Payloads += n
+		if err != nil {
+			return err
+		}
+	}
+	return batches(&out.More, func() (int, error) {
+		n, err := l.changeEntries(ctx, org, markReplies, before, "UPDATE entries SET response_body = NULL WHERE response_body IS NOT NULL AND ")
+		out.Payloads += n
+		return n, err
+	})
+}
+
+// changeEntries changes the next batch of old entries, and says how many it looked at.
+func (l *Ledger) changeEntries(ctx context.Context, org, mark string, before time.Time, change string) (n int, err error) {
+	err = l.writeTx(ctx, "remove old entries", func(t tx) error {
+		n = 0
+		_, last, err := l.mark(ctx, t, org, mark)
 		if err != nil {
 			return err
 		}
@@ -209,57 +205,12 @@ func (l *Ledger) removePayloads(ctx context.Context, org string, before time.Tim
 		if upto, n, err = l.oldEntries(ctx, t, org, last, before); err != nil || n == 0 {
 			return err
 		}
-		if err := exec(ctx, t, "UPDATE entries SET response_body = NULL WHERE org = ? AND seq > ? AND seq <= ? AND response_body IS NOT NULL", org, last, upto); err != nil {
+		if err := exec(ctx, t, change+"org = ? AND seq > ? AND seq <= ?", org, last, upto); err != nil {
 			return err
 		}
-		return l.setMark(ctx, t, org, markReplies, "", upto)
+		return l.setMark(ctx, t, org, mark, "", upto)
 	})
-	if err != nil {
-		return err
-	}
-	out.Payloads += n
-	out.More = out.More || n == retainBatch
-	for _, p := range []struct{ table, id, column, prefix, needed string }{
-		{"events", "id", "document", ids.Event, "SELECT event FROM open_deliveries WHERE org = ?"},
-		{"renderings", "event", "body", ids.Event, "SELECT event FROM open_deliveries WHERE org = ?"},
-		{"receipts", "id", "body", ids.Receipt, neededReceipts},
-	} {
-		needs := []any{org}
-		if p.table == "receipts" {
-			needs = []any{org, org}
-		}
-		count, last := 0, ""
-		err := l.writeTx(ctx, "remove old payloads", func(t tx) error {
-			count = 0
-			if err := l.quiet(ctx, t); err != nil {
-				return err
-			}
-			pos, _, err := l.mark(ctx, t, org, markPayloads+"."+p.table)
-			if err != nil {
-				return err
-			}
-			// What an open delivery needs is passed over for good: it goes with its event.
-			err = t.query(ctx, "SELECT DISTINCT "+p.id+" FROM "+p.table+" WHERE org = ? AND "+p.id+" > ? AND "+p.id+" < ? ORDER BY 1 LIMIT ?",
-				[]any{org, pos, ids.Floor(p.prefix, before), int64(retainBatch)}, func(scan func(...any) error) error {
-					count++
-					return scan(&last)
-				})
-			if err != nil || count == 0 {
-				return err
-			}
-			args := append([]any{org, pos, last}, needs...)
-			if err := exec(ctx, t, "UPDATE "+p.table+" SET "+p.column+" = NULL WHERE org = ? AND "+p.id+" > ? AND "+p.id+" <= ? AND "+p.id+" NOT IN ("+p.needed+")", args...); err != nil {
-				return err
-			}
-			return l.setMark(ctx, t, org, markPayloads+"."+p.table, last, 0)
-		})
-		if err != nil {
-			return err
-		}
-		out.Payloads += count
-		out.More = out.More || count == retainBatch
-	}
-	return nil
+	return n, err
 }
 
 // removeKeys looks at the next batch of keys, in their order and round and round: an
