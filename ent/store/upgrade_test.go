@@ -57,14 +57,18 @@ func TestUpgrade(t *testing.T) {
 					cfg = store.Config{DatabaseURL: storetest.Postgres(t)}
 				}
 				oldDatabase(t, cfg, files, version)
-				checkUpgraded(t, storetest.Open(t, cfg), version)
+				db := storetest.Open(t, cfg)
+				checkUpgraded(t, db, version)
+				if version >= 2 {
+					checkHistory(t, db)
+				}
 			})
 		}
 	}
 }
 
 // oldDatabase makes a database as a version of the schema has it, with rows that the first
-// had room for.
+// and the second had room for.
 func oldDatabase(t *testing.T, cfg store.Config, files fs.FS, version int64) {
 	t.Helper()
 	driver, dsn, kind, at := "sqlite", "file:"+filepath.Join(cfg.DataDir, store.File), goose.DialectSQLite3, "1767323045000006" // microseconds
@@ -96,6 +100,10 @@ func oldDatabase(t *testing.T, cfg store.Config, files fs.FS, version int64) {
 	}
 	up(1)
 	rows()
+	if version >= 2 {
+		up(2)
+		insertHistory(t, db, cfg.DatabaseURL != "")
+	}
 	up(version)
 }
 
