@@ -23,7 +23,7 @@ type PersonErased struct {
 	Events   int // payloads, each with its renderings and attempts
 	Receipts int // that gave no event
 	Objects  int // scans, findings, tickets, reports
-	Attempts int // whose responses spoke of the person
+	Attempts int // and deliveries whose responses, or the words for what became of them, spoke of the person
 	// Next is where to go on; "": everything was looked at.
 	Next string
 }

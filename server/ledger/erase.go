@@ -101,8 +101,9 @@ func (l *Ledger) erase(ctx context.Context, ev *flow.EventView, e flow.Erasure) 
 		if err := exec(ctx, t, eraseEntry+" WHERE delivery IN "+of, ev.Org, ev.ID); err != nil {
 			return err
 		}
-		// What became of it stays; why it failed may be in the words of the receiver.
-		return exec(ctx, t, "UPDATE deliveries SET reason = '"+erasedText+"' WHERE id IN "+of+" AND org = ? AND state = ?", ev.Org, ev.ID, ev.Org, string(flow.Failed))
+		// What became of it stays; why may be in the words of the receiver.
+		return exec(ctx, t, "UPDATE deliveries SET reason = '"+erasedText+"' WHERE id IN "+of+" AND org = ? AND (state = ? OR state = ? AND attempts > 0)",
+			ev.Org, ev.ID, ev.Org, string(flow.Failed), string(flow.SkippedState))
 	})
 	return cancelled, err
 }
@@ -204,6 +205,8 @@ func personTables() []searched {
 		{"events", "id", "org", []string{"document"}},
 		{"receipts", "id", "org", []string{"body", "header", "path", "query", "note"}},
 		{"entries", "seq", "org", []string{"response_body", "response_header", "request_header", "error", "url"}},
+		{"deliveries", "id", "org", []string{"reason"}},
+		{"open_deliveries", "id", "org", []string{"reason"}},
 		catalogue("scans", "name type status target link actor_id actor_name actor_email commit branch tag errors"),
 		catalogue("findings", "title status affected_endpoint asset asset_link description remediation link reproduction"),
 		catalogue("tickets", "title status asset asset_link due_date owner link"),

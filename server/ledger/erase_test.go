@@ -48,7 +48,7 @@ func (b *bench) left(text string) int {
 	b.t.Helper()
 	n := 0
 	for _, q := range []string{"SELECT document FROM events", "SELECT body FROM renderings", "SELECT header FROM renderings", "SELECT body FROM receipts", "SELECT header FROM receipts",
-		"SELECT query FROM receipts", "SELECT response_body FROM entries", "SELECT request_header FROM entries", "SELECT error FROM entries", "SELECT reason FROM deliveries",
+		"SELECT query FROM receipts", "SELECT response_body FROM entries", "SELECT request_header FROM entries", "SELECT error FROM entries", "SELECT reason FROM deliveries", "SELECT reason FROM open_deliveries",
 		"SELECT actor_id FROM scans", "SELECT actor_name FROM scans", "SELECT actor_email FROM scans", "SELECT reason FROM erasures"} {
 		if err := b.read(b.t.Context(), "look", q, nil, func(scan func(...any) error) error {
 			var v []byte
@@ -168,7 +168,7 @@ func TestErasePerson(t *testing.T) {
 			t.Errorf("a cursor that is none: %v", err)
 		}
 		dry, err := b.ErasePerson(t.Context(), admin, canary, by, "", true)
-		if err != nil || dry.Events != 3 || dry.Receipts != 1 || dry.Objects != 3 || dry.Attempts != 3 || dry.Next != "" || dry.Looked < 2*personBatch {
+		if err != nil || dry.Events != 3 || dry.Receipts != 1 || dry.Objects != 3 || dry.Attempts != 3+3 || dry.Next != "" || dry.Looked < 2*personBatch {
 			t.Errorf("a dry run: %+v, %v", dry, err)
 		}
 		if n := b.left(canary); n == 0 {
@@ -191,6 +191,48 @@ func TestErasePerson(t *testing.T) {
 		}
 		if n := b.count("erasures"); n != 3 {
 			t.Errorf("%d tombstones", n)
+		}
+	})
+}
+
+// What became of a delivery may be in the words of a receiver that knows whom it is about,
+// whatever the event says.
+func TestErasePersonInReasons(t *testing.T) {
+	each(t, func(t *testing.T, b *bench) {
+		said := func() flow.NewEvent {
+			e := b.event(4)
+			b.accept(e)
+			for i, state := range []flow.DeliveryState{flow.Failed, flow.SkippedState, flow.Retrying} {
+				r := b.result(due(&e, i), state)
+				r.Reason = "it said: ask " + canary
+				r.Result.Error = r.Reason
+				b.record(r)
+			}
+			return e
+		}
+		e, admin := said(), scope(t, org, viewer.Administrator)
+		if n := b.left(canary); n != 6 {
+			t.Fatalf("the person is in %d places", n)
+		}
+		done, err := b.ErasePerson(t.Context(), admin, canary, flow.Erasure{}, "", false)
+		if err != nil || done.Attempts != 6 || done.Events != 0 || done.Next != "" {
+			t.Errorf("erased %+v, %v", done, err)
+		}
+		if n := b.left(canary); n != 0 {
+			t.Errorf("the person is in %d places still", n)
+		}
+		for i, state := range []flow.DeliveryState{flow.Failed, flow.SkippedState, flow.Retrying, flow.Attempting} {
+			d, err := b.Delivery(t.Context(), admin, e.Deliveries[i].ID)
+			if err != nil || d.State != state || i < 3 && d.Reason != erasedText || i == 3 && d.Reason != "" {
+				t.Errorf("delivery %d: %+v, %v", i, d, err)
+			}
+		}
+		e = said()
+		if _, err := b.Erase(t.Context(), admin, e.ID, flow.Erasure{}); err != nil {
+			t.Fatal(err)
+		}
+		if n := b.left(canary); n != 0 {
+			t.Errorf("the person is in %d places after the event was erased", n)
 		}
 	})
 }

@@ -138,6 +138,9 @@ func (p *personSearch) take(ctx context.Context, s searched, h hit) error {
 			}
 		}
 		return p.write(ctx, set+" WHERE org = ? AND seq = ?", p.org, seq)
+	case "deliveries", "open_deliveries":
+		p.out.Attempts++
+		return p.write(ctx, "UPDATE "+s.table+" SET reason = '"+erasedText+"' WHERE org = ? AND id = ?", p.org, h.key)
 	}
 	p.out.Objects++
 	var set []string
