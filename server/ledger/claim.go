@@ -121,7 +121,11 @@ func (l *Ledger) load(ctx context.Context, got []claimed) error {
 	type ref struct{ org, id string }
 	seen := map[ref]bool{}
 	byOrg := map[string][]string{}
+	var keys []string // of renderings that have rows of their own
 	for _, c := range got {
+		if c.key != rawKey && c.key != documentKey && !slices.Contains(keys, c.key) {
+			keys = append(keys, c.key)
+		}
 		if r := (ref{c.Org, c.Event}); !seen[r] {
 			seen[r] = true
 			byOrg[c.Org] = append(byOrg[c.Org], c.Event)
@@ -162,9 +166,10 @@ func (l *Ledger) load(ctx context.Context, got []claimed) error {
 				return err
 			}
 		}
-		if slices.ContainsFunc(got, func(c claimed) bool { return c.key != rawKey && c.key != documentKey }) {
+		if len(keys) > 0 {
 			others.and("org = ?", org)
 			others.in("event", list)
+			others.in("key", keys)
 			err = l.read(ctx, "read renderings", "SELECT event, key, method, suffix, header, body FROM renderings WHERE "+others.sql()+" AND body IS NOT NULL", others.args,
 				func(scan func(...any) error) error {
 					r, err := scanRendering(scan)

@@ -408,6 +408,30 @@ func TestRenderings(t *testing.T) {
 	})
 }
 
+// An event may be written down in many ways; a claim reads those that it sends.
+func TestClaimReadsWhatItSends(t *testing.T) {
+	each(t, func(t *testing.T, b *bench) {
+		e := b.event(1)
+		for _, key := range []string{"appscan", "holm", "slack"} {
+			e.Renderings = append(e.Renderings, flow.Rendering{Event: e.ID, Key: key, Rendered: connectors.Rendered{Body: []byte(key)}})
+		}
+		e.Deliveries[0].Rendering, e.Deliveries[0].Lease = "holm", false
+		b.accept(e)
+		read := 0
+		of := b.Ledger.db
+		b.Ledger.db = &observed{database: of, read: func(sql string, rows int) {
+			if strings.Contains(sql, "FROM renderings") {
+				read += rows
+			}
+		}}
+		dues := b.claim(1)
+		b.Ledger.db = of
+		if len(dues) != 1 || dues[0].Rendering == nil || string(dues[0].Rendering.Body) != "holm" || read != 1 {
+			t.Errorf("claimed %v with %d renderings", dues, read)
+		}
+	})
+}
+
 func TestCatalogue(t *testing.T) {
 	each(t, func(t *testing.T, b *bench) {
 		n := func(n int) *int { return &n }
