@@ -43,14 +43,25 @@ const (
 
 // Retain makes one bounded step in removing what is older than each organization
 // keeps. The event, renderings and receipt of an open delivery stay, and so do receipts that
-// wait; they go within a day of the end of that. Name all organizations: whole partitions are dropped by the longest time. Call
-// it every minute or so, again at once while the answer says More.
+// wait; they go within a day of the end of that. An organization that is not named keeps
+// everything. Call it every minute or so, again at once while the answer says More.
 func (l *Ledger) Retain(ctx context.Context, keep map[string]flow.Retention) (Removed, error) {
 	var out Removed
 	now := l.clock.Now()
 	longest := longestEvents(keep)
 	whole := false
 	if l.pg {
+		// Whole days are everybody's.
+		if err := l.read(ctx, "read who there is", "SELECT id FROM organizations", nil, func(scan func(...any) error) error {
+			var org string
+			err := scan(&org)
+			if _, named := keep[org]; !named {
+				longest = 0
+			}
+			return err
+		}); err != nil {
+			return out, err
+		}
 		var days time.Time
 		if longest > 0 {
 			days = now.Add(-longest)

@@ -127,6 +127,26 @@ func TestRetentionPassesOverWhatIsOpen(t *testing.T) {
 	})
 }
 
+// Who is not named, for one because the configuration cannot be read, keeps everything:
+// days are not dropped whole then.
+func TestRetentionKeepsWhatNobodyNamed(t *testing.T) {
+	each(t, func(t *testing.T, b *bench) {
+		if err := b.db.Client.Organization.Create().SetID("org_2").SetName("unread").Exec(viewer.SystemContext(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		b.skipped(org)
+		b.skipped("org_2")
+		b.clock.Advance(100 * 24 * time.Hour)
+		keep := map[string]flow.Retention{org: {Events: 24 * time.Hour, Attempts: 24 * time.Hour, Payloads: 24 * time.Hour}}
+		b.retain(keep)
+		for _, table := range []string{"events", "deliveries", "entries"} {
+			if mine, theirs := b.count(table+" WHERE org = ?", org), b.count(table+" WHERE org = 'org_2'"); mine != 0 || theirs != 1 {
+				t.Errorf("%d %s of the one that is named, %d of the other", mine, table, theirs)
+			}
+		}
+	})
+}
+
 // The events of receipts are found by receipt, not by reading all of the organization's.
 func TestRetentionFindsEventsByReceipt(t *testing.T) {
 	b := open(t, storetest.Open(t, store.Config{DataDir: t.TempDir()}))
