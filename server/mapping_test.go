@@ -1,9 +1,11 @@
 package server_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
+	"github.com/hookyard/hookyard/ent/store"
 	"github.com/hookyard/hookyard/server/servertest/program"
 )
 
@@ -13,7 +15,8 @@ func TestUnmappedThenMapped(t *testing.T) {
 	onEach(t, func(t *testing.T, url string) {
 		ctx := t.Context()
 		s := newSink(t)
-		h := start(t, url, "--allow-private-targets")
+		dir := t.TempDir()
+		h := startIn(t, dir, url, "--allow-private-targets")
 		group, err := h.CreateAssetGroup(ctx, "group")
 		if err != nil {
 			t.Fatal(err)
@@ -98,6 +101,10 @@ func TestUnmappedThenMapped(t *testing.T) {
 		if matched, fresh := reprocess(false); matched != 3 || fresh != 0 {
 			t.Errorf("once more: %d receipts, %d new events", matched, fresh)
 		}
+		forgetKeys(t, dir, url)
+		if matched, fresh := reprocess(false); matched != 3 || fresh != 0 {
+			t.Errorf("after a week: %d receipts, %d new events", matched, fresh)
+		}
 		// What comes now is mapped, and comes after all of that.
 		if err := send(h.HTTP, address, 4); err != nil {
 			t.Fatal(err)
@@ -109,4 +116,17 @@ func TestUnmappedThenMapped(t *testing.T) {
 			}
 		}
 	})
+}
+
+// forgetKeys does what retention does after a week.
+func forgetKeys(t *testing.T, dir, url string) {
+	t.Helper()
+	db, err := store.Open(t.Context(), store.Config{DataDir: dir, DatabaseURL: url, Existing: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = db.Client.ExecContext(t.Context(), "DELETE FROM keys")
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
 }

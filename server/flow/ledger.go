@@ -114,6 +114,14 @@ type Accepted struct {
 	Lease     Lease // of its deliveries that were born leased
 }
 
+// Given is an event that a receipt has given.
+type Given struct {
+	ID                  string
+	Type                connectors.EventType
+	Time                time.Time
+	Subject, Group, App string // as in NewEvent
+}
+
 // Due is a delivery leased to this node: everything that one attempt needs.
 type Due struct {
 	ID, Org, Event, Webhook, Endpoint string

@@ -35,8 +35,8 @@ func (in *Ingest) wake() {
 }
 
 // Run enriches receipts that wait until ctx ends. What a receipt has become is recorded
-// after its events are durable: a crash in between costs one more attempt, which makes no
-// event twice.
+// after its events are durable: a crash in between costs one more attempt, which finds
+// them and makes none.
 func (in *Ingest) Run(ctx context.Context) {
 	tick := in.c.Clock.NewTicker(enrichEvery)
 	defer tick.Stop()
@@ -172,11 +172,15 @@ func (in *Ingest) fetch(ctx context.Context, w *flow.Waiting) (out enriched, err
 		}
 	}
 	s := &sending{Ingest: in, place: place, src: src, receipt: &w.Receipt}
-	if out.note = received.Note; len(received.Items) == 0 {
+	given, err := in.c.Ledger.Given(ctx, &w.Receipt)
+	if err != nil {
+		return out, err
+	}
+	if out.note = received.Note; len(received.Items)+len(given) == 0 {
 		return out, nil
 	}
 	out.group = s.level(received.Items)
-	out.events, err = s.once(ctx, received.Items)
+	out.events, err = s.once(ctx, received.Items, given)
 	in.c.Count(src.Kind, "enriched", fresh(out.events))
 	return out, err
 }

@@ -3,18 +3,13 @@ package ingest_test
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/jonboulle/clockwork"
-
 	"github.com/hookyard/hookyard/connectors"
-	"github.com/hookyard/hookyard/ent/ids"
 	"github.com/hookyard/hookyard/server/flow"
-	"github.com/hookyard/hookyard/server/ingest"
 )
 
 // shelf holds receipts that wait, and enriches them; those of src_1 hang.
@@ -23,6 +18,7 @@ type shelf struct {
 	due     []*flow.Waiting
 	hanging int
 	settled chan string
+	body    string // of what is fetched; "" hangs for src_1
 }
 
 func (s *shelf) ClaimWaiting(_ context.Context, _ time.Time, _ time.Duration, except []string) (*flow.Waiting, error) {
@@ -39,12 +35,17 @@ func (s *shelf) ClaimWaiting(_ context.Context, _ time.Time, _ time.Duration, ex
 
 func (s *shelf) PutOff(context.Context, string, string, time.Time, string) error { return nil }
 
+func (s *shelf) Await(context.Context, string, string) error { return nil }
+
 func (s *shelf) Settle(_ context.Context, _, receipt string, _ flow.ReceiptState, _, _ string) error {
 	s.settled <- receipt
 	return nil
 }
 
 func (s *shelf) Enrich(ctx context.Context, _ string, e connectors.Enrichment) (connectors.Document, error) {
+	if s.body != "" {
+		return connectors.Document{Body: []byte(s.body)}, nil
+	}
 	if e.Source.ID != "src_1" {
 		return connectors.Document{Body: []byte(`["` + e.Receipt + `@shop"]`)}, nil
 	}
@@ -55,6 +56,14 @@ func (s *shelf) Enrich(ctx context.Context, _ string, e connectors.Enrichment) (
 	return connectors.Document{}, ctx.Err()
 }
 
+// run enriches what waits until the function is called.
+func (r *rig) run(t *testing.T) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	over := make(chan struct{})
+	go func() { defer close(over); r.Run(ctx) }()
+	return func() { cancel(); <-over }
+}
+
 // TestHangingServiceHoldsUpItsOwn has many receipts of a service that hangs due before
 // those of another.
 func TestHangingServiceHoldsUpItsOwn(t *testing.T) {
@@ -62,11 +71,7 @@ func TestHangingServiceHoldsUpItsOwn(t *testing.T) {
 	other := *r.source
 	other.ID, other.Token = "src_2", ""
 	r.world.place.World.Sources["src_2"] = &other
-	set, err := connectors.NewSet([]connectors.Connector{plain{}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &shelf{settled: make(chan string, 20)}
+	s := r.shelf
 	for i := range 60 {
 		w := &flow.Waiting{Receipt: flow.Receipt{ID: fmt.Sprintf("rcp_%d", i), Org: "org_1", Source: "src_1", Method: "POST"}, Attempt: 1}
 		if i >= 50 {
@@ -74,12 +79,7 @@ func TestHangingServiceHoldsUpItsOwn(t *testing.T) {
 		}
 		s.due = append(s.due, w)
 	}
-	clock := clockwork.NewFakeClock()
-	in := ingest.New(ingest.Config{Ledger: r.ledger, Dispatcher: r.disp, Atlas: r.world, Connectors: set, IDs: ids.NewMaker(clock.Now), Clock: clock,
-		Log: slog.New(slog.DiscardHandler), Waiting: s, Enricher: s})
-	ctx, stop := context.WithCancel(t.Context())
-	over := make(chan struct{})
-	go func() { defer close(over); in.Run(ctx) }()
+	stop := r.run(t)
 	for range 10 {
 		select {
 		case <-s.settled:
@@ -88,8 +88,24 @@ func TestHangingServiceHoldsUpItsOwn(t *testing.T) {
 		}
 	}
 	stop()
-	<-over
 	if len(r.ledger.events) != 10 || s.hanging != 2 {
 		t.Errorf("%d events; %d attempts of the service that hangs", len(r.ledger.events), s.hanging)
+	}
+}
+
+// TestEnrichedTwice has a node die between the events of a receipt and the end of its
+// waiting: the next one finds them.
+func TestEnrichedTwice(t *testing.T) {
+	r := newRig(t)
+	r.shelf.body = `["-s1@shop","-s2@shop"]`
+	for range 2 {
+		r.shelf.due = append(r.shelf.due, &flow.Waiting{Receipt: flow.Receipt{ID: "rcp_1", Org: "org_1", Source: "src_1", Method: "POST", State: flow.ReceiptWaiting}, Attempt: 1})
+		stop := r.run(t)
+		<-r.shelf.settled
+		stop()
+		r.ledger.forget()
+	}
+	if len(r.ledger.events) != 2 {
+		t.Errorf("%d events", len(r.ledger.events))
 	}
 }

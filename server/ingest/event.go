@@ -103,21 +103,8 @@ func (s *sending) event(ctx context.Context, e *flow.NewEvent, index int, item *
 	w := s.place.World
 	org := w.Organization.ID
 	app, fresh := s.place.application(s.src, item)
-	ev := connectors.Event{
-		ID:           s.c.IDs.New(ids.Event),
-		Type:         item.Type,
-		Source:       item.Source,
-		Time:         item.Time.UTC(),
-		Received:     s.receipt.At,
-		Organization: connectors.Ref{ID: org, Name: w.Organization.Name},
-		Data:         item.Data,
-	}
-	if ev.Source == "" {
-		ev.Source = "/sources/" + s.src.ID
-	}
-	if item.Time.IsZero() {
-		ev.Time = s.receipt.At
-	}
+	ev := s.about(item)
+	ev.ID = s.c.IDs.New(ids.Event)
 	if app.ID != "" {
 		ev.Application = &connectors.Ref{ID: app.ID, Name: app.Name}
 		if g, ok := w.Groups[app.Group]; ok {
@@ -144,6 +131,26 @@ func (s *sending) event(ctx context.Context, e *flow.NewEvent, index int, item *
 	}
 	facts := flow.Facts{Type: ev.Type, Group: app.Group, App: app.ID, Source: s.src.ID, Severity: severity, HasSeverity: has, New: isNew}
 	return s.deliveries(ctx, e, index, &ev, facts, dues)
+}
+
+// about is an item as an event without an ID, an application or a subject.
+func (s *sending) about(item *connectors.Incoming) connectors.Event {
+	org := &s.place.World.Organization
+	ev := connectors.Event{
+		Type:         item.Type,
+		Source:       item.Source,
+		Time:         item.Time.UTC(),
+		Received:     s.receipt.At,
+		Organization: connectors.Ref{ID: org.ID, Name: org.Name},
+		Data:         item.Data,
+	}
+	if ev.Source == "" {
+		ev.Source = "/sources/" + s.src.ID
+	}
+	if item.Time.IsZero() {
+		ev.Time = s.receipt.At
+	}
+	return ev
 }
 
 // digest tells a repeat from a conflict: equal bytes, equal digest. A receipt with a

@@ -37,8 +37,8 @@ type Ledger interface {
 	Accept(ctx context.Context, r *flow.Receipt, events []flow.NewEvent) ([]flow.Accepted, error)
 	Numbers(ctx context.Context, org string, keys []connectors.NumberKey) (map[connectors.NumberKey]int32, error)
 	FindingKnown(ctx context.Context, org, source, key string) (bool, error)
-	// Await has a receipt that is in the ledger already enriched again.
-	Await(ctx context.Context, org, receipt string) error
+	// Given are the events that name a receipt, in the order in which they were made.
+	Given(ctx context.Context, r *flow.Receipt) ([]flow.Given, error)
 }
 
 // Waiting is the ledger's list of receipts that wait for enrichment.
@@ -48,6 +48,8 @@ type Waiting interface {
 	ClaimWaiting(ctx context.Context, now time.Time, keep time.Duration, except []string) (*flow.Waiting, error)
 	PutOff(ctx context.Context, org, receipt string, until time.Time, note string) error
 	Settle(ctx context.Context, org, receipt string, state flow.ReceiptState, group, note string) error
+	// Await has a receipt that is in the ledger already enriched again.
+	Await(ctx context.Context, org, receipt string) error
 }
 
 // Enricher has a connector fetch what a receipt only names, in the connector's process. A

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -23,8 +22,9 @@ import (
 	"github.com/hookyard/hookyard/server/ingest"
 )
 
-// plain is a connector whose requests are a JSON list of scans and whose formats are
-// "plain" and, for nothing, "mute" and "broken".
+// plain is a connector whose requests are a JSON list of scans, "key@application", and whose
+// formats are "plain" and, for nothing, "mute" and "broken". An item that begins with "-" has
+// no key of its own, one with "!" speaks of nothing besides.
 type plain struct{}
 
 func (plain) Spec() connectors.Spec              { return connectors.Spec{Name: "plain"} }
@@ -48,10 +48,17 @@ func (plain) Receive(in connectors.Inbound) (connectors.Received, error) {
 	var out connectors.Received
 	for _, n := range names {
 		key, app, _ := strings.Cut(n, "@")
-		out.Items = append(out.Items, connectors.Incoming{
+		item := connectors.Incoming{
 			Type: connectors.ScanCompleted, Key: key, Fields: map[string]string{"app": app}, DefaultField: "app",
 			Data: connectors.Data{Scan: &connectors.Scan{Key: key, Name: key}},
-		})
+		}
+		if strings.HasPrefix(n, "-") || strings.HasPrefix(n, "!") {
+			item.Key = ""
+		}
+		if strings.HasPrefix(n, "!") {
+			item.Data = connectors.Data{}
+		}
+		out.Items = append(out.Items, item)
 	}
 	return out, nil
 }
@@ -101,7 +108,23 @@ func (l *ledger) Accept(_ context.Context, r *flow.Receipt, events []flow.NewEve
 	return out, nil
 }
 
-func (*ledger) Await(context.Context, string, string) error { return nil }
+func (l *ledger) Given(_ context.Context, r *flow.Receipt) (given []flow.Given, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range l.events {
+		if e.Receipt == r.ID {
+			given = append(given, flow.Given{ID: e.ID, Type: e.Type, Time: e.Time, Subject: e.Subject, Group: e.Group, App: e.App})
+		}
+	}
+	return given, nil
+}
+
+// forget has the keys' window be over.
+func (l *ledger) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.byKey)
+}
 
 func (*ledger) Numbers(context.Context, string, []connectors.NumberKey) (map[connectors.NumberKey]int32, error) {
 	return nil, nil
@@ -173,6 +196,8 @@ type rig struct {
 	disp   *dispatcher
 	world  *world
 	source *flow.Source
+	shelf  *shelf
+	clock  *clockwork.FakeClock
 }
 
 func newRig(t *testing.T, webhooks ...*flow.Webhook) *rig {
@@ -199,9 +224,10 @@ func newRig(t *testing.T, webhooks ...*flow.Webhook) *rig {
 	clock := clockwork.NewFakeClockAt(time.Date(2026, 4, 10, 14, 30, 0, 0, time.UTC))
 	l := &ledger{byKey: map[string]flow.NewEvent{}}
 	d := &dispatcher{t: t, ledger: l}
-	r := &rig{ledger: l, disp: d, world: world, source: src}
+	s := &shelf{settled: make(chan string, 20)}
+	r := &rig{ledger: l, disp: d, world: world, source: src, shelf: s, clock: clock}
 	r.Ingest = ingest.New(ingest.Config{Ledger: l, Dispatcher: d, Atlas: world, Connectors: set, IDs: ids.NewMaker(clock.Now), Clock: clock,
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), MaxBody: 64})
+		Log: slog.New(slog.DiscardHandler), MaxBody: 64, Waiting: s, Enricher: s})
 	t.Cleanup(func() {
 		if d.credit != 0 {
 			t.Errorf("credit is off by %d", d.credit)
@@ -388,30 +414,77 @@ func TestMappingStaysInItsGroup(t *testing.T) {
 	}
 }
 
-func TestProcessTellsMappedEventsOnceMore(t *testing.T) {
-	group := hook("again", "plain", flow.WebhookActive)
-	group.Group = "grp_a"
-	r := newRig(t, hook("plain", "plain", flow.WebhookActive), group)
+// Whatever the age of a receipt, and with or without keys, it gives its events once; one
+// that is mapped later goes to the webhooks that it did not reach, once.
+func TestProcessMakesNothingTwice(t *testing.T) {
+	for name, body := range map[string]string{
+		"with keys": `["s1@new","s2@shop"]`, "without": `["-s1@new","-s2@shop"]`, "without a subject": `["!@shop","!@new","!@shop"]`, "equal ones": `["-s@new","-s@new"]`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			group := hook("again", "hookyard", flow.WebhookActive)
+			group.Group = "grp_a"
+			r := newRig(t, hook("doc", "hookyard", flow.WebhookActive), group)
+			ctx := context.Background()
+			r.post(body)
+			receipt, unmapped := r.ledger.receipts[0], strings.Count(body, "new")
+			process := func(want int) []flow.Accepted {
+				t.Helper()
+				made, err := r.Process(ctx, &receipt)
+				if err != nil || len(made) != want {
+					t.Errorf("%d new events, want %d; %v", len(made), want, err)
+				}
+				r.ledger.forget()
+				return made
+			}
+			process(0)
+			process(0)
+			r.source.Mapping = flow.Mapping{Rules: []flow.MappingRule{{Field: "app", Equals: "new", Application: "app_2"}}}
+			for i := range process(unmapped) {
+				e := r.ledger.events[len(r.ledger.events)-1-i]
+				if e.App != "app_2" || len(e.Deliveries) != 1 || e.Deliveries[0].Webhook != "again" {
+					t.Errorf("told as %+v", e)
+				}
+			}
+			process(0)
+			process(0)
+			r.source.Mapping.Rules[0].Application = "app_1"
+			process(0)
+			r.source.Mapping = flow.Mapping{}
+			process(0)
+			if len(r.ledger.receipts) != 1 {
+				t.Errorf("%d receipts of one request", len(r.ledger.receipts))
+			}
+		})
+	}
+}
+
+// What a receipt has told is not told again because nothing of it is there any more.
+func TestProcessAfterRetention(t *testing.T) {
+	r := newRig(t)
 	ctx := context.Background()
-	r.post(`["s1@new","s2@shop"]`)
-	receipt := r.ledger.receipts[0]
+	r.post(`["-s1@shop"]`)
+	r.post(`["s2@shop"]`)
+	r.post(`["s2@shop"]`) // another one's event stands for it
+	r.ledger.forget()
+	r.ledger.events = slices.DeleteFunc(r.ledger.events, func(e flow.NewEvent) bool { return e.Key == "" })
+	for _, receipt := range r.ledger.receipts {
+		if made, err := r.Process(ctx, &receipt); err != nil || len(made) != 0 {
+			t.Errorf("told again: %v, %v", made, err)
+		}
+	}
+	// One that has told nothing does it now.
+	r.post(`later`)
+	receipt := r.ledger.receipts[3]
 	if made, err := r.Process(ctx, &receipt); err != nil || len(made) != 0 {
-		t.Fatalf("nothing has changed, yet %v, %v", made, err)
+		t.Errorf("still nothing that we know: %v, %v", made, err)
 	}
-	r.source.Mapping = flow.Mapping{Rules: []flow.MappingRule{{Field: "app", Equals: "new", Application: "app_2"}}}
-	made, err := r.Process(ctx, &receipt)
-	if err != nil || len(made) != 1 {
-		t.Fatalf("got %v, %v", made, err)
-	}
-	e := r.ledger.events[len(r.ledger.events)-1]
-	if e.App != "app_2" || len(e.Deliveries) != 1 || e.Deliveries[0].Webhook != "again" {
-		t.Errorf("told as %+v", e)
-	}
-	if made, err := r.Process(ctx, &receipt); err != nil || len(made) != 0 {
-		t.Errorf("told again: %v, %v", made, err)
-	}
-	if len(r.ledger.receipts) != 1 {
-		t.Errorf("%d receipts of one request", len(r.ledger.receipts))
+	receipt.Body = []byte(`["-s3@shop"]`)
+	for _, want := range []int{1, 0} {
+		made, err := r.Process(ctx, &receipt)
+		if err != nil || len(made) != want {
+			t.Errorf("it gave %v, %v", made, err)
+		}
+		r.ledger.forget()
 	}
 }
 

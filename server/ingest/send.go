@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"time"
 
 	"github.com/hookyard/hookyard/connectors"
 	"github.com/hookyard/hookyard/ent/ids"
@@ -69,10 +70,10 @@ func (in *Ingest) Send(ctx context.Context, org, sender, source string, events [
 // its hub ID. A vendor's field cannot have this name.
 const fieldApplication = "\x00application"
 
-// Process reads a receipt again, with today's source and mapping. What it could not be
-// read as before becomes events now; an event that was unmapped and has an application
-// now is told once more, to the webhooks that it did not reach. It returns the events
-// that are new.
+// Process reads a receipt again, with today's source and mapping. One that has given no
+// event yet gives them now. One that has gives no others: an event that was unmapped and
+// has an application now is told once more, to the webhooks that it did not reach. It
+// returns the events that are new.
 func (in *Ingest) Process(ctx context.Context, r *flow.Receipt) ([]flow.Accepted, error) {
 	place := in.c.Atlas.Place(r.Org)
 	if place == nil {
@@ -89,6 +90,10 @@ func (in *Ingest) Process(ctx context.Context, r *flow.Receipt) ([]flow.Accepted
 	if installed && r.State == flow.ReceiptWaiting { // it will be, and must not be twice
 		return nil, in.await(ctx, r)
 	}
+	given, err := in.c.Ledger.Given(ctx, r)
+	if err != nil || r.State == flow.ReceiptAccepted && len(given) == 0 {
+		return nil, err // another receipt's events stand for it, or retention has taken its own
+	}
 	inbound, err := again(r, src)
 	if err != nil {
 		return nil, err
@@ -101,15 +106,17 @@ func (in *Ingest) Process(ctx context.Context, r *flow.Receipt) ([]flow.Accepted
 		return nil, err
 	case received.Enrich:
 		return nil, in.await(ctx, r)
+	case len(received.Items) == 0:
+		return nil, nil
 	}
 	s := &sending{Ingest: in, place: place, src: src, receipt: r}
-	accepted, err := s.once(ctx, received.Items)
+	accepted, err := s.once(ctx, received.Items, given)
 	return slices.DeleteFunc(accepted, func(a flow.Accepted) bool { return a.Duplicate }), err
 }
 
 // await has a receipt that is in the ledger enriched, or read, from now on.
 func (in *Ingest) await(ctx context.Context, r *flow.Receipt) error {
-	if err := in.c.Ledger.Await(ctx, r.Org, r.ID); err != nil {
+	if err := in.c.Waiting.Await(ctx, r.Org, r.ID); err != nil {
 		return err
 	}
 	in.wake()
@@ -136,36 +143,93 @@ func again(r *flow.Receipt, src *flow.Source) (in connectors.Inbound, err error)
 		Location: src.Location, SourceID: src.ID, ContentType: r.ContentType}, nil
 }
 
-// once accepts items of a receipt that is in the ledger already.
-func (s *sending) once(ctx context.Context, items []connectors.Incoming) ([]flow.Accepted, error) {
-	first, err := s.accept(ctx, items)
-	if err != nil {
-		return nil, err
+// once accepts the items of a receipt that is in the ledger already. When it has given
+// events these are the answer, and only those are new that tell one of them again.
+func (s *sending) once(ctx context.Context, items []connectors.Incoming, given []flow.Given) ([]flow.Accepted, error) {
+	items = slices.Clone(items)
+	for i := range items {
+		if items[i].Key == "" { // for two that read it at the same time
+			items[i].Key = fmt.Sprintf("\x00%s/%d", s.receipt.ID, i)
+		}
 	}
-	again, err := s.mapped(ctx, items, first)
-	if err != nil {
-		return nil, err
+	if len(given) == 0 {
+		return s.accept(ctx, items)
 	}
-	return append(first, again...), nil
+	out := make([]flow.Accepted, len(given))
+	for i := range given {
+		out[i] = flow.Accepted{ID: given[i].ID, Duplicate: true, Unmapped: given[i].App == ""}
+	}
+	mapped := s.mapped(items, given)
+	if len(mapped) == 0 {
+		return out, nil
+	}
+	// What is unmapped has reached those of the whole organization.
+	s.skip = func(w *flow.Webhook) bool { return w.Group == "" && w.Global }
+	again, err := s.accept(ctx, mapped)
+	return append(out, again...), err
 }
 
-// mapped tells once more what was accepted unmapped before and has an application now.
-// The key says for which application, so that it happens once; webhooks that unmapped
-// events reach have had it.
-func (s *sending) mapped(ctx context.Context, items []connectors.Incoming, first []flow.Accepted) ([]flow.Accepted, error) {
-	var again []connectors.Incoming
-	for i, item := range items {
-		app, _ := s.place.application(s.src, &item)
-		if app.ID == "" || item.Key == "" || !first[i].Duplicate || !first[i].Unmapped {
-			continue
+// mapped are the items whose event was unmapped and has not been told again, and that have
+// an application now.
+func (s *sending) mapped(items []connectors.Incoming, given []flow.Given) (again []connectors.Incoming) {
+	left := make(map[fact][]flow.Given, len(given))
+	for _, g := range given {
+		f := factOf(g.Type, g.Subject, g.Time)
+		left[f] = append(left[f], g)
+	}
+	take := func(f fact, fits func(flow.Given) bool) (g flow.Given) {
+		if i := slices.IndexFunc(left[f], fits); i >= 0 {
+			g = left[f][i]
+			left[f] = slices.Delete(left[f], i, i+1)
 		}
-		item.Key += "\x00" + app.ID
-		again = append(again, item)
+		return g
 	}
-	if len(again) == 0 {
-		return nil, nil
+	type reading struct {
+		fact
+		app   flow.Application
+		event flow.Given // when it was told again, the later one
 	}
-	remap := *s
-	remap.skip = func(w *flow.Webhook) bool { return w.Group == "" && w.Global }
-	return remap.accept(ctx, again)
+	// The items' own events come first, in the items' order.
+	read := make([]reading, len(items))
+	for i := range items {
+		ev := s.about(&items[i])
+		s.catalogue(&ev)
+		r := &read[i]
+		r.fact = factOf(ev.Type, ev.Subject, ev.Time)
+		r.event = take(r.fact, func(flow.Given) bool { return true })
+		r.app, _ = s.place.application(s.src, &items[i])
+	}
+	for _, moved := range []bool{false, true} { // perhaps with another application than today's
+		for i := range read {
+			r := &read[i]
+			if r.event.ID == "" || r.event.App != "" {
+				continue
+			}
+			if told := take(r.fact, func(g flow.Given) bool { return moved || g.App == r.app.ID }); told.ID != "" {
+				r.event = told
+			}
+		}
+	}
+	for i, r := range read {
+		if item := items[i]; r.event.ID != "" && r.event.App == "" && r.app.ID != "" {
+			item.Key += "\x00mapped"
+			again = append(again, item)
+		}
+	}
+	return again
+}
+
+// fact is what an event says, as far as it is the same at each reading: its type and
+// subject, or its time when it speaks of nothing in the catalogue.
+type fact struct {
+	kind    connectors.EventType
+	subject string
+	at      int64
+}
+
+func factOf(kind connectors.EventType, subject string, at time.Time) fact {
+	if subject == "" || ids.Prefix(subject) == ids.Application { // which depends on the mapping
+		return fact{kind: kind, at: at.UnixMicro()}
+	}
+	return fact{kind: kind, subject: subject}
 }

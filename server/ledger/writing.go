@@ -23,6 +23,7 @@ type writing struct {
 	l        *Ledger
 	group    []*job
 	lease    flow.Lease
+	now      int64 // the age of keys counts from here
 	recorded int
 
 	receipts, waiting                        rows
@@ -34,7 +35,7 @@ type writing struct {
 
 func newWriting(l *Ledger, group []*job) *writing {
 	s := &l.st
-	w := &writing{l: l, group: group, lease: l.Lease(), catalogue: catalogueRows{of: &s.catalogue}}
+	w := &writing{l: l, group: group, lease: l.Lease(), now: micros(l.clock.Now()), catalogue: catalogueRows{of: &s.catalogue}}
 	w.waiting.of = s.waiting
 	w.receipts.of, w.events.of, w.renderings.of, w.open.of, w.ended.of = s.receipt, s.event, s.rendering, s.open, s.ended
 	w.entries.of, w.keys.of, w.rekeys.of, w.finish.of, w.postpone.of = s.entry, s.key, s.rekey, s.finish, s.postpone
@@ -123,7 +124,7 @@ func (w *writing) claimKeys(ctx context.Context, t tx) (map[*flow.NewEvent]flow.
 	slices.SortFunc(all, func(a, b keyed) int { return cmp.Or(compareKeys(a.e, b.e), cmp.Compare(a.n, b.n)) })
 	for i := range all {
 		if e := all[i].e; i == 0 || compareKeys(all[i-1].e, e) != 0 {
-			addKey(&w.keys, e)
+			w.addKey(&w.keys, e)
 		}
 	}
 	inserted := t.run(&w.keys)
@@ -156,15 +157,16 @@ func (w *writing) claimKeys(ctx context.Context, t tx) (map[*flow.NewEvent]flow.
 			last, newest, changed = stand{e.State, e.Digest, e.ID, e.App == ""}, e, true
 		}
 		if changed {
-			addKey(&w.rekeys, newest)
+			w.addKey(&w.rekeys, newest)
 		}
 		i = end
 	}
 	return repeats, nil
 }
 
-func addKey(r *rows, e *flow.NewEvent) {
-	r.add(e.Org, e.Source, []byte(e.Key), e.State, e.Digest, e.ID, flag(e.App == ""), micros(e.Received))
+// addKey writes a key that is known from now on, however old the receipt is.
+func (w *writing) addKey(r *rows, e *flow.NewEvent) {
+	r.add(e.Org, e.Source, []byte(e.Key), e.State, e.Digest, e.ID, flag(e.App == ""), w.now)
 }
 
 // stand is what a key stands for.
