@@ -112,6 +112,8 @@ func gauges() map[string]*prometheus.Desc {
 		"remote":    describe("presence_deliveries", "Deliveries with this node's Presences, by state: in hand of an agent, or waiting for one with room.", "state"),
 		"processes": describe("connector_processes", "Processes of connectors that third parties have made, by state.", "connector", "version", "state"),
 		"stranded":  describe("connector_stranded_endpoints", "Endpoints whose connector is a package that no running node has.", "package"),
+		"receipts":  describe("receipts_waiting", "Receipts that wait to be read or enriched."),
+		"oldest":    describe("receipts_waiting_age_seconds", "How long the receipt that has waited longest has waited."),
 		"waiting":   describe("ledger_waiting_calls", "Calls that wait to be committed."),
 		"watchers":  describe("watchers", "Live subscribers of the delivery log."),
 		"scanning":  describe("scans_running", "Scans that this node carries out."),
@@ -207,6 +209,14 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 		}
 	}
 	now := h.clock.Now()
+	if n, oldest, err := h.ledger.WaitingReceipts(ctx); err == nil {
+		age := 0.0
+		if n > 0 {
+			age = now.Sub(oldest).Seconds()
+		}
+		gauge("receipts", float64(n))
+		gauge("oldest", age)
+	}
 	if lanes, err := h.ledger.Backlog(ctx, now); err == nil {
 		age := 0.0
 		if !s.Stray.IsZero() {

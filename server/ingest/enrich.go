@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"slices"
 	"time"
 
 	"github.com/hookyard/hookyard/connectors"
@@ -18,6 +19,9 @@ const (
 	enrichTimeout = 30 * time.Second // of one attempt
 	enrichKeep    = 2 * time.Minute  // for how long a node has a receipt to itself: longer than an attempt
 	enrichGivenUp = 7 * 24 * time.Hour
+	// enrichPatience is for how long a node that has started leaves it to connectors to come
+	// back, and to other nodes to read, before it gives up what has waited too long.
+	enrichPatience = time.Hour
 )
 
 // enrichPause is between attempts; the longest one is repeated until the receipt is given up.
@@ -40,11 +44,12 @@ func (in *Ingest) wake() {
 func (in *Ingest) Run(ctx context.Context) {
 	tick := in.c.Clock.NewTicker(enrichEvery)
 	defer tick.Stop()
+	began := in.at()
 	working, busy := 0, map[string]int{} // attempts under way, in all and by source
 	done := make(chan string)
 	for {
 		for working < enrichAtOnce && ctx.Err() == nil {
-			w := in.claim(ctx, busy)
+			w := in.claim(ctx, busy, began)
 			if w == nil {
 				break
 			}
@@ -75,15 +80,20 @@ func (in *Ingest) Run(ctx context.Context) {
 }
 
 // claim takes a receipt that is due, of a source that has not its share under way and whose
-// connector answers on this node; nil when there is none.
-func (in *Ingest) claim(ctx context.Context, busy map[string]int) *flow.Waiting {
-	except := in.c.Silent()
+// connector answers on this node; nil when there is none. One that has waited too long is
+// taken even so: its last attempt ends it.
+func (in *Ingest) claim(ctx context.Context, busy map[string]int, began time.Time) *flow.Waiting {
+	var full []string
 	for source, n := range busy {
 		if n >= enrichOfOne {
-			except = append(except, source)
+			full = append(full, source)
 		}
 	}
-	w, err := in.c.Waiting.ClaimWaiting(ctx, in.at(), enrichKeep, except)
+	now, silent := in.at(), in.c.Silent()
+	w, err := in.c.Waiting.ClaimWaiting(ctx, now, enrichKeep, time.Time{}, slices.Concat(full, silent))
+	if w == nil && err == nil && len(silent) > 0 && now.Sub(began) > enrichPatience {
+		w, err = in.c.Waiting.ClaimWaiting(ctx, now, enrichKeep, now.Add(-enrichGivenUp), full)
+	}
 	if err != nil && ctx.Err() == nil {
 		in.c.Log.Warn("look for receipts to enrich", "err", err)
 	}

@@ -2,8 +2,10 @@ package ingest_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -19,17 +21,27 @@ type shelf struct {
 	hanging int
 	settled chan string
 	body    string // of what is fetched; "" hangs for src_1
+	fail    error  // instead
+	claims  []time.Time
+	asked   chan time.Time // each time that something is claimed; may be nil
+	notes   []string
 }
 
-func (s *shelf) ClaimWaiting(_ context.Context, _ time.Time, _ time.Duration, except []string) (*flow.Waiting, error) {
+func (s *shelf) ClaimWaiting(_ context.Context, now time.Time, _ time.Duration, before time.Time, except []string) (*flow.Waiting, error) {
+	if s.asked != nil {
+		s.asked <- now
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i := slices.IndexFunc(s.due, func(w *flow.Waiting) bool { return !slices.Contains(except, w.Source) })
+	i := slices.IndexFunc(s.due, func(w *flow.Waiting) bool {
+		return !slices.Contains(except, w.Source) && (before.IsZero() || w.At.Before(before))
+	})
 	if i < 0 {
 		return nil, nil
 	}
 	w := s.due[i]
 	s.due = slices.Delete(s.due, i, i+1)
+	s.claims = append(s.claims, now)
 	return w, nil
 }
 
@@ -37,12 +49,18 @@ func (s *shelf) PutOff(context.Context, string, string, time.Time, string) error
 
 func (s *shelf) Await(context.Context, string, string) error { return nil }
 
-func (s *shelf) Settle(_ context.Context, _, receipt string, _ flow.ReceiptState, _, _ string) error {
+func (s *shelf) Settle(_ context.Context, _, receipt string, _ flow.ReceiptState, _, note string) error {
+	s.mu.Lock()
+	s.notes = append(s.notes, note)
+	s.mu.Unlock()
 	s.settled <- receipt
 	return nil
 }
 
 func (s *shelf) Enrich(ctx context.Context, _ string, e connectors.Enrichment) (connectors.Document, error) {
+	if s.fail != nil {
+		return connectors.Document{}, s.fail
+	}
 	if s.body != "" {
 		return connectors.Document{Body: []byte(s.body)}, nil
 	}
@@ -107,5 +125,33 @@ func TestEnrichedTwice(t *testing.T) {
 	}
 	if len(r.ledger.events) != 2 {
 		t.Errorf("%d events", len(r.ledger.events))
+	}
+}
+
+// TestSilentIsGivenUp has receipts of a connector that does not answer: they wait for it,
+// for a week and no longer; a hub that has just started leaves it some time to come back.
+func TestSilentIsGivenUp(t *testing.T) {
+	r := newRig(t)
+	began := r.clock.Now()
+	r.silent = []string{"src_1"}
+	r.shelf.fail, r.shelf.asked = errors.New("nobody answers"), make(chan time.Time, 100)
+	for id, age := range map[string]time.Duration{"rcp_old": 8 * 24 * time.Hour, "rcp_young": 6 * 24 * time.Hour} {
+		r.shelf.due = append(r.shelf.due, &flow.Waiting{Receipt: flow.Receipt{ID: id, Org: "org_1", Source: "src_1", Method: "POST", At: began.Add(-age)}, Attempt: 1})
+	}
+	stop := r.run(t)
+	for _, step := range []time.Duration{0, 59 * time.Minute, 2 * time.Minute} {
+		r.clock.Advance(step)
+		for now := range r.shelf.asked {
+			if now.Equal(r.clock.Now()) {
+				break
+			}
+		}
+	}
+	if id := <-r.shelf.settled; id != "rcp_old" || !strings.Contains(r.shelf.notes[0], "Given up after a week") {
+		t.Errorf("%s: %v", id, r.shelf.notes)
+	}
+	stop()
+	if c := r.shelf.claims; len(c) != 1 || c[0].Sub(began) != 61*time.Minute {
+		t.Errorf("claimed at %v", c)
 	}
 }

@@ -44,8 +44,9 @@ type Ledger interface {
 // Waiting is the ledger's list of receipts that wait for enrichment.
 type Waiting interface {
 	// ClaimWaiting gives the longest due one to this node, for as long as keep; none of the
-	// sources in except, and nil when there is none.
-	ClaimWaiting(ctx context.Context, now time.Time, keep time.Duration, except []string) (*flow.Waiting, error)
+	// sources in except, only one that came before a time unless that is zero, and nil when
+	// there is none.
+	ClaimWaiting(ctx context.Context, now time.Time, keep time.Duration, before time.Time, except []string) (*flow.Waiting, error)
 	PutOff(ctx context.Context, org, receipt string, until time.Time, note string) error
 	Settle(ctx context.Context, org, receipt string, state flow.ReceiptState, group, note string) error
 	// Await has a receipt that is in the ledger already enriched again.
@@ -120,7 +121,7 @@ type Config struct {
 	Waiting    Waiting
 	Enricher   Enricher
 	// Silent are the sources whose connector, a third party's, does not answer on this node
-	// at present: what they sent waits. nil: none.
+	// at present: what they sent waits, as long as any other receipt does. nil: none.
 	Silent func() []string
 	Open   []string // CIDRs that the operator opened to connectors
 	// Count is told of each request's end: the source's kind, one word of outcome and

@@ -198,6 +198,7 @@ type rig struct {
 	source *flow.Source
 	shelf  *shelf
 	clock  *clockwork.FakeClock
+	silent []string
 }
 
 func newRig(t *testing.T, webhooks ...*flow.Webhook) *rig {
@@ -227,7 +228,8 @@ func newRig(t *testing.T, webhooks ...*flow.Webhook) *rig {
 	s := &shelf{settled: make(chan string, 20)}
 	r := &rig{ledger: l, disp: d, world: world, source: src, shelf: s, clock: clock}
 	r.Ingest = ingest.New(ingest.Config{Ledger: l, Dispatcher: d, Atlas: world, Connectors: set, IDs: ids.NewMaker(clock.Now), Clock: clock,
-		Log: slog.New(slog.DiscardHandler), MaxBody: 64, Waiting: s, Enricher: s})
+		Log: slog.New(slog.DiscardHandler), MaxBody: 64, Waiting: s, Enricher: s,
+		Silent: func() []string { return r.silent }})
 	t.Cleanup(func() {
 		if d.credit != 0 {
 			t.Errorf("credit is off by %d", d.credit)

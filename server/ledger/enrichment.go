@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/hookyard/hookyard/ent/ids"
 	"github.com/hookyard/hookyard/server/flow"
 )
 
@@ -11,15 +12,18 @@ import (
 // open deliveries are: the receipts themselves are history.
 
 // ClaimWaiting returns the receipt whose enrichment is due the longest at now, with its body,
-// and counts an attempt; nil when none is due but those of the sources in except. Nobody
-// else is given it before the time that it is kept for is over: a node that dies costs no
-// more than that.
-func (l *Ledger) ClaimWaiting(ctx context.Context, now time.Time, keep time.Duration, except []string) (*flow.Waiting, error) {
+// and counts an attempt; nil when none is due but those of the sources in except, or those
+// that have come at before or later (zero: no matter when). Nobody else is given it before
+// the time that it is kept for is over: a node that dies costs no more than that.
+func (l *Ledger) ClaimWaiting(ctx context.Context, now time.Time, keep time.Duration, before time.Time, except []string) (*flow.Waiting, error) {
 	if l.held.Load() {
 		return nil, nil
 	}
 	var s selection
 	s.and("due <= ?", micros(now))
+	if !before.IsZero() {
+		s.and("receipt < ?", ids.Floor(ids.Receipt, before))
+	}
 	if len(except) > 0 {
 		var of selection
 		of.and("r.org = enrichments.org AND r.id = enrichments.receipt")
@@ -27,6 +31,11 @@ func (l *Ledger) ClaimWaiting(ctx context.Context, now time.Time, keep time.Dura
 		s.and("NOT EXISTS (SELECT 1 FROM receipts r WHERE "+of.sql()+")", of.args...)
 	}
 	due := "SELECT org, receipt FROM enrichments WHERE " + s.sql() + " ORDER BY due, receipt LIMIT 1"
+	// Mostly there is none, which is no reason to hold up the writer.
+	found := false
+	if err := l.read(ctx, "look for receipts that wait", due, s.args, func(func(...any) error) error { found = true; return nil }); err != nil || !found {
+		return nil, err
+	}
 	if l.pg {
 		due += " FOR UPDATE SKIP LOCKED"
 	}
@@ -92,6 +101,18 @@ func (l *Ledger) Await(ctx context.Context, org, receipt string) error {
 		}
 		return exec(ctx, t, "UPDATE receipts SET state = ?, note = '' WHERE org = ? AND id = ? AND state <> ?", string(flow.ReceiptWaiting), org, receipt, string(flow.ReceiptWaiting))
 	})
+}
+
+// WaitingReceipts counts the receipts that wait; oldest is when the first of them came, zero
+// when there is none.
+func (l *Ledger) WaitingReceipts(ctx context.Context) (n int, oldest time.Time, err error) {
+	first := ""
+	_, err = one(ctx, l.db, "SELECT count(*), coalesce(min(receipt), '') FROM enrichments", nil, &n, &first)
+	if err != nil {
+		return 0, oldest, publicError("count what waits", err)
+	}
+	oldest, _ = ids.Time(first)
+	return n, oldest, nil
 }
 
 // readWaiting adds what is known of those receipts that wait.
