@@ -189,8 +189,7 @@ func (in *Ingest) fetch(ctx context.Context, w *flow.Waiting) (out enriched, err
 	if out.note = received.Note; len(received.Items)+len(given) == 0 {
 		return out, nil
 	}
-	out.group = s.level(received.Items)
-	out.events, err = s.once(ctx, received.Items, given)
+	out.events, out.group, err = s.once(ctx, received.Items, given)
 	in.c.Count(src.Kind, "enriched", fresh(out.events))
 	return out, err
 }
@@ -215,15 +214,12 @@ func notRead(err error) string {
 
 // level is the asset group that all items belong to, "" when there is no such group.
 func (s *sending) level(items []connectors.Incoming) string {
-	group := ""
+	groups := make([]string, len(items))
 	for i := range items {
 		app, _ := s.place.application(s.src, &items[i])
-		if i > 0 && app.Group != group {
-			return ""
-		}
-		group = app.Group
+		groups[i] = app.Group
 	}
-	return group
+	return common(groups)
 }
 
 // origin is a source as its connector sees it. Its Ref changes with the source's revision

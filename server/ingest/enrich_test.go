@@ -24,7 +24,15 @@ type shelf struct {
 	fail    error  // instead
 	claims  []time.Time
 	asked   chan time.Time // each time that something is claimed; may be nil
-	notes   []string
+	ends    []end
+}
+
+// end is what has become of a receipt that waited, or was processed again.
+type end struct {
+	receipt string
+	state   flow.ReceiptState
+	group   string
+	note    string
 }
 
 func (s *shelf) ClaimWaiting(_ context.Context, now time.Time, _ time.Duration, before time.Time, except []string) (*flow.Waiting, error) {
@@ -49,9 +57,9 @@ func (s *shelf) PutOff(context.Context, string, string, time.Time, string) error
 
 func (s *shelf) Await(context.Context, string, string) error { return nil }
 
-func (s *shelf) Settle(_ context.Context, _, receipt string, _ flow.ReceiptState, _, note string) error {
+func (s *shelf) Settle(_ context.Context, _, receipt string, state flow.ReceiptState, group, note string) error {
 	s.mu.Lock()
-	s.notes = append(s.notes, note)
+	s.ends = append(s.ends, end{receipt, state, group, note})
 	s.mu.Unlock()
 	s.settled <- receipt
 	return nil
@@ -147,10 +155,11 @@ func TestSilentIsGivenUp(t *testing.T) {
 			}
 		}
 	}
-	if id := <-r.shelf.settled; id != "rcp_old" || !strings.Contains(r.shelf.notes[0], "Given up after a week") {
-		t.Errorf("%s: %v", id, r.shelf.notes)
-	}
+	<-r.shelf.settled
 	stop()
+	if e := r.shelf.ends; len(e) != 1 || e[0].receipt != "rcp_old" || e[0].state != flow.ReceiptRejected || !strings.Contains(e[0].note, "Given up after a week") {
+		t.Errorf("ended: %+v", e)
+	}
 	if c := r.shelf.claims; len(c) != 1 || c[0].Sub(began) != 61*time.Minute {
 		t.Errorf("claimed at %v", c)
 	}

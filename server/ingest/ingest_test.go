@@ -490,6 +490,47 @@ func TestProcessAfterRetention(t *testing.T) {
 	}
 }
 
+// A receipt that is processed again gets the state and the asset group of what it became.
+func TestProcessSettles(t *testing.T) {
+	to := func(app string) flow.Mapping {
+		return flow.Mapping{Rules: []flow.MappingRule{{Field: "app", Equals: "new", Application: app}}}
+	}
+	for _, c := range []struct {
+		name, sent, read string // read: the body as today's connector understands it
+		mapping          flow.Mapping
+		want             *end
+	}{
+		{"rejected, understood by now", `{}`, `["s@shop"]`, flow.Mapping{}, &end{state: flow.ReceiptAccepted, group: "grp_a"}},
+		{"rejected, known to mean nothing", `{}`, `later`, flow.Mapping{}, &end{state: flow.ReceiptIgnored, note: "nothing that we know"}},
+		{"rejected as before", `{}`, `{}`, flow.Mapping{}, nil},
+		{"ignored, understood by now", `later`, `["s1@shop","s2@theirs"]`, flow.Mapping{}, &end{state: flow.ReceiptAccepted}},
+		{"nothing has changed", `["s@new"]`, `["s@new"]`, flow.Mapping{}, nil},
+		{"mapped", `["s1@new","s2@shop"]`, `["s1@new","s2@shop"]`, to("app_2"), &end{state: flow.ReceiptAccepted, group: "grp_a"}},
+		{"mapped to another group", `["s1@new","s2@shop"]`, `["s1@new","s2@shop"]`, to("app_3"), &end{state: flow.ReceiptAccepted}},
+		{"one of two is mapped", `["s1@new","s2@none"]`, `["s1@new","s2@none"]`, to("app_2"), &end{state: flow.ReceiptAccepted}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t)
+			r.post(c.sent)
+			receipt := r.ledger.receipts[0]
+			receipt.Body = []byte(c.read)
+			r.source.Mapping = c.mapping
+			var refused *connectors.RefuseError
+			if _, err := r.Process(t.Context(), &receipt); err != nil && !errors.As(err, &refused) {
+				t.Fatal(err)
+			}
+			var want []end
+			if c.want != nil {
+				c.want.receipt = receipt.ID
+				want = append(want, *c.want)
+			}
+			if !slices.Equal(r.shelf.ends, want) {
+				t.Errorf("it ended as %+v, want %+v", r.shelf.ends, want)
+			}
+		})
+	}
+}
+
 func TestSend(t *testing.T) {
 	ctx := context.Background()
 	scan := func(id, app string) flow.Sent {

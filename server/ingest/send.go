@@ -72,8 +72,9 @@ const fieldApplication = "\x00application"
 
 // Process reads a receipt again, with today's source and mapping. One that has given no
 // event yet gives them now. One that has gives no others: an event that was unmapped and
-// has an application now is told once more, to the webhooks that it did not reach. It
-// returns the events that are new.
+// has an application now is told once more, to the webhooks that it did not reach. The
+// receipt gets the state and the asset group of what it has become; one that cannot be read
+// stays as it is. It returns the events that are new.
 func (in *Ingest) Process(ctx context.Context, r *flow.Receipt) ([]flow.Accepted, error) {
 	place := in.c.Atlas.Place(r.Org)
 	if place == nil {
@@ -106,12 +107,19 @@ func (in *Ingest) Process(ctx context.Context, r *flow.Receipt) ([]flow.Accepted
 		return nil, err
 	case received.Enrich:
 		return nil, in.await(ctx, r)
-	case len(received.Items) == 0:
-		return nil, nil
+	case len(received.Items)+len(given) == 0:
+		return nil, in.c.Waiting.Settle(ctx, r.Org, r.ID, flow.ReceiptIgnored, "", received.Note)
 	}
 	s := &sending{Ingest: in, place: place, src: src, receipt: r}
-	accepted, err := s.once(ctx, received.Items, given)
-	return slices.DeleteFunc(accepted, func(a flow.Accepted) bool { return a.Duplicate }), err
+	accepted, group, err := s.once(ctx, received.Items, given)
+	if err != nil {
+		return nil, err
+	}
+	made := slices.DeleteFunc(accepted, func(a flow.Accepted) bool { return a.Duplicate })
+	if len(made) == 0 && r.State == flow.ReceiptAccepted {
+		return nil, nil
+	}
+	return made, in.c.Waiting.Settle(ctx, r.Org, r.ID, flow.ReceiptAccepted, group, "")
 }
 
 // await has a receipt that is in the ledger enriched, or read, from now on.
@@ -144,8 +152,10 @@ func again(r *flow.Receipt, src *flow.Source) (in connectors.Inbound, err error)
 }
 
 // once accepts the items of a receipt that is in the ledger already. When it has given
-// events these are the answer, and only those are new that tell one of them again.
-func (s *sending) once(ctx context.Context, items []connectors.Incoming, given []flow.Given) ([]flow.Accepted, error) {
+// events these are the answer, and only those are new that tell one of them again. group is
+// the asset group that the receipt belongs to from now on: that of what its items have
+// become, "" for none or several.
+func (s *sending) once(ctx context.Context, items []connectors.Incoming, given []flow.Given) (out []flow.Accepted, group string, err error) {
 	items = slices.Clone(items)
 	for i := range items {
 		if items[i].Key == "" { // for two that read it at the same time
@@ -153,25 +163,26 @@ func (s *sending) once(ctx context.Context, items []connectors.Incoming, given [
 		}
 	}
 	if len(given) == 0 {
-		return s.accept(ctx, items)
+		out, err = s.accept(ctx, items)
+		return out, s.level(items), err
 	}
-	out := make([]flow.Accepted, len(given))
 	for i := range given {
-		out[i] = flow.Accepted{ID: given[i].ID, Duplicate: true, Unmapped: given[i].App == ""}
+		out = append(out, flow.Accepted{ID: given[i].ID, Duplicate: true, Unmapped: given[i].App == ""})
 	}
-	mapped := s.mapped(items, given)
+	mapped, group := s.mapped(items, given)
 	if len(mapped) == 0 {
-		return out, nil
+		return out, group, nil
 	}
 	// What is unmapped has reached those of the whole organization.
 	s.skip = func(w *flow.Webhook) bool { return w.Group == "" && w.Global }
 	again, err := s.accept(ctx, mapped)
-	return append(out, again...), err
+	return append(out, again...), group, err
 }
 
 // mapped are the items whose event was unmapped and has not been told again, and that have
-// an application now.
-func (s *sending) mapped(items []connectors.Incoming, given []flow.Given) (again []connectors.Incoming) {
+// an application now. group is the asset group of all events; of one that is told again,
+// that which it is told with.
+func (s *sending) mapped(items []connectors.Incoming, given []flow.Given) (again []connectors.Incoming, group string) {
 	left := make(map[fact][]flow.Given, len(given))
 	for _, g := range given {
 		f := factOf(g.Type, g.Subject, g.Time)
@@ -210,13 +221,33 @@ func (s *sending) mapped(items []connectors.Incoming, given []flow.Given) (again
 			}
 		}
 	}
+	var groups []string
 	for i, r := range read {
-		if item := items[i]; r.event.ID != "" && r.event.App == "" && r.app.ID != "" {
+		switch item := items[i]; {
+		case r.event.ID == "": // another receipt's event stands for it
+			groups = append(groups, r.app.Group)
+		case r.event.App != "" || r.app.ID == "":
+			groups = append(groups, r.event.Group)
+		default:
+			groups = append(groups, r.app.Group)
 			item.Key += "\x00mapped"
 			again = append(again, item)
 		}
 	}
-	return again
+	for _, rest := range left {
+		for _, g := range rest {
+			groups = append(groups, g.Group)
+		}
+	}
+	return again, common(groups)
+}
+
+// common is what all groups are, "" when they differ.
+func common(groups []string) string {
+	if len(slices.Compact(groups)) != 1 {
+		return ""
+	}
+	return groups[0]
 }
 
 // fact is what an event says, as far as it is the same at each reading: its type and
