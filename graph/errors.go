@@ -232,6 +232,8 @@ func explain(err error) *Error {
 		return &Error{Code: Conflict, Message: "Something else still refers to it; change or delete that first."}
 	case errors.As(err, &refused):
 		return &Error{Code: BadUserInput, Field: refused.Field, Message: sentence(refused.Message)}
+	case errors.Is(err, flow.ErrDisabled):
+		return &Error{Code: Conflict, Message: "The source is disabled. Nothing was accepted; enable it first."}
 	case errors.Is(err, flow.ErrExpired):
 		return &Error{Code: Expired, Message: "What follows this cursor is not kept any more. Start again without a cursor."}
 	case errors.Is(err, flow.ErrSlow):

@@ -44,7 +44,7 @@ type Redeliverer interface {
 }
 
 // Sender accepts events, all or none. sender is the ID of the user or key that sends;
-// it stands for the source unless source names one.
+// it stands for the source unless source names one, which flow.ErrDisabled is about.
 type Sender interface {
 	Send(ctx context.Context, org, sender, source string, events []flow.Sent) ([]flow.Accepted, error)
 }

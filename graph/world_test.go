@@ -207,6 +207,13 @@ func (w *world) Authenticate(ctx context.Context, header string) (*viewer.Viewer
 // Send implements Sender: each event is due to every webhook that wants all.
 func (w *world) Send(ctx context.Context, org, sender, source string, events []flow.Sent) ([]flow.Accepted, error) {
 	if source != "" {
+		s, err := w.db.Client.Source.Get(viewer.SystemContext(ctx), source)
+		if err != nil {
+			return nil, err
+		}
+		if !s.Enabled {
+			return nil, flow.ErrDisabled
+		}
 		sender = source
 	}
 	hooks, err := w.db.Client.Webhook.Query().All(viewer.SystemContext(ctx))

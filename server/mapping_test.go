@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -100,6 +101,16 @@ func TestUnmappedThenMapped(t *testing.T) {
 		}
 		if matched, fresh := reprocess(false); matched != 3 || fresh != 0 {
 			t.Errorf("once more: %d receipts, %d new events", matched, fresh)
+		}
+		if err := h.Do(ctx, `mutation ($id: ID!) { disableSource(input: {id: $id}) { source { id } } }`, program.Input{"id": source}, nil); err != nil {
+			t.Fatal(err)
+		}
+		through := program.Input{"in": program.Input{"type": "scan.completed", "sourceId": source, "scan": program.Input{"key": "s", "name": "s"}}}
+		if err := h.Do(ctx, `mutation ($in: SendEventInput!) { sendEvent(input: $in) { result { eventId } } }`, through, nil); err == nil || !strings.Contains(err.Error(), "CONFLICT") {
+			t.Errorf("through a disabled source: %v", err)
+		}
+		if err := h.Do(ctx, `mutation ($id: ID!) { enableSource(input: {id: $id}) { source { id } } }`, program.Input{"id": source}, nil); err != nil {
+			t.Fatal(err)
 		}
 		forgetKeys(t, dir, url)
 		if matched, fresh := reprocess(false); matched != 3 || fresh != 0 {

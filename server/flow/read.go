@@ -107,6 +107,9 @@ type Bulk struct {
 // ErrNotFound says that there is no such row, as far as the viewer may know.
 var ErrNotFound = errors.New("flow: not found")
 
+// ErrDisabled says that a source takes nothing at present.
+var ErrDisabled = errors.New("flow: disabled")
+
 // Reason is the answer of one of a webhook's conditions to an event, for people.
 type Reason struct {
 	Rule   string // EXISTS, TYPE, LEVEL, SCOPE, SOURCE, SEVERITY, NEW, STATE

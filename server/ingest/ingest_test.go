@@ -550,6 +550,10 @@ func TestSend(t *testing.T) {
 	if _, err = r.Send(ctx, "org_1", "key_1", "src_gone", nil); !errors.Is(err, ingest.ErrNoSource) {
 		t.Errorf("an unknown source gave %v", err)
 	}
+	r.source.Enabled = false
+	if _, err = r.Send(ctx, "org_1", "key_1", "src_1", []flow.Sent{scan("e", "")}); !errors.Is(err, flow.ErrDisabled) || len(r.ledger.events) != 2 {
+		t.Errorf("a disabled source gave %v; %d events", err, len(r.ledger.events))
+	}
 	if _, err = r.Send(ctx, "org_2", "key_1", "", nil); !errors.Is(err, ingest.ErrNoOrganization) {
 		t.Errorf("an unknown organization gave %v", err)
 	}

@@ -22,7 +22,8 @@ var (
 )
 
 // Send accepts events from the API, all or none. sender is the ID of the key or user
-// that sends, and stands for the source unless source names one.
+// that sends, and stands for the source unless source names one; flow.ErrDisabled says that
+// that one takes nothing.
 func (in *Ingest) Send(ctx context.Context, org, sender, source string, events []flow.Sent) ([]flow.Accepted, error) {
 	place := in.c.Atlas.Place(org)
 	if place == nil {
@@ -32,6 +33,9 @@ func (in *Ingest) Send(ctx context.Context, org, sender, source string, events [
 	if source != "" {
 		if src = place.World.Sources[source]; src == nil {
 			return nil, ErrNoSource
+		}
+		if !src.Enabled {
+			return nil, fmt.Errorf("source %s: %w", source, flow.ErrDisabled)
 		}
 	}
 	items := make([]connectors.Incoming, len(events))
