@@ -59,6 +59,11 @@ func (s *sending) accept(ctx context.Context, items []connectors.Incoming) ([]fl
 		return nil, err
 	}
 	s.handOver(dues, accepted)
+	for i := range accepted {
+		if accepted[i].Conflict {
+			s.c.Log.Warn("a known key came with other bytes; the first event was kept", "source", s.src.ID, "receipt", s.receipt.ID, "event", accepted[i].ID)
+		}
+	}
 	if grown {
 		s.c.Atlas.Grown(s.place.World.Organization.ID)
 	}

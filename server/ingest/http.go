@@ -112,7 +112,7 @@ func (in *Ingest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(w, received.Reply, installed)
 		return
 	}
-	in.acknowledge(w, s.receipt, accepted)
+	acknowledge(w, s.receipt, accepted)
 }
 
 // methods are those by which a receiver takes events.
@@ -207,7 +207,7 @@ func (in *Ingest) unavailable(w http.ResponseWriter, err error) {
 }
 
 // acknowledge answers a sender whose events are durable.
-func (in *Ingest) acknowledge(w http.ResponseWriter, r *flow.Receipt, accepted []flow.Accepted) {
+func acknowledge(w http.ResponseWriter, r *flow.Receipt, accepted []flow.Accepted) {
 	b := make([]byte, 0, 80+len(accepted)*34)
 	b = append(b, `{"receipt":"`...)
 	b = append(b, r.ID...)
@@ -222,9 +222,6 @@ func (in *Ingest) acknowledge(w http.ResponseWriter, r *flow.Receipt, accepted [
 		b = append(b, '"')
 		if accepted[i].Duplicate {
 			duplicates++
-		}
-		if accepted[i].Conflict {
-			in.c.Log.Warn("a known key came with other bytes; the first event was kept", "source", r.Source, "receipt", r.ID, "event", accepted[i].ID)
 		}
 	}
 	b = append(b, `],"duplicates":`...)

@@ -1,6 +1,7 @@
 package ingest_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -199,6 +200,7 @@ type rig struct {
 	shelf  *shelf
 	clock  *clockwork.FakeClock
 	silent []string
+	log    bytes.Buffer
 }
 
 func newRig(t *testing.T, webhooks ...*flow.Webhook) *rig {
@@ -228,7 +230,7 @@ func newRig(t *testing.T, webhooks ...*flow.Webhook) *rig {
 	s := &shelf{settled: make(chan string, 20)}
 	r := &rig{ledger: l, disp: d, world: world, source: src, shelf: s, clock: clock}
 	r.Ingest = ingest.New(ingest.Config{Ledger: l, Dispatcher: d, Atlas: world, Connectors: set, IDs: ids.NewMaker(clock.Now), Clock: clock,
-		Log: slog.New(slog.DiscardHandler), MaxBody: 64, Waiting: s, Enricher: s,
+		Log: slog.New(slog.NewTextHandler(&r.log, nil)), MaxBody: 64, Waiting: s, Enricher: s,
 		Silent: func() []string { return r.silent }})
 	t.Cleanup(func() {
 		if d.credit != 0 {
@@ -487,6 +489,34 @@ func TestProcessAfterRetention(t *testing.T) {
 			t.Errorf("it gave %v, %v", made, err)
 		}
 		r.ledger.forget()
+	}
+}
+
+// Whichever door it comes through, a known key with other bytes is in the log.
+func TestConflictsAreLogged(t *testing.T) {
+	r := newRig(t)
+	r.post(`["s1@shop"]`)
+	for door, repeat := range map[string]func(){
+		"http": func() { r.post(`["s1@shop" ]`) },
+		"api": func() {
+			item := connectors.Incoming{Type: connectors.ScanCompleted, Data: connectors.Data{Scan: &connectors.Scan{Key: "s1"}}}
+			if got, err := r.Send(t.Context(), "org_1", "key_1", "src_1", []flow.Sent{{ID: "s1", Incoming: item}}); err != nil || !got[0].Conflict {
+				t.Errorf("%+v, %v", got, err)
+			}
+		},
+		"enrichment": func() {
+			r.shelf.body = `["s1@shop"]`
+			r.shelf.due = append(r.shelf.due, &flow.Waiting{Receipt: flow.Receipt{ID: "rcp_1", Org: "org_1", Source: "src_1", Method: "POST", State: flow.ReceiptWaiting}, Attempt: 1})
+			stop := r.run(t)
+			<-r.shelf.settled
+			stop()
+		},
+	} {
+		r.log.Reset()
+		repeat()
+		if said := r.log.String(); strings.Count(said, "the first event was kept") != 1 || !strings.Contains(said, r.ledger.events[0].ID) || len(r.ledger.events) != 1 {
+			t.Errorf("%s: the log says %q", door, said)
+		}
 	}
 }
 
