@@ -23,6 +23,8 @@ type sending struct {
 	store bool
 	// skip names webhooks that have told this fact before.
 	skip func(*flow.Webhook) bool
+	// seen are the keys of the findings that its items so far speak of, when it has several.
+	seen map[string]bool
 }
 
 // due is a delivery that was reserved, to be handed over once it is durable.
@@ -38,6 +40,9 @@ func (s *sending) accept(ctx context.Context, items []connectors.Incoming) ([]fl
 	events := make([]flow.NewEvent, len(items))
 	var dues []due
 	grown := false
+	if len(items) > 1 {
+		s.seen = map[string]bool{}
+	}
 	for i := range items {
 		var err error
 		if dues, err = s.event(ctx, &events[i], i, &items[i], len(items) == 1, dues); err != nil {
@@ -205,20 +210,30 @@ func (s *sending) catalogue(ev *connectors.Event) *flow.CatalogueRow {
 	return nil
 }
 
-// firstSight says whether a finding is new: what the source says, else what the
-// catalogue knows.
+// firstSight says whether a finding is new: what the source says, else whether neither
+// the catalogue nor an earlier item of the same request knows it. Two requests at the same
+// moment may both find it new.
 func (s *sending) firstSight(ctx context.Context, ev *connectors.Event) (bool, error) {
 	f := ev.Data.Finding
-	if f == nil || ev.Type != connectors.FindingDiscovered {
+	if f == nil {
+		return false, nil
+	}
+	known := s.seen[f.Key]
+	if s.seen != nil {
+		s.seen[f.Key] = true
+	}
+	if ev.Type != connectors.FindingDiscovered {
 		return false, nil
 	}
 	if f.New == nil {
-		known, err := s.c.Ledger.FindingKnown(ctx, ev.Organization.ID, s.src.ID, f.Key)
-		if err != nil {
-			return false, fmt.Errorf("look a finding up: %w", err)
+		if !known {
+			var err error
+			if known, err = s.c.Ledger.FindingKnown(ctx, ev.Organization.ID, s.src.ID, f.Key); err != nil {
+				return false, fmt.Errorf("look a finding up: %w", err)
+			}
 		}
-		known = !known
-		f.New = &known
+		fresh := !known
+		f.New = &fresh
 	}
 	return *f.New, nil
 }

@@ -165,9 +165,14 @@ func (d *dispatcher) Hand(dues ...*flow.Due) {
 type world struct {
 	place *ingest.Place
 	grown int
+	mu    sync.Mutex
+	fresh []bool // whether an event was new, as routed
 }
 
-func (w *world) Match(_ flow.Facts, into []*flow.Webhook) []*flow.Webhook {
+func (w *world) Match(f flow.Facts, into []*flow.Webhook) []*flow.Webhook {
+	w.mu.Lock()
+	w.fresh = append(w.fresh, f.New)
+	w.mu.Unlock()
 	for _, id := range []string{"plain", "again", "doc", "mute", "broken", "paused", "disabled", "nowhere"} {
 		if h := w.place.World.Webhooks[id]; h != nil {
 			into = append(into, h)
@@ -517,6 +522,31 @@ func TestConflictsAreLogged(t *testing.T) {
 		if said := r.log.String(); strings.Count(said, "the first event was kept") != 1 || !strings.Contains(said, r.ledger.events[0].ID) || len(r.ledger.events) != 1 {
 			t.Errorf("%s: the log says %q", door, said)
 		}
+	}
+}
+
+// A finding of which one request speaks twice is new once.
+func TestNewOnceInARequest(t *testing.T) {
+	r := newRig(t)
+	yes := true
+	finding := func(id, key string, kind connectors.EventType, says *bool) flow.Sent {
+		return flow.Sent{ID: id, Incoming: connectors.Incoming{Type: kind, Data: connectors.Data{Finding: &connectors.Finding{Key: key, Title: key, New: says}}}}
+	}
+	sent := []flow.Sent{
+		finding("1", "a", connectors.FindingDiscovered, nil), finding("2", "b", connectors.FindingDiscovered, nil), finding("3", "a", connectors.FindingDiscovered, nil),
+		finding("4", "c", connectors.FindingChanged, nil), finding("5", "c", connectors.FindingDiscovered, nil), finding("6", "b", connectors.FindingDiscovered, &yes),
+	}
+	if _, err := r.Send(t.Context(), "org_1", "key_1", "", sent); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range r.ledger.events {
+		if n := e.Catalogue.Finding.New; n != nil && *n {
+			got = append(got, e.Key)
+		}
+	}
+	if want := []string{"1", "2", "6"}; !slices.Equal(got, want) || !slices.Equal(r.world.fresh, []bool{true, true, false, false, false, true}) {
+		t.Errorf("new are %v, want %v; routed as new: %v", got, want, r.world.fresh)
 	}
 }
 
