@@ -1,11 +1,14 @@
 package ledger
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/hookyard/hookyard/connectors"
 	"github.com/hookyard/hookyard/ent/ids"
+	"github.com/hookyard/hookyard/ent/rule"
+	"github.com/hookyard/hookyard/ent/viewer"
 	"github.com/hookyard/hookyard/server/flow"
 )
 
@@ -61,6 +64,32 @@ func TestKeysOfAnOldReceipt(t *testing.T) {
 				t.Errorf("%d keys, want %d", n, want)
 			}
 			b.clock.Advance(8 * 24 * time.Hour)
+		}
+	})
+}
+
+// TestEventsOfReceiptsGoByReceipt asks SQLite how it would find them among all events.
+func TestEventsOfReceiptsGoByReceipt(t *testing.T) {
+	each(t, func(t *testing.T, b *bench) {
+		if b.pg {
+			t.Skip("PostgreSQL goes by its statistics")
+		}
+		for _, s := range []rule.Scope{scope(t, org, viewer.Administrator), scope(t, org, viewer.Tester, "grp_1", "grp_2")} {
+			page, args, err := eventsOf(s, []string{"rct_1", "rct_2"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for query, args := range map[string][]any{page: args, givenBy: {"rct_1", org, "evt_"}} {
+				plan := ""
+				if err := b.read(t.Context(), "explain", "EXPLAIN QUERY PLAN "+query, args, func(scan func(...any) error) error {
+					var step string
+					err := scan(new(int), new(int), new(int), &step)
+					plan += step + "; "
+					return err
+				}); err != nil || !strings.Contains(plan, "events_receipt") {
+					t.Errorf("%s: %s %v", query, plan, err)
+				}
+			}
 		}
 	})
 }

@@ -151,20 +151,19 @@ func (l *Ledger) Receipts(ctx context.Context, scope rule.Scope, f flow.ReceiptF
 	if err != nil || len(out) == 0 {
 		return nil, err
 	}
-	// The events that each of them gave, as far as they are visible.
-	if s, err = scoped(scope, "", "grp"); err != nil {
-		return nil, err
-	}
 	byID := make(map[string]*flow.ReceiptView, len(out))
 	list := make([]string, len(out))
 	for i := range out {
 		byID[out[i].ID], list[i] = &out[i], out[i].ID
 	}
-	s.in("receipt", list)
 	if err := l.readWaiting(ctx, scope.Organization(), byID); err != nil {
 		return nil, err
 	}
-	err = l.read(ctx, "read the events of receipts", "SELECT receipt, id FROM events WHERE "+s.sql()+" ORDER BY id", s.args, func(scan func(...any) error) error {
+	sql, args, err := eventsOf(scope, list)
+	if err != nil {
+		return nil, err
+	}
+	err = l.read(ctx, "read the events of receipts", sql, args, func(scan func(...any) error) error {
 		var receipt, event string
 		if err := scan(&receipt, &event); err != nil {
 			return err
@@ -173,6 +172,17 @@ func (l *Ledger) Receipts(ctx context.Context, scope rule.Scope, f flow.ReceiptF
 		return nil
 	})
 	return out, err
+}
+
+// eventsOf reads the events that receipts gave, as far as they are visible. The way in is
+// the index by receipt: see givenBy.
+func eventsOf(scope rule.Scope, receipts []string) (sql string, args []any, err error) {
+	s, err := scoped(scope, "'' || ", "grp")
+	if err != nil {
+		return "", nil, err
+	}
+	s.in("receipt", receipts)
+	return "SELECT receipt, id FROM events WHERE " + s.sql() + " ORDER BY id", s.args, nil
 }
 
 // Receipt returns a receipt, or flow.ErrNotFound.
