@@ -13,7 +13,9 @@ type Spec struct {
 	// property with a title and a description, of which forms are made. Properties of the object
 	// itself with "writeOnly": true or "format": "password" are secrets: strings, stored
 	// encrypted, never read back, and handed to the connector in Endpoint.Secrets rather than
-	// Endpoint.Settings. A "default" is filled in before the connector sees the settings.
+	// Endpoint.Settings. A "default" is filled in before the connector sees the settings. What
+	// a host is made of without being written as an address has "format": "hostname", so that
+	// secrets are asked for again when it changes.
 	Settings json.RawMessage
 	// SourceSettings and ScanSettings are the same for sources that are polled or
 	// enriched and for scanners; nil: there is nothing to set.

@@ -28,7 +28,7 @@ const headerSecret = "header:"
 
 func (r *Resolver) createEndpoint(ctx context.Context, in graphgen.CreateEndpointInput) (*gen.Endpoint, error) {
 	id := r.IDs.New(ids.Endpoint)
-	d := draftEndpoint{connector: in.Connector, remote: in.PresenceID != nil, url: or(in.URL), settings: in.Settings, secrets: map[string]string{}}
+	d := draftEndpoint{connector: in.Connector, presence: or(in.PresenceID), url: or(in.URL), settings: in.Settings, secrets: map[string]string{}}
 	if err := d.setHeaders(in.Headers); err != nil {
 		return nil, err
 	}
@@ -62,11 +62,11 @@ func (r *Resolver) updateEndpoint(ctx context.Context, in graphgen.UpdateEndpoin
 			return "", err
 		}
 		moved = in.URL != nil && *in.URL != e.URL
-		d := draftEndpoint{connector: e.Connector, pinned: e.ConnectorDigest, exists: true, remote: e.PresenceID != nil, url: e.URL, headers: e.Headers, settings: e.Settings, secrets: map[string]string{}}
+		d := draftEndpoint{connector: e.Connector, pinned: e.ConnectorDigest, exists: true, presence: or(e.PresenceID), url: e.URL, headers: e.Headers, settings: e.Settings, secrets: map[string]string{}}
 		if err := r.Secrets.UnsealJSON(e.ID, endpoint.FieldSecrets, e.Secrets, &d.secrets); err != nil {
 			return "", err
 		}
-		kept := maps.Clone(d.secrets)
+		d.keep()
 		if in.URL != nil {
 			d.url = *in.URL
 		}
@@ -81,7 +81,7 @@ func (r *Resolver) updateEndpoint(ctx context.Context, in graphgen.UpdateEndpoin
 		d.setSecrets(in.Secrets)
 		presence, moves := in.PresenceID.ValueOK()
 		if moves {
-			d.remote = presence != nil
+			d.presence = or(presence)
 		}
 		if err := d.check(ctx, r, tx.Client()); err != nil {
 			return "", err
@@ -89,7 +89,7 @@ func (r *Resolver) updateEndpoint(ctx context.Context, in graphgen.UpdateEndpoin
 		u := tx.Endpoint.UpdateOneID(e.ID).SetNillableName(in.Name).SetURL(d.url).SetNillableEnabled(in.Enabled).
 			SetHeaders(d.headers).SetSettings(d.settings).
 			SetNillableRatePerSecond(in.RatePerSecond).SetNillableBurst(in.Burst).SetNillableMaxInFlight(in.MaxInFlight)
-		if !maps.Equal(kept, d.secrets) { // sealed anew they would look changed in the audit log
+		if !maps.Equal(d.was.secrets, d.secrets) { // sealed anew they would look changed in the audit log
 			sealed, err := r.Secrets.SealJSON(e.ID, endpoint.FieldSecrets, d.secrets)
 			if err != nil {
 				return "", err
@@ -115,6 +115,11 @@ func (r *Resolver) updateEndpoint(ctx context.Context, in graphgen.UpdateEndpoin
 		}
 		if err := u.Exec(ctx); err != nil {
 			return "", err
+		}
+		if d.moved {
+			if err := store.ForgetStates(ctx, tx.Client(), e.OrganizationID, e.ID); err != nil {
+				return "", err
+			}
 		}
 		return e.ID, d.still(ctx, r, tx)
 	})
@@ -165,11 +170,22 @@ type draftEndpoint struct {
 	pinned    string // digest of the package that it is pinned to
 	digest    string // of the package that it was checked against
 	connector string
-	remote    bool // it has a Presence
+	presence  string
 	url       string
 	headers   []parts.EndpointHeader
 	settings  map[string]any
 	secrets   map[string]string
+
+	was   *draftEndpoint  // before the change; nil: it is new
+	given map[string]bool // names of the secrets that were given since
+	moved bool            // it leads elsewhere than before
+}
+
+// keep remembers the endpoint as it was before a change.
+func (d *draftEndpoint) keep() {
+	was := *d
+	was.secrets = maps.Clone(d.secrets)
+	d.was, d.given = &was, map[string]bool{}
 }
 
 // setSecrets changes the secret settings that are named.
@@ -179,7 +195,14 @@ func (d *draftEndpoint) setSecrets(in []*graphgen.SecretInput) {
 			delete(d.secrets, s.Name)
 		} else {
 			d.secrets[s.Name] = *s.Value
+			d.gave(s.Name)
 		}
+	}
+}
+
+func (d *draftEndpoint) gave(secret string) {
+	if d.was != nil {
+		d.given[secret] = true
 	}
 }
 
@@ -212,6 +235,9 @@ func (d *draftEndpoint) setHeaders(in []*graphgen.EndpointHeaderInput) error {
 		}
 		if h.Secret {
 			d.secrets[headerSecret+h.Name] = value
+			if h.Value != nil {
+				d.gave(headerSecret + h.Name)
+			}
 			value = ""
 		}
 		d.headers = append(d.headers, parts.EndpointHeader{Name: h.Name, Value: value, Secret: h.Secret})
@@ -226,7 +252,7 @@ func (d *draftEndpoint) check(ctx context.Context, r *Resolver, c *gen.Client) e
 		return err
 	}
 	d.digest = digest
-	if d.remote && digest != "" {
+	if d.presence != "" && digest != "" {
 		return badInput("input.presenceId", "A Presence has the connectors that are shipped, and %s is installed at the hub: it delivers from there only.", d.connector)
 	}
 	return d.fit(spec)
@@ -284,9 +310,55 @@ func (d *draftEndpoint) checkSettings(spec connectors.Spec) error {
 	if err != nil {
 		return fmt.Errorf("connector %s: %w", spec.Name, err)
 	}
+	if err := wrongSettings(schema.Check(d.settings, d.values())); err != nil {
+		return err
+	}
+	return d.follow(schema, "input.secrets")
+}
+
+// values are the secret settings.
+func (d *draftEndpoint) values() map[string]string {
 	secrets := maps.Clone(d.secrets)
 	maps.DeleteFunc(secrets, func(name, _ string) bool { return strings.HasPrefix(name, headerSecret) })
-	return wrongSettings(schema.Check(d.settings, secrets))
+	return secrets
+}
+
+// follow says no when secrets would be sent elsewhere than where they were given for: who
+// may change an address cannot read them, and could by that. at is the field of the secrets.
+func (d *draftEndpoint) follow(schema *settings.Schema, at string) error {
+	if d.was == nil {
+		return nil
+	}
+	var turned, missing []string
+	if settings.Place(d.was.url) != settings.Place(d.url) {
+		turned = append(turned, "the address")
+	}
+	if d.was.presence != d.presence {
+		turned = append(turned, "the Presence")
+	}
+	was, is := schema.Ways(d.was.settings, d.was.values()), schema.Ways(d.settings, d.values())
+	either := maps.Clone(was)
+	maps.Copy(either, is)
+	for _, name := range slices.Sorted(maps.Keys(either)) {
+		if was[name] != is[name] {
+			turned = append(turned, schema.Title(name))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(d.secrets)) {
+		if header, ok := strings.CutPrefix(name, headerSecret); d.given[name] {
+			continue
+		} else if ok {
+			missing = append(missing, "the header "+header)
+		} else {
+			missing = append(missing, schema.Title(name))
+		}
+	}
+	d.moved = len(turned) > 0
+	if !d.moved || len(missing) == 0 {
+		return nil
+	}
+	return badInput(at, "With another value for %s others could read the secrets, so they do not go along. Enter them again together with the change, or take them away: %s.",
+		strings.Join(turned, ", "), strings.Join(missing, ", "))
 }
 
 // wrongSettings is the problems as one refusal, with the path of the first.

@@ -16,6 +16,8 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/source"
 	"github.com/hookyard/hookyard/ent/ids"
 	"github.com/hookyard/hookyard/ent/parts"
+	"github.com/hookyard/hookyard/ent/store"
+	"github.com/hookyard/hookyard/ent/viewer"
 	graphgen "github.com/hookyard/hookyard/graph/gen"
 	"github.com/hookyard/hookyard/server/flow"
 )
@@ -165,17 +167,28 @@ func (r *Resolver) fillSettings(ctx context.Context, c *gen.Client, m *gen.Sourc
 		return fmt.Errorf("sources of kind %s: %w", f.kind, err)
 	}
 	d := draftEndpoint{settings: f.had, secrets: map[string]string{}}
-	if f.settings != nil {
-		d.settings = f.settings
-	}
 	if len(f.hadSecrets) > 0 {
 		if err := r.Secrets.UnsealJSON(id, source.FieldSettingSecrets, f.hadSecrets, &d.secrets); err != nil {
 			return err
 		}
 	}
+	if !m.Op().Is(ent.OpCreate) {
+		d.keep()
+	}
+	if f.settings != nil {
+		d.settings = f.settings
+	}
 	d.setSecrets(f.settingSecrets)
 	if err := wrongSettings(schema.Check(d.settings, d.secrets)); err != nil {
 		return err
+	}
+	if err := d.follow(schema, "input.settingSecrets"); err != nil {
+		return err
+	}
+	if d.moved {
+		if err := store.ForgetStates(ctx, c, viewer.FromContext(ctx).Organization, id); err != nil {
+			return err
+		}
 	}
 	m.SetSettings(d.settings)
 	if f.settingSecrets == nil {

@@ -578,6 +578,16 @@ func TestSecretsStaySecret(t *testing.T) {
 			do(`mutation ($id: ID!) { testEndpoint(input: {id: $id}) { ok message } }`, program.Input{"id": id}, nil)
 			do(`mutation ($id: ID!) { updateEndpoint(input: {id: $id, secrets: [{name: "bearer_token", value: "`+c.set("another bearer token "+id)+`"}, {name: "basic_password", value: null}], settings: {}}) { endpoint { settings } } }`, program.Input{"id": id}, nil)
 		}
+		// Who may change an endpoint does not have its secrets sent to an address of their own.
+		theirs, overheard := echo(t)
+		for _, in := range []program.Input{{"url": theirs + "/works"}, {"settings": program.Input{"forward_proxy": theirs}}} {
+			in["id"] = endpoints["works"]
+			wrong(`mutation ($in: UpdateEndpointInput!) { updateEndpoint(input: $in) { endpoint { id } } }`, program.Input{"in": in})
+			do(`mutation ($id: ID!) { testEndpoint(input: {id: $id}) { ok message } }`, program.Input{"id": in["id"]}, nil)
+		}
+		if h := overheard("/works"); h != nil {
+			t.Errorf("another address was sent %v", h)
+		}
 		for _, id := range hooks {
 			do(`mutation ($id: ID!) { testWebhook(input: {id: $id}) { ok message } }`, program.Input{"id": id}, nil)
 		}

@@ -32,6 +32,7 @@ type property struct {
 	Type               any
 	Format             string
 	WriteOnly          bool
+	Default            any
 	Properties         map[string]json.RawMessage
 	Items              json.RawMessage
 }
@@ -152,7 +153,7 @@ func (s *Schema) Check(plain map[string]any, secrets map[string]string) []Proble
 	all := make(map[string]any, len(plain)+len(secrets))
 	for name, v := range plain {
 		if s.IsSecret(name) {
-			wrong = append(wrong, Problem{Path: []string{name}, Message: s.title(name) + " is a secret: put it among the secrets."})
+			wrong = append(wrong, Problem{Path: []string{name}, Message: s.Title(name) + " is a secret: put it among the secrets."})
 			continue
 		}
 		all[name] = v
@@ -221,14 +222,14 @@ func (s *Schema) problem(path []string, what string) Problem {
 	subject := "The whole of the settings"
 	if len(path) > 0 {
 		p.Secret = s.IsSecret(path[0])
-		subject = strings.Join(append([]string{s.title(path[0])}, path[1:]...), " › ")
+		subject = strings.Join(append([]string{s.Title(path[0])}, path[1:]...), " › ")
 	}
 	p.Message = subject + " " + what + "."
 	return p
 }
 
-// title is what the form calls a setting.
-func (s *Schema) title(name string) string {
+// Title is what the form calls a setting.
+func (s *Schema) Title(name string) string {
 	if p, ok := s.properties[name]; ok && p.Title != "" {
 		return p.Title
 	}

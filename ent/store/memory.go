@@ -139,6 +139,15 @@ func (m *Memory) SetState(ctx context.Context, e connectors.Endpoint, s connecto
 		append(key, id, sealed)...)
 }
 
+// ForgetStates removes the states of an endpoint or a source that leads elsewhere from now on:
+// tokens of the old place have nothing to do at the new one.
+func ForgetStates(ctx context.Context, c *gen.Client, org, owner string) error {
+	if _, err := c.ExecContext(ctx, "DELETE FROM connector_states WHERE org = $1 AND owner = $2", org, owner); err != nil {
+		return fmt.Errorf("forget what a connector kept: %w", err)
+	}
+	return nil
+}
+
 // where holds while what owns the row is there.
 func (*Memory) where(e connectors.Endpoint) string {
 	switch ids.Prefix(e.ID) {
