@@ -61,6 +61,7 @@ type dialAnswer struct {
 type Gate struct {
 	conn   *net.UnixConn
 	egress []string
+	beside func() connectors.DialPolicy // of egress, as it is now
 	dialer net.Dialer
 	limit  *rate.Limiter
 	relay  func(name string) (net.Conn, error)
@@ -77,9 +78,10 @@ type Gate struct {
 
 // NewGate makes a Gate and the process's end of it, which the caller closes once the
 // process has it. Beside the addresses of its endpoints the process reaches those of
-// egress: "host:port", "*.example.com:443", "*:443". relay connects to a socket in the
-// process's folder.
-func NewGate(egress []string, resolver *net.Resolver, relay func(name string) (net.Conn, error)) (*Gate, *os.File, error) {
+// egress ("host:port", "*.example.com:443", "*:443"), as far as the address policy beside
+// lets it, which is asked at each dial; nil is public addresses. relay connects to a socket
+// in the process's folder.
+func NewGate(egress []string, beside func() connectors.DialPolicy, resolver *net.Resolver, relay func(name string) (net.Conn, error)) (*Gate, *os.File, error) {
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("make a way out for the process: %w", err)
@@ -91,7 +93,7 @@ func NewGate(egress []string, resolver *net.Resolver, relay func(name string) (n
 		_ = theirs.Close()
 		return nil, nil, fmt.Errorf("make a way out for the process: %w", err)
 	}
-	g := &Gate{conn: conn.(*net.UnixConn), egress: egress, dialer: newDialer(resolver), limit: rate.NewLimiter(dialRate, dialBurst), relay: relay, policies: map[string]*policy{}}
+	g := &Gate{conn: conn.(*net.UnixConn), egress: egress, beside: beside, dialer: newDialer(resolver), limit: rate.NewLimiter(dialRate, dialBurst), relay: relay, policies: map[string]*policy{}}
 	g.ctx, g.stop = context.WithCancel(context.Background())
 	return g, theirs, nil
 }
@@ -184,17 +186,25 @@ func (g *Gate) dial(ctx context.Context, ask dialAsk, known func(ref string) (co
 	if !g.fits(e, ask.Address) {
 		return nil, &connectors.PolicyError{Target: ask.Address, Reason: "it is neither the endpoint's address nor one that the connector's manifest names", Setting: "egress of the manifest"}
 	}
-	p, err := g.policy(e)
+	p, err := g.policy(ask.Endpoint, e)
 	if err != nil {
 		return nil, err
 	}
 	return dialChecked(ctx, g.dialer, p, "tcp", ask.Address)
 }
 
-func (g *Gate) policy(e connectors.Endpoint) (*policy, error) {
+// policy is an endpoint's, which changes with its Ref only, or that of egress.
+func (g *Gate) policy(ref string, e connectors.Endpoint) (*policy, error) {
+	if ref == "" {
+		var now connectors.DialPolicy
+		if g.beside != nil {
+			now = g.beside()
+		}
+		return newPolicy(now)
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if p := g.policies[e.Ref]; p != nil {
+	if p := g.policies[ref]; p != nil {
 		return p, nil
 	}
 	p, err := newPolicy(e.Dial)
@@ -204,7 +214,7 @@ func (g *Gate) policy(e connectors.Endpoint) (*policy, error) {
 	if len(g.policies) >= 1000 { // of endpoints that are gone
 		clear(g.policies)
 	}
-	g.policies[e.Ref] = p
+	g.policies[ref] = p
 	return p, nil
 }
 

@@ -24,7 +24,7 @@ import (
 // behind is an Outbound whose connections a Gate makes, and the Gate.
 func behind(t *testing.T, egress []string, known map[string]connectors.Endpoint) (*Outbound, *Gate) {
 	t.Helper()
-	g, f, err := NewGate(egress, nil, nil)
+	g, f, err := NewGate(egress, nil, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,6 +121,47 @@ func TestEgressOfTheManifest(t *testing.T) {
 	}
 }
 
+// What the manifest asks for is reached as far as the organization's list lets it, which may
+// change while the process runs.
+func TestEgressIsUnderTheAddressPolicy(t *testing.T) {
+	address := strings.TrimPrefix(answering(t, http.StatusOK), "http://")
+	var now connectors.DialPolicy
+	g, f, err := NewGate([]string{"127.0.0.1:*", "*:1"}, func() connectors.DialPolicy { return now }, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	defer f.Close()
+	none := func(string) (connectors.Endpoint, bool) { return connectors.Endpoint{}, false }
+	for _, c := range []struct {
+		policy connectors.DialPolicy
+		want   string // the setting that refuses
+	}{
+		{connectors.DialPolicy{}, OpenSetting},
+		{loopback, ""},
+		{connectors.DialPolicy{Open: loopback.Open, Allow: []connectors.AllowRule{{Host: "192.0.2.1", List: "the list"}}}, "the list"},
+		{connectors.DialPolicy{Open: loopback.Open, Allow: []connectors.AllowRule{{Host: "127.0.0.1", Port: 1, List: "the list"}}}, "the list"},
+		{connectors.DialPolicy{Open: loopback.Open, Allow: []connectors.AllowRule{{Host: "127.0.0.0/8", List: "the list"}}}, ""},
+		{connectors.DialPolicy{Allow: []connectors.AllowRule{{Host: "127.0.0.0/8", List: "the list"}}}, OpenSetting},
+	} {
+		now = c.policy
+		got := ""
+		conn, err := g.dial(t.Context(), dialAsk{Address: address}, none)
+		var refused *connectors.PolicyError
+		switch {
+		case err == nil:
+			_ = conn.Close()
+		case errors.As(err, &refused):
+			got = refused.Setting
+		default:
+			t.Fatal(err)
+		}
+		if got != c.want {
+			t.Errorf("%+v: refused by %q, want %q", c.policy, got, c.want)
+		}
+	}
+}
+
 // Each connection goes to whom asked for it, and what is too much waits.
 func TestManyConnectionsAtOnce(t *testing.T) {
 	known := map[string]connectors.Endpoint{}
@@ -175,7 +216,7 @@ func TestAConnectionIsBroughtToASocket(t *testing.T) {
 	}
 	defer inbox.Close()
 	url := answering(t, http.StatusTeapot)
-	g, f, err := NewGate(nil, nil, func(name string) (net.Conn, error) { return net.Dial("unix", filepath.Join(dir, name)) })
+	g, f, err := NewGate(nil, nil, nil, func(name string) (net.Conn, error) { return net.Dial("unix", filepath.Join(dir, name)) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +251,7 @@ func TestAConnectionIsBroughtToASocket(t *testing.T) {
 // What is no conversation ends it, and so does a process that does not listen to answers.
 func TestNonsenseEndsTheGate(t *testing.T) {
 	for _, nonsense := range []string{"hello\n", strings.Repeat("x", 1<<16), "{}{}\n"} {
-		g, f, err := NewGate(nil, nil, nil)
+		g, f, err := NewGate(nil, nil, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

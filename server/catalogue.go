@@ -37,6 +37,7 @@ type catalogue struct {
 	node    func() string    // this node's ID
 	renew   func(org string) // of the dispatcher
 	foreign func() []located // sources that third parties' connectors read
+	opened  []string         // networks, by the operator
 	log     *slog.Logger
 	clock   clockwork.Clock
 
@@ -135,6 +136,7 @@ func (c *catalogue) want(org string) {
 			}
 			entry := p.Entry(org)
 			entry.Released = w.Connectors[name].Released
+			entry.Dial = c.egress(org, w.Organization.Allow)
 			entries[digest] = entry
 			for _, s := range has {
 				if v := string(s.Reveal()); len(v) >= secretLeast {
@@ -164,6 +166,17 @@ func (c *catalogue) want(org string) {
 		}
 	}
 	c.plugins.Want(org, slices.Collect(maps.Values(entries)))
+}
+
+// egress is the address policy of an organization's processes for what their manifests ask
+// for: its list as it is at the time, or the last one that it had.
+func (c *catalogue) egress(org string, last []connectors.AllowRule) func() connectors.DialPolicy {
+	return func() connectors.DialPolicy {
+		if w := c.world(org); w != nil {
+			return connectors.DialPolicy{Open: c.opened, Allow: w.Organization.Allow}
+		}
+		return connectors.DialPolicy{Open: c.opened, Allow: last}
+	}
 }
 
 // provides is what an organization's connectors read and write without I/O. That does

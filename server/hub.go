@@ -200,7 +200,7 @@ func (h *Hub) newCatalogue(set *connectors.Set) *catalogue {
 		orgs:    func() []string { return slices.Sorted(maps.Keys(h.atlas.current.Load().places)) },
 		node:    func() string { return h.ledger.Lease().Node },
 		renew:   func(org string) { h.dispatch.Renew(org) },
-		foreign: func() []located { return h.atlas.current.Load().foreign },
+		foreign: func() []located { return h.atlas.current.Load().foreign }, opened: h.cfg.open(),
 	}
 	c.installed.Store(&map[string]*host.Package{})
 	return c

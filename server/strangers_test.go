@@ -192,25 +192,7 @@ func TestAHostileConnectorGetsNothing(t *testing.T) {
 	if err := send(h.HTTP, address, 1); err != nil {
 		t.Fatal(err)
 	}
-	said := ""
-	until(t, time.Minute, "it has tried everything", func() bool {
-		var got struct {
-			Deliveries struct {
-				Edges []struct {
-					Node struct{ Attempts []struct{ Error string } }
-				}
-			}
-		}
-		if err := h.Do(t.Context(), `query ($w: [ID!]) { deliveries(filter: {webhookIds: $w}) { edges { node { attempts { error } } } } }`, program.Input{"w": []string{hook}}, &got); err != nil {
-			t.Fatal(err)
-		}
-		for _, edge := range got.Deliveries.Edges {
-			for _, a := range edge.Node.Attempts {
-				said = a.Error
-			}
-		}
-		return said != ""
-	})
+	said := says(t, h, hook, 1)[0]
 	inside := tried(t, said)
 	if inside.Tried != len(plan) {
 		t.Errorf("it has tried %d of %d: %s", inside.Tried, len(plan), said)
@@ -254,6 +236,92 @@ func TestAHostileConnectorGetsNothing(t *testing.T) {
 	}
 	if said, err := tool(t, at(dir, "", "connector", "list")...); err != nil || !strings.Contains(said, "hostile") || !strings.Contains(said, "Landlock") {
 		t.Errorf("%v %s", err, said)
+	}
+}
+
+// says waits until so many attempts of a webhook have been made, and is what they ended with.
+func says(t *testing.T, h *program.Hub, hook string, n int) (list []string) {
+	t.Helper()
+	until(t, time.Minute, "it has tried everything", func() bool {
+		var got struct {
+			Deliveries struct {
+				Edges []struct {
+					Node struct{ Attempts []struct{ Error string } }
+				}
+			}
+		}
+		if err := h.Do(t.Context(), `query ($w: [ID!]) { deliveries(filter: {webhookIds: $w}) { edges { node { attempts { error } } } } }`, program.Input{"w": []string{hook}}, &got); err != nil {
+			t.Fatal(err)
+		}
+		list = nil
+		for _, edge := range got.Deliveries.Edges {
+			for _, a := range edge.Node.Attempts {
+				list = append(list, a.Error)
+			}
+		}
+		return len(list) >= n
+	})
+	return list
+}
+
+// plotting installs and enables the hostile connector with grants, and makes a webhook and an
+// endpoint through which it tries the plan.
+func plotting(t *testing.T, h *program.Hub, dir string, grants map[string][]string, plan ...[2]string) (endpoint, hook string) {
+	t.Helper()
+	files := folderOf(t, hostilePlugin)
+	draft, err := json.Marshal(map[string]any{"run": []string{"program"}, "grants": grants})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(files, "connector.json"), draft, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "package.tar.gz")
+	for _, args := range [][]string{{"connector", "pack", files, "--out", file}, at(dir, "", "connector", "install", file, "--unsigned")} {
+		if said, err := tool(t, args...); err != nil {
+			t.Fatalf("%v\n%s", err, said)
+		}
+	}
+	enableThe(t, h, "hostile", "")
+	text, err := json.Marshal(plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if endpoint, err = h.CreateEndpoint(t.Context(), program.Input{"name": "plot", "connector": "hostile", "url": "http://192.0.2.1/", "settings": program.Input{"plan": string(text)}}); err != nil {
+		t.Fatal(err)
+	}
+	if hook, _, err = h.CreateWebhook(t.Context(), program.Input{"name": "plot", "endpointId": endpoint, "global": true, "format": "hookyard"}); err != nil {
+		t.Fatal(err)
+	}
+	return endpoint, hook
+}
+
+// TestEgressIsUnderTheOrganizationsList has a connector reach what its manifest asks for: only
+// what the organization's list names, as it is at the time.
+func TestEgressIsUnderTheOrganizationsList(t *testing.T) {
+	if why := sandbox.Look().Missing(); len(why) > 0 {
+		t.Skipf("this system has no sandbox: %q", why)
+	}
+	s := newSink(t)
+	target := strings.TrimPrefix(s.url, "http://")
+	dir := t.TempDir()
+	h := startIn(t, dir, "", "--allow-private-targets")
+	_, hook := plotting(t, h, dir, map[string][]string{"egress": {target}}, [2]string{"egress", target})
+	address, _ := world(t, h, s)
+	for n, list := range [][]program.Input{{}, {{"host": "192.0.2.1"}}, {{"host": "127.0.0.1"}, {"host": "192.0.2.1"}}} {
+		if err := h.Do(t.Context(), `mutation ($r: [AllowRuleInput!]) { updateOrganization(input: {allowTargets: $r}) { organization { id } } }`, program.Input{"r": list}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := send(h.HTTP, address, n+1); err != nil {
+			t.Fatal(err)
+		}
+		got := 0
+		for _, said := range says(t, h, hook, n+1) {
+			got += len(tried(t, said).Got)
+		}
+		if want := []int{1, 1, 2}[n]; got != want {
+			t.Errorf("with the list %v it has reached its egress %d times, want %d", list, got, want)
+		}
 	}
 }
 

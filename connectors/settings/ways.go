@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 )
@@ -85,8 +86,9 @@ func place(s string, has bool) string {
 		}
 		return u.Scheme + "://" + strings.ToLower(u.Hostname()) + ":" + port
 	}
-	host, port, err := net.SplitHostPort(s)
-	if has || strings.Contains(s, "://") || err == nil && port != "" && (net.ParseIP(host) != nil || strings.IndexFunc(host, unicode.IsLetter) >= 0) {
+	host, port, _ := net.SplitHostPort(s)
+	_, err := strconv.ParseUint(port, 10, 16)
+	if has || strings.Contains(s, "://") || err == nil && (net.ParseIP(host) != nil || strings.ContainsFunc(host, unicode.IsLetter)) {
 		return strings.ToLower(s)
 	}
 	return ""

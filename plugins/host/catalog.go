@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/hookyard/hookyard/connectors"
 )
 
 // Entry is one connector that can be run.
@@ -26,6 +28,9 @@ type Entry struct {
 	Organization string
 	Released     time.Time         // when somebody last let it out of quarantine
 	Redact       *strings.Replacer // takes the organization's secrets out of its log; nil: there are none
+	// Dial is the address policy of what the manifest asks for as egress, at each dial; nil:
+	// public addresses.
+	Dial func() connectors.DialPolicy
 }
 
 // Key is what the entry's process is called: see Key.

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/hookyard/hookyard/connectors"
 )
 
 // Launch is all that one start of a connector's process needs to know of its entry in
@@ -21,8 +23,9 @@ type Launch struct {
 	Program *os.File // what is executed, by its descriptor: the file that was checked
 	Path    string   // its name, for people and for an interpreter; argv[0]
 	Args    []string
-	Files   string // folder with the read-only copy of the package's files that were checked; "" none
-	Grants  Grants // what the operator has let it have by installing it
+	Files   string                       // folder with the read-only copy of the package's files that were checked; "" none
+	Grants  Grants                       // what the operator has let it have by installing it
+	Dial    func() connectors.DialPolicy // of Grants.Egress, as it is now; nil: public addresses
 
 	own bool // Program is the launch's to close
 }
@@ -54,7 +57,7 @@ func (l *Launch) Close() {
 
 // launch checks what is to run and opens it. dir is where a copy of files may be made.
 func (e *Entry) launch(dir string) (*Launch, error) {
-	l := &Launch{Name: e.Name, Version: e.Version, Organization: e.Organization, Shipped: e.File != nil, Program: e.File, Path: e.Path, Args: e.Args}
+	l := &Launch{Name: e.Name, Version: e.Version, Organization: e.Organization, Shipped: e.File != nil, Dial: e.Dial, Program: e.File, Path: e.Path, Args: e.Args}
 	var err error
 	switch {
 	case e.File != nil:

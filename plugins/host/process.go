@@ -114,7 +114,7 @@ func (p *process) confine(box *sandbox.Box, l *Launch, env []string) (*groupRunn
 		Read: l.Grants.Paths, Execute: l.Grants.Executables, Limits: sandbox.DefaultLimits()}
 	var more []*os.File
 	if !plan.Shipped {
-		gate, theirs, err := plugins.NewGate(l.Grants.Egress, nil, p.dir.dial)
+		gate, theirs, err := plugins.NewGate(l.Grants.Egress, l.Dial, nil, p.dir.dial)
 		if err != nil {
 			return nil, err
 		}

@@ -1,9 +1,9 @@
 // Command hostile is a third party's connector that is written against the wire and tries what
 // it must not do. Tests of a whole hub install it.
 //
-// With its first delivery it makes the attempts that the endpoint's settings name, answers for
-// deliveries that it was not given, and says as an error what it got. With the next one it
-// floods standard error, and then the stream.
+// With its first delivery to an endpoint, as it is set at the time, it makes the attempts that
+// the endpoint's settings name, answers for deliveries that it was not given, and says as an
+// error what it got. With the next one it floods standard error, and then the stream.
 //
 //	hostile try    makes the attempts of standard input, as anybody could
 package main
@@ -71,8 +71,8 @@ func (*service) Session(s wirev1.Plugin_SessionServer) error {
 		way = &gate{conn: f, lines: bufio.NewReader(f)}
 	}
 	var plan struct{ Plan string }
-	ref := ""
-	for items := 0; ; {
+	ref, seen := "", map[string]bool{}
+	for {
 		m, err := s.Recv()
 		if err != nil {
 			return err
@@ -87,9 +87,10 @@ func (*service) Session(s wirev1.Plugin_SessionServer) error {
 			err = s.Send(&wirev1.SessionResponse{Message: &wirev1.SessionResponse_Pong{Pong: &wirev1.Pong{Number: of.Ping.GetNumber()}}})
 		case *wirev1.SessionRequest_Deliver:
 			for _, item := range of.Deliver.GetItems() {
-				if items++; items > 1 {
+				if seen[ref] {
 					return flood(s)
 				}
+				seen[ref] = true
 				if way != nil {
 					way.ref = ref
 				}
@@ -133,11 +134,11 @@ type gate struct {
 	ref   string
 }
 
-func (g *gate) ask(address string) error {
+func (g *gate) ask(ref, address string) error {
 	if g == nil {
 		return errors.New("there is none")
 	}
-	if _, err := fmt.Fprintf(g.conn, `{"id": 1, "endpoint": %q, "address": %q}`+"\n", g.ref, address); err != nil {
+	if _, err := fmt.Fprintf(g.conn, `{"id": 1, "endpoint": %q, "address": %q}`+"\n", ref, address); err != nil {
 		return err
 	}
 	line, err := g.lines.ReadString('\n')
@@ -205,7 +206,12 @@ func try(what, target string, way *gate) error {
 		}
 		return err
 	case "ask":
-		return way.ask(target)
+		if way == nil {
+			return errors.New("there is no way out")
+		}
+		return way.ask(way.ref, target)
+	case "egress": // beside the endpoint, as the manifest may have it
+		return way.ask("", target)
 	case "run":
 		return exec.Command(target).Run()
 	case "memory":
