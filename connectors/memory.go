@@ -11,10 +11,12 @@ import (
 // The bounds of what the hub keeps for a connector. What exceeds them is refused with a
 // *LimitError; Values are bytes.
 const (
-	MaxKey      = 256      // a state's key, either end of a link, a link's kind
-	MaxState    = 64 << 10 // one state's value, a poll's cursor
-	MaxStates   = 256      // states of one endpoint
-	MaxLinkNote = 4 << 10  // a link's note
+	MaxKey       = 256      // a state's key, either end of a link, a link's kind
+	MaxState     = 64 << 10 // one state's value, a poll's cursor
+	MaxStates    = 256      // states of one endpoint
+	MaxLinkNote  = 4 << 10  // a link's note, its address
+	MaxLinks     = 100_000  // links of one endpoint …
+	MaxLinkBytes = 64 << 20 // … and all their notes and addresses
 )
 
 // Memory is what the hub keeps for a connector, durably and on every node: per endpoint,

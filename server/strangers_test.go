@@ -3,6 +3,7 @@ package server_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -18,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hookyard/hookyard/connectors"
+	"github.com/hookyard/hookyard/ent/store"
 	"github.com/hookyard/hookyard/plugins/sandbox"
 	"github.com/hookyard/hookyard/server/servertest/program"
 )
@@ -322,6 +325,47 @@ func TestEgressIsUnderTheOrganizationsList(t *testing.T) {
 		if want := []int{1, 1, 2}[n]; got != want {
 			t.Errorf("with the list %v it has reached its egress %d times, want %d", list, got, want)
 		}
+	}
+}
+
+// TestNobodyFillsTheDatabaseWithLinks has a connector keep one link more than it may.
+func TestNobodyFillsTheDatabaseWithLinks(t *testing.T) {
+	s := newSink(t)
+	dir := t.TempDir()
+	h := startIn(t, dir, "", "--allow-private-targets", "--sandbox=prefer")
+	endpoint, hook := plotting(t, h, dir, nil, [2]string{"link", "fnd_1"})
+	address, _ := world(t, h, s)
+	if err := send(h.HTTP, address, 1); err != nil {
+		t.Fatal(err)
+	}
+	if said := says(t, h, hook, 1)[0]; len(tried(t, said).Got) != 1 {
+		t.Fatalf("the first link is not kept: %s", said)
+	}
+	if err := h.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := store.Open(t.Context(), store.Config{DataDir: dir, Existing: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = db.Client.ExecContext(t.Context(), `WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < $1)
+		INSERT INTO connector_links (org, owner, kind, ours, theirs, url, note, version) SELECT org, owner, kind, 'fnd_' || i, 'fnd_' || i, '', NULL, 1 FROM connector_links, n`, connectors.MaxLinks)
+	if err := errors.Join(err, db.Close(), h.Start(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Do(t.Context(), `mutation ($in: UpdateEndpointInput!) { updateEndpoint(input: $in) { endpoint { id } } }`,
+		program.Input{"in": program.Input{"id": endpoint, "settings": program.Input{"plan": `[["link", "fnd_new"]]`}}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := send(h.HTTP, address, 2); err != nil {
+		t.Fatal(err)
+	}
+	kept := 0
+	for _, said := range says(t, h, hook, 2) {
+		kept += len(tried(t, said).Got)
+	}
+	if kept != 1 {
+		t.Error("one link more than the most is kept")
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 
 // Memory is a connectors.Memory for tests, with the promises and the bounds of the hub's.
 type Memory struct {
+	MaxLinks, MaxLinkBytes int // as in the contract; may be made less
+
 	mu     sync.Mutex
 	links  map[[2]string][]connectors.Link // by endpoint and kind
 	states map[[2]string]connectors.State  // by endpoint and key
@@ -18,7 +20,7 @@ type Memory struct {
 
 // NewMemory makes an empty one.
 func NewMemory() *Memory {
-	return &Memory{links: map[[2]string][]connectors.Link{}, states: map[[2]string]connectors.State{}}
+	return &Memory{MaxLinks: connectors.MaxLinks, MaxLinkBytes: connectors.MaxLinkBytes, links: map[[2]string][]connectors.Link{}, states: map[[2]string]connectors.State{}}
 }
 
 // Link implements connectors.Memory.
@@ -67,12 +69,29 @@ func (m *Memory) SetLink(_ context.Context, e connectors.Endpoint, l connectors.
 		return connectors.ErrConflict
 	}
 	if l.Theirs != "" {
+		if links, size := m.size(e.ID); l.Version == 0 && links >= m.MaxLinks || size+len(l.URL)+len(l.Note) > m.MaxLinkBytes {
+			return &connectors.LimitError{Message: fmt.Sprintf("%d links with %d bytes are kept for it, which is the most", links, size)}
+		}
 		l.Version++
 		l.Note = bytes.Clone(l.Note)
 		rest = append(rest, l)
 	}
 	m.links[at] = rest
 	return nil
+}
+
+// size is how many links an endpoint has, and the bytes of their notes and addresses.
+func (m *Memory) size(endpoint string) (n, size int) {
+	for at, list := range m.links {
+		if at[0] != endpoint {
+			continue
+		}
+		n += len(list)
+		for _, l := range list {
+			size += len(l.URL) + len(l.Note)
+		}
+	}
+	return n, size
 }
 
 // State implements connectors.Memory.

@@ -148,3 +148,47 @@ func testBounds(t *testing.T, m connectors.Memory, e connectors.Endpoint) {
 	}
 	refused("one state too many", err)
 }
+
+// RunLinkBounds tests a Memory that keeps so many links of an endpoint, and so many bytes with
+// them. one and other are as for RunMemory.
+func RunLinkBounds(t *testing.T, m connectors.Memory, one, other connectors.Endpoint, links, size int) {
+	ctx := t.Context()
+	link := func(n, note int) connectors.Link {
+		return connectors.Link{Kind: "issue", Ours: fmt.Sprint("fnd_", n), Theirs: fmt.Sprint("SEC-", n), Note: make([]byte, note)}
+	}
+	set := func(what string, e connectors.Endpoint, l connectors.Link, fits bool) {
+		t.Helper()
+		err := m.SetLink(ctx, e, l)
+		var limit *connectors.LimitError
+		if fits && err != nil || !fits && (!errors.As(err, &limit) || limit.Message == "") {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	for n := range links {
+		set("a link of the most", one, link(n, 1), true)
+	}
+	set("one too many", one, link(links, 1), false)
+	another := link(links, 1)
+	another.Kind = "board"
+	set("one of another kind", one, another, false)
+	first := link(0, 2)
+	first.Version = 1
+	set("a change", one, first, true)
+	first.Theirs, first.Version = "", 2
+	set("a removal", one, first, true)
+	set("one in its place", one, link(links, 1), true)
+	set("one too many again", one, link(0, 1), false)
+
+	n := 0
+	for ; (n+1)*connectors.MaxLinkNote <= size; n++ {
+		set("a note", other, link(n, connectors.MaxLinkNote), true)
+	}
+	if n == 0 || n >= links {
+		t.Fatalf("bounds of %d links and %d bytes do not suit this test", links, size)
+	}
+	set("a note too many", other, link(n, connectors.MaxLinkNote), false)
+	small := link(n, 0)
+	set("a link without", other, small, true)
+	small.Note, small.Version = make([]byte, connectors.MaxLinkNote), 1
+	set("that grows", other, small, false)
+}

@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"sync"
+	"time"
 
 	"github.com/hookyard/hookyard/connectors"
 	"github.com/hookyard/hookyard/ent/gen"
@@ -17,12 +19,32 @@ import (
 // them. What belongs to an endpoint or a source goes when that is deleted. It is not
 // configuration: no revision is raised and nothing is in the audit log.
 type Memory struct {
+	MaxLinks, MaxLinkBytes int // as in the contract; tests have less
+
 	db  *DB
 	key sealer
+
+	mu   sync.Mutex
+	kept map[string]*kept // by organization and owner
 }
 
+// kept is what an owner's links take: as it was counted at a time, and what has been written
+// since by this node. Counting is dear, and links are written one by one.
+type kept struct {
+	links, bytes, writes int
+	at                   time.Time
+}
+
+const (
+	countWrites = 1000        // after so many writes links are counted again, …
+	countAge    = time.Minute // … and after this time: other nodes write and remove, too
+	mostKept    = 1000        // owners whose count is remembered
+)
+
 // Memory returns the database's.
-func (db *DB) Memory(key sealer) *Memory { return &Memory{db, key} }
+func (db *DB) Memory(key sealer) *Memory {
+	return &Memory{MaxLinks: connectors.MaxLinks, MaxLinkBytes: connectors.MaxLinkBytes, db: db, key: key, kept: map[string]*kept{}}
+}
 
 // statesColumn is what a change of the key has to seal anew.
 func statesColumn() gen.SealedColumn {
@@ -78,13 +100,68 @@ func (m *Memory) SetLink(ctx context.Context, e connectors.Endpoint, l connector
 		}
 		return err
 	case l.Theirs == "":
-		return m.one(ctx, "DELETE FROM connector_links"+at+" AND version = $5", append(key, l.Version)...)
-	case l.Version == 0:
-		return m.one(ctx, "INSERT INTO connector_links (org, owner, kind, ours, theirs, url, note, version) SELECT $1, $2, $3, $4, $5, $6, "+m.blob("$7")+", 1"+
+		err := m.one(ctx, "DELETE FROM connector_links"+at+" AND version = $5", append(key, l.Version)...)
+		if err == nil {
+			m.removed(e)
+		}
+		return err
+	}
+	if err := m.room(ctx, e, l); err != nil {
+		return err
+	}
+	if l.Version == 0 {
+		err := m.one(ctx, "INSERT INTO connector_links (org, owner, kind, ours, theirs, url, note, version) SELECT $1, $2, $3, $4, $5, $6, "+m.blob("$7")+", 1"+
 			m.where(e)+" ON CONFLICT DO NOTHING", append(key, l.Theirs, l.URL, l.Note)...)
+		if err != nil {
+			m.removed(e)
+		}
+		return err
 	}
 	return m.one(ctx, "UPDATE connector_links SET theirs = $6, url = $7, note = $8, version = version + 1"+at+" AND version = $5 AND NOT EXISTS "+
 		"(SELECT 1 FROM connector_links WHERE org = $1 AND owner = $2 AND kind = $3 AND theirs = $6 AND ours <> $4)", append(key, l.Version, l.Theirs, l.URL, l.Note)...)
+}
+
+// room says whether there is some for a link: *connectors.LimitError if not. What is written
+// counts in full until links are counted again, also where it replaces something.
+func (m *Memory) room(ctx context.Context, e connectors.Endpoint, l connectors.Link) error {
+	owner, more := e.Organization+"/"+e.ID, len(l.URL)+len(l.Note)
+	m.mu.Lock()
+	k := m.kept[owner]
+	m.mu.Unlock()
+	if k == nil || k.writes >= countWrites || time.Since(k.at) > countAge {
+		k = &kept{at: time.Now()}
+		if err := m.row(ctx, "SELECT count(*), coalesce(sum(octet_length(url) + coalesce(octet_length(note), 0)), 0) FROM connector_links WHERE org = $1 AND owner = $2",
+			[]any{e.Organization, e.ID}, &k.links, &k.bytes); err != nil {
+			return fmt.Errorf("count what a connector has linked: %w", err)
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.kept) >= mostKept {
+		clear(m.kept)
+	}
+	m.kept[owner] = k
+	switch {
+	case l.Version == 0 && k.links >= m.MaxLinks: // within a few, when several nodes write
+		return &connectors.LimitError{Message: fmt.Sprintf("%d links are kept for it, which is the most", k.links)}
+	case k.bytes+more > m.MaxLinkBytes:
+		return &connectors.LimitError{Message: fmt.Sprintf("the notes and addresses of its links have %d bytes, of at most %d; what is removed makes room within a minute", k.bytes, m.MaxLinkBytes)}
+	}
+	k.bytes += more
+	k.writes++
+	if l.Version == 0 {
+		k.links++
+	}
+	return nil
+}
+
+// removed takes a link off the count.
+func (m *Memory) removed(e connectors.Endpoint) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if k := m.kept[e.Organization+"/"+e.ID]; k != nil {
+		k.links--
+	}
 }
 
 // State implements connectors.Memory.

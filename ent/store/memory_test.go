@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	"github.com/hookyard/hookyard/connectors"
@@ -37,6 +38,22 @@ func TestMemoryOfConnectors(t *testing.T) {
 		one, other := end(acme.ID, "one"), end(acme.ID, "other")
 		m := db.Memory(box)
 		connectortest.RunMemory(t, m, one, other)
+
+		// Links are bounded, whichever node keeps them.
+		few := func() *store.Memory {
+			m := db.Memory(box)
+			m.MaxLinks, m.MaxLinkBytes = 20, 16<<10
+			return m
+		}
+		many, large := end(acme.ID, "many"), end(acme.ID, "large")
+		connectortest.RunLinkBounds(t, few(), many, large, 20, 16<<10)
+		for _, e := range []connectors.Endpoint{many, large} {
+			var limit *connectors.LimitError
+			l := connectors.Link{Kind: "issue", Ours: "fnd_of_another_node", Theirs: "x", Note: make([]byte, connectors.MaxLinkNote)}
+			if err := few().SetLink(t.Context(), e, l); !errors.As(err, &limit) {
+				t.Errorf("by another node: %v", err)
+			}
+		}
 
 		// The organization is part of every key, whatever the ID.
 		foreign := one

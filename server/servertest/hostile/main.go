@@ -36,7 +36,7 @@ func main() {
 		if err != nil {
 			panic(err)
 		}
-		fmt.Fprintln(os.Stdout, attempts(string(b), nil))
+		fmt.Fprintln(os.Stdout, attempts(string(b), nil, nil))
 		return
 	}
 	goplugin.Serve(&goplugin.ServeConfig{HandshakeConfig: plugins.Handshake(), GRPCServer: goplugin.DefaultGRPCServer,
@@ -95,7 +95,7 @@ func (*service) Session(s wirev1.Plugin_SessionServer) error {
 					way.ref = ref
 				}
 				err = errors.Join(forge(s, item.GetToken()), s.Send(&wirev1.SessionResponse{Message: &wirev1.SessionResponse_Results{Results: &wirev1.Results{Results: []*wirev1.Result{
-					{Token: item.GetToken(), Outcome: wirev1.Outcome_OUTCOME_PERMANENT, Error: attempts(plan.Plan, way)}}}}}))
+					{Token: item.GetToken(), Outcome: wirev1.Outcome_OUTCOME_PERMANENT, Error: attempts(plan.Plan, way, &memory{s, ref})}}}}}))
 			}
 		}
 		if err != nil {
@@ -155,8 +155,37 @@ func (g *gate) ask(ref, address string) error {
 	return err
 }
 
+// memory is what the hub keeps for an endpoint.
+type memory struct {
+	session wirev1.Plugin_SessionServer
+	ref     string
+}
+
+// link has the hub keep one more link.
+func (m *memory) link(id string) error {
+	if m == nil {
+		return errors.New("there is none")
+	}
+	l := &wirev1.Link{Kind: "issue", Ours: id, Theirs: id}
+	if err := m.session.Send(&wirev1.SessionResponse{Message: &wirev1.SessionResponse_Ask{Ask: &wirev1.Ask{Number: 1, Endpoint: m.ref, Of: &wirev1.Ask_SetLink{SetLink: l}}}}); err != nil {
+		return err
+	}
+	for {
+		answer, err := m.session.Recv()
+		switch told := answer.GetTold(); {
+		case err != nil:
+			return err
+		case told == nil: // something else, which can wait
+		case told.GetKept() == nil:
+			return errors.New(told.String())
+		default:
+			return nil
+		}
+	}
+}
+
 // attempts makes them, each a kind and a target, and says as JSON which of them succeeded.
-func attempts(plan string, way *gate) string {
+func attempts(plan string, way *gate, kept *memory) string {
 	var list [][2]string
 	out := struct {
 		Tried int
@@ -167,7 +196,7 @@ func attempts(plan string, way *gate) string {
 	}
 	for _, a := range list {
 		out.Tried++
-		if try(a[0], a[1], way) == nil {
+		if try(a[0], a[1], way, kept) == nil {
 			out.Got = append(out.Got, a)
 		}
 	}
@@ -178,8 +207,10 @@ func attempts(plan string, way *gate) string {
 	return string(b)
 }
 
-func try(what, target string, way *gate) error {
+func try(what, target string, way *gate, kept *memory) error {
 	switch what {
+	case "link":
+		return kept.link(target)
 	case "read":
 		_, err := os.ReadFile(target)
 		return err
