@@ -77,13 +77,13 @@ type eraser struct {
 
 // Erase removes an event's payload.
 func (e eraser) Erase(ctx context.Context, scope rule.Scope, event string, by flow.Erasure) (int, error) {
-	defer e.atlas.apply(ctx)
+	defer e.atlas.apply(ctx, "")
 	return e.Ledger.Erase(ctx, scope, event, by)
 }
 
 // ErasePerson removes what names a person.
 func (e eraser) ErasePerson(ctx context.Context, scope rule.Scope, email string, by flow.Erasure, next string, dryRun bool) (flow.PersonErased, error) {
-	defer e.atlas.apply(ctx)
+	defer e.atlas.apply(ctx, "")
 	return e.Ledger.ErasePerson(ctx, scope, email, by, next, dryRun)
 }
 

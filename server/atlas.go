@@ -18,7 +18,8 @@ import (
 
 // atlas holds the world of every organization, compiled, and replaces it when its
 // revision changes: at once for a change made through this node, within a second for
-// one made through another.
+// one made through another. An organization whose rows cannot be read stays as it was when
+// they last could, and is unknown until they can; the others do not notice.
 type atlas struct {
 	worlds  worldReader
 	log     *slog.Logger
@@ -41,6 +42,7 @@ type chart struct {
 	tables  map[string]*route.Table
 	sources map[string]located // by token
 	foreign []located          // those that a third party's connector reads
+	unread  map[string]string  // why organizations could not be read as they are now
 }
 
 type located struct {
@@ -71,6 +73,9 @@ func (a *atlas) World(org string) *flow.World {
 	return nil
 }
 
+// Unread says whether there are organizations that are not known as they are now.
+func (a *atlas) Unread() bool { return len(a.current.Load().unread) > 0 }
+
 // Table returns nil for an unknown organization.
 func (a *atlas) Table(org string) *route.Table { return a.current.Load().tables[org] }
 
@@ -86,9 +91,9 @@ func (a *atlas) Wake() {
 	}
 }
 
-// apply brings a change that this node has just committed into force. When the database
-// fails in between it says no, and run does it later.
-func (a *atlas) apply(ctx context.Context) bool {
+// apply brings a change of an organization that this node has just committed into force. When
+// it cannot be read, or the database fails in between, it says no, and run does it later.
+func (a *atlas) apply(ctx context.Context, org string) bool {
 	if a.worlds == nil {
 		return true
 	}
@@ -99,11 +104,12 @@ func (a *atlas) apply(ctx context.Context) bool {
 		a.Wake()
 		return false
 	}
-	return true
+	_, unread := a.current.Load().unread[org]
+	return !unread
 }
 
-// refresh reads what has changed. When it returns, every change that was committed
-// before the call is in force.
+// refresh reads what has changed. When it returns without an error, every change that was
+// committed before the call is in force, but for those of unread organizations.
 func (a *atlas) refresh(ctx context.Context) error {
 	a.refreshing.Lock()
 	defer a.refreshing.Unlock()
@@ -113,7 +119,7 @@ func (a *atlas) refresh(ctx context.Context) error {
 	}
 	old := a.current.Load()
 	var swapped []string
-	next := &chart{places: maps.Clone(old.places), tables: maps.Clone(old.tables)}
+	next := &chart{places: maps.Clone(old.places), tables: maps.Clone(old.tables), unread: map[string]string{}}
 	if next.places == nil {
 		next.places, next.tables = map[string]*ingest.Place{}, map[string]*route.Table{}
 	}
@@ -122,8 +128,17 @@ func (a *atlas) refresh(ctx context.Context) error {
 			continue
 		}
 		w, err := a.worlds.World(ctx, org)
+		if ctx.Err() != nil {
+			return fmt.Errorf("read the configuration of %s: %w", org, ctx.Err())
+		}
 		if err != nil {
-			return fmt.Errorf("read the configuration of %s: %w", org, err)
+			if next.unread[org] = err.Error(); old.unread[org] != err.Error() {
+				a.log.Error("the configuration of an organization cannot be read; nothing that is changed there takes effect until it can", "organization", org, "known", next.places[org] != nil, "err", err)
+			}
+			continue
+		}
+		if old.unread[org] != "" {
+			a.log.Info("the configuration of an organization can be read again", "organization", org)
 		}
 		w.Revision = revision // as read before the rows: a change in between is read again
 		table := route.Compile(w)
@@ -137,7 +152,7 @@ func (a *atlas) refresh(ctx context.Context) error {
 			swapped = append(swapped, org)
 		}
 	}
-	if len(swapped) == 0 {
+	if len(swapped) == 0 && maps.Equal(next.unread, old.unread) {
 		return nil
 	}
 	next.sources = map[string]located{}

@@ -224,7 +224,7 @@ func (h *Hub) openData(ctx context.Context, maker *ids.Maker) (err error) {
 	h.atlas = newAtlas(nil, h.log)
 	// A change is in force before it is answered: its transaction is over when this is called.
 	cfg.Changed = func(org string) {
-		if !h.atlas.apply(ctx) {
+		if !h.atlas.apply(ctx, org) {
 			h.recheck(org)
 		}
 	}
@@ -491,8 +491,14 @@ func (h *Hub) retain(ctx context.Context) {
 // retentions is how long each organization keeps its history.
 func (h *Hub) retentions() map[string]flow.Retention {
 	out := map[string]flow.Retention{}
-	for org, p := range h.atlas.current.Load().places {
+	c := h.atlas.current.Load()
+	for org, p := range c.places {
 		out[org] = p.World.Organization.Retention
+	}
+	for org := range c.unread {
+		if c.places[org] == nil { // nobody knows, so everything stays
+			out[org] = flow.Retention{}
+		}
 	}
 	return out
 }

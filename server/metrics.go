@@ -114,6 +114,7 @@ func gauges() map[string]*prometheus.Desc {
 		"stranded":  describe("connector_stranded_endpoints", "Endpoints whose connector is a package that no running node has.", "package"),
 		"receipts":  describe("receipts_waiting", "Receipts that wait to be read or enriched."),
 		"oldest":    describe("receipts_waiting_age_seconds", "How long the receipt that has waited longest has waited."),
+		"unread":    describe("unreadable_organizations", "Organizations whose configuration cannot be read."),
 		"waiting":   describe("ledger_waiting_calls", "Calls that wait to be committed."),
 		"watchers":  describe("watchers", "Live subscribers of the delivery log."),
 		"scanning":  describe("scans_running", "Scans that this node carries out."),
@@ -201,6 +202,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	w := h.ledger.Stats()
 	gauge("waiting", float64(w.Calls+w.Records))
 	gauge("watchers", float64(h.watch.Watchers()))
+	gauge("unread", float64(len(h.atlas.current.Load().unread)))
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	if stranded, err := h.shelf.stranded(ctx); err == nil {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/hookyard/hookyard/ent/store"
@@ -20,12 +21,14 @@ func (h *Hub) openPresences() {
 // resume records what agents have made of deliveries that they were handed by another
 // node, or by an earlier start of this one.
 func (h *Hub) resume(ctx context.Context, org, id string, results []flow.AgentResult, recorded func(string)) (unknown []string, err error) {
+	w := h.atlas.World(org)
+	if w == nil {
+		return nil, fmt.Errorf("the organization: %w", flow.ErrUnavailable)
+	}
 	var endpoints []string
-	if w := h.atlas.World(org); w != nil {
-		for _, e := range w.Endpoints {
-			if e.Presence == id {
-				endpoints = append(endpoints, e.ID)
-			}
+	for _, e := range w.Endpoints {
+		if e.Presence == id {
+			endpoints = append(endpoints, e.ID)
 		}
 	}
 	for len(results) > 0 {

@@ -31,6 +31,11 @@ func (in *Ingest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		token, path = token[:i], token[i:]
 	}
 	place, src := in.c.Atlas.Source(secret.Hash(token))
+	if src == nil && in.c.Atlas.Unread() {
+		outcome = "unavailable"
+		refuse(w, &connectors.RefuseError{Status: http.StatusServiceUnavailable, Message: "this hub cannot read all of its configuration at the moment; send again later"})
+		return
+	}
 	if src == nil {
 		refuse(w, &connectors.RefuseError{Status: http.StatusNotFound, Message: "no source has this address; ask the hub's administrator for the current one"})
 		return

@@ -103,6 +103,8 @@ type Atlas interface {
 	Source(token string) (*Place, *flow.Source)
 	// Place returns nil for an unknown organization.
 	Place(org string) *Place
+	// Unread says whether some organizations, and so perhaps sources, are not known as they are.
+	Unread() bool
 	// Grown is told that events have made new applications in the organization.
 	Grown(org string)
 }

@@ -163,10 +163,11 @@ func (d *dispatcher) Hand(dues ...*flow.Due) {
 
 // world is one organization; every webhook matches every event.
 type world struct {
-	place *ingest.Place
-	grown int
-	mu    sync.Mutex
-	fresh []bool // whether an event was new, as routed
+	place  *ingest.Place
+	grown  int
+	unread bool
+	mu     sync.Mutex
+	fresh  []bool // whether an event was new, as routed
 }
 
 func (w *world) Match(f flow.Facts, into []*flow.Webhook) []*flow.Webhook {
@@ -186,6 +187,7 @@ func (w *world) Place(org string) *ingest.Place {
 	}
 	return w.place
 }
+func (w *world) Unread() bool { return w.unread }
 func (w *world) Grown(string) { w.grown++ }
 func (w *world) Source(token string) (*ingest.Place, *flow.Source) {
 	for _, s := range w.place.World.Sources {
@@ -301,6 +303,18 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("stored %d receipts, %d events; handed %d", len(r.ledger.receipts), len(r.ledger.events), len(r.disp.handed))
 			}
 		})
+	}
+}
+
+// While not all is known, an address that is not may be one.
+func TestUnknownForNow(t *testing.T) {
+	r := newRig(t)
+	r.world.unread = true
+	if w := r.post(`[]`, func(q *http.Request) { q.URL.Path = "/in/nobody" }); w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "send again later") {
+		t.Errorf("got %d %s", w.Code, w.Body)
+	}
+	if w := r.post(`["s1"]`); w.Code/100 != 2 {
+		t.Errorf("a known one got %d %s", w.Code, w.Body)
 	}
 }
 
@@ -614,7 +628,7 @@ func TestSend(t *testing.T) {
 	if _, err = r.Send(ctx, "org_1", "key_1", "src_1", []flow.Sent{scan("e", "")}); !errors.Is(err, flow.ErrDisabled) || len(r.ledger.events) != 2 {
 		t.Errorf("a disabled source gave %v; %d events", err, len(r.ledger.events))
 	}
-	if _, err = r.Send(ctx, "org_2", "key_1", "", nil); !errors.Is(err, ingest.ErrNoOrganization) {
+	if _, err = r.Send(ctx, "org_2", "key_1", "", nil); !errors.Is(err, ingest.ErrNoOrganization) || !errors.Is(err, flow.ErrUnavailable) {
 		t.Errorf("an unknown organization gave %v", err)
 	}
 }

@@ -14,9 +14,10 @@ import (
 	"github.com/hookyard/hookyard/server/flow"
 )
 
-// Errors of Send and Process; each is a flow.ErrNotFound.
+// Errors of Send and Process; each is a flow.ErrNotFound, but for an organization that this
+// node has not read yet or cannot read, which is a flow.ErrUnavailable.
 var (
-	ErrNoOrganization = fmt.Errorf("the organization: %w", flow.ErrNotFound)
+	ErrNoOrganization = fmt.Errorf("the organization: %w", flow.ErrUnavailable)
 	ErrNoSource       = fmt.Errorf("the source: %w", flow.ErrNotFound)
 	ErrNoApplication  = fmt.Errorf("the application: %w", flow.ErrNotFound)
 )
