@@ -48,6 +48,11 @@ type catalogue struct {
 	told      map[process][]byte
 	untold    atomic.Bool // the database did not take what there was to tell
 	manifests sync.Map    // digest -> *host.Manifest, as nodes have told
+
+	looking    sync.Mutex // for what is stranded
+	looked     time.Time
+	missing    map[string]int
+	missingErr error
 }
 
 // process names one of this node's processes.
@@ -370,9 +375,11 @@ func (c *catalogue) Packages(ctx context.Context) ([]flow.Package, error) {
 	}
 	var list []flow.Package
 	for _, row := range rows {
-		m, err := host.ReadManifest(row.Manifest)
-		if err != nil { // of a newer hub, perhaps
-			c.log.Warn("a connector's manifest cannot be read", "connector", row.Name, "version", row.Version, "err", err)
+		m, err := c.manifest(ctx, row.Digest)
+		if err != nil {
+			return nil, err
+		}
+		if m == nil {
 			continue
 		}
 		provides, err := connectors.NewSet([]connectors.Connector{plugins.Installed(m.About(), nil)})
@@ -415,9 +422,22 @@ func (c *catalogue) Processes(ctx context.Context, org string) ([]flow.Connector
 	return list, nil
 }
 
+// strandedFor is how long stranded remembers its answer.
+const strandedFor = 5 * time.Second
+
 // stranded are the packages that endpoints use and that no running node has, with how
-// many endpoints wait for each.
+// many endpoints wait for each. Anybody may have it asked, as often as they like.
 func (c *catalogue) stranded(ctx context.Context) (map[string]int, error) {
+	c.looking.Lock()
+	defer c.looking.Unlock()
+	if now := c.clock.Now(); now.Sub(c.looked) >= strandedFor {
+		c.looked = now
+		c.missing, c.missingErr = c.lookForStranded(ctx)
+	}
+	return c.missing, c.missingErr
+}
+
+func (c *catalogue) lookForStranded(ctx context.Context) (map[string]int, error) {
 	used, err := c.db.Usage(ctx)
 	if err != nil || len(used) == 0 {
 		return nil, err

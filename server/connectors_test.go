@@ -399,15 +399,18 @@ func TestOneNodeHasThePackage(t *testing.T) {
 	if said, err := tool(t, at(dir2, url, "connector", "remove", "faulty", "--force")...); err != nil {
 		t.Fatalf("%v %s", err, said)
 	}
-	until(t, 20*time.Second, "everybody says that nobody has it", func() bool {
-		resp, err := one.HTTP.Get(one.URL + "/readyz")
+	says := func(h *program.Hub, path, words string) bool {
+		resp, err := h.HTTP.Get(h.URL + path)
 		if err != nil {
 			return false
 		}
 		b, err := io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
-		return err == nil && resp.StatusCode == 200 && strings.Contains(string(b), `"faulty 1.0.0":1`) && strings.Contains(catalogue(t, one).Problem, "No running node") &&
-			metric(t, two, `hookyard_connector_stranded_endpoints{package="faulty 1.0.0"}`) == 1
+		return err == nil && resp.StatusCode == 200 && strings.Contains(string(b), words)
+	}
+	until(t, 20*time.Second, "everybody says that nobody has it", func() bool {
+		return says(one, "/readyz", `"faulty 1.0.0":1`) && strings.Contains(catalogue(t, one).Problem, "No running node") &&
+			says(two, "/metrics", `hookyard_connector_stranded_endpoints{package="faulty 1.0.0"} 1`)
 	})
 	if err := send(one.HTTP, address, 21); err != nil {
 		t.Fatal(err)

@@ -16,8 +16,8 @@ import (
 // ConnectorPackage is one package of a third party's connector, as some node has it.
 type ConnectorPackage struct {
 	Digest, Name, Version string
-	Publisher             string // "" nobody whom the operator of that node trusts
-	Manifest              []byte
+	Publisher             string   // "" nobody whom the operator of that node trusts
+	Manifest              []byte   // of those that are told; see Manifest for the others
 	Nodes                 []string // names of the running nodes that have it
 }
 
@@ -123,9 +123,9 @@ func (db *DB) TellPackages(ctx context.Context, node string, list []ConnectorPac
 // Packages returns every package that a node has ever told of, by digest.
 func (db *DB) Packages(ctx context.Context) (map[string]*ConnectorPackage, error) {
 	out := map[string]*ConnectorPackage{}
-	err := db.rows(ctx, "SELECT digest, name, version, publisher, manifest FROM connector_packages", nil, func(scan func(...any) error) error {
+	err := db.rows(ctx, "SELECT digest, name, version, publisher FROM connector_packages", nil, func(scan func(...any) error) error {
 		p := &ConnectorPackage{}
-		err := scan(&p.Digest, &p.Name, &p.Version, &p.Publisher, &p.Manifest)
+		err := scan(&p.Digest, &p.Name, &p.Version, &p.Publisher)
 		out[p.Digest] = p
 		return err
 	})
