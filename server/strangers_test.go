@@ -154,11 +154,7 @@ func TestAHostileConnectorGetsNothing(t *testing.T) {
 		{"read", process + "/environ"}, {"read", process + "/cmdline"}, {"list", process + "/fd"}, {"list", "/proc"}, {"list", os.TempDir()},
 		{"tcp", hub}, {"tcp", strings.TrimPrefix(s.url, "http://")}, {"run", "/bin/true"}, {"memory", "1024"},
 	}
-	sockets, err := filepath.Glob(filepath.Join(os.TempDir(), "hookyard-[0-9]*", "plugin-dir*", "plugin*"))
-	if err != nil || len(sockets) == 0 {
-		t.Fatalf("no connector has a socket: %v", err)
-	}
-	for _, socket := range sockets[:min(len(sockets), 20)] {
+	for _, socket := range socketsOf(t, h) {
 		plan = append(plan, [2]string{"unix", socket}, [2]string{"list", filepath.Dir(socket)})
 	}
 	theirs := []string{"PATH", "HOME", "TMPDIR", "TZ", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR", "GOMEMLIMIT", "GOGC"}
@@ -169,8 +165,7 @@ func TestAHostileConnectorGetsNothing(t *testing.T) {
 	}
 	control := tried(t, outside(t, plan))
 	for _, a := range plan {
-		// Other tests' connectors come and go.
-		if !slices.Contains(control.Got, a) && a[0] != "unix" && filepath.Dir(filepath.Dir(a[1])) != os.TempDir() {
+		if !slices.Contains(control.Got, a) {
 			t.Errorf("the control of %s %s: this test cannot either", a[0], a[1])
 		}
 	}
@@ -240,6 +235,43 @@ func TestAHostileConnectorGetsNothing(t *testing.T) {
 	if said, err := tool(t, at(dir, "", "connector", "list")...); err != nil || !strings.Contains(said, "hostile") || !strings.Contains(said, "Landlock") {
 		t.Errorf("%v %s", err, said)
 	}
+}
+
+// socketsOf are the sockets of the hub's own connectors: its folder for them is open.
+func socketsOf(t *testing.T, h *program.Hub) []string {
+	t.Helper()
+	open, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", h.Pid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range open {
+		dir, err := os.Readlink(fd)
+		if ours, _ := filepath.Match("hookyard-[0-9]*", filepath.Base(dir)); err != nil || !ours {
+			continue
+		}
+		if sockets, _ := filepath.Glob(filepath.Join(dir, "plugin-dir*", "plugin*")); len(sockets) > 0 {
+			return sockets
+		}
+	}
+	t.Fatal("no connector of the hub has a socket")
+	return nil
+}
+
+// TestARunningHubEndsWhoFillsItsFolder has a connector write more than it may.
+func TestARunningHubEndsWhoFillsItsFolder(t *testing.T) {
+	s := newSink(t)
+	dir := t.TempDir()
+	h := startIn(t, dir, "", "--allow-private-targets", "--sandbox=prefer")
+	plotting(t, h, dir, nil, [2]string{"disk", "80"})
+	address, _ := world(t, h, s, "b")
+	if err := send(h.HTTP, address, 1); err != nil {
+		t.Fatal(err)
+	}
+	until(t, 30*time.Second, "its process is ended", func() bool {
+		c := catalogueOf(t, h, "hostile")
+		return len(c.Processes) == 1 && strings.Contains(c.Processes[0].LastError, "MiB into its folder, and may have 64")
+	})
+	s.await(t, "b", []int{1}, 20*time.Second)
 }
 
 // says waits until so many attempts of a webhook have been made, and is what they ended with.

@@ -10,6 +10,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +19,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -249,6 +251,12 @@ func try(what, target string, way *gate, kept *memory) error {
 		n, err := strconv.Atoi(target)
 		if err == nil {
 			err = fill(n)
+		}
+		return err
+	case "disk":
+		n, err := strconv.Atoi(target)
+		for i := 0; i < n && err == nil; i++ {
+			err = os.WriteFile(filepath.Join(os.TempDir(), "filler"+strconv.Itoa(i)), bytes.Repeat([]byte("x"), 1<<20), 0o600)
 		}
 		return err
 	}
