@@ -120,6 +120,41 @@ func install(t testing.TB, s *Store, args ...string) *Package {
 // storeOf is an empty store whose files can be removed.
 func storeOf(t testing.TB) *Store { return NewStore(t.TempDir()) }
 
+// Two operators install the same version with other content: there is one of it.
+func TestTwoInstallAtOnce(t *testing.T) {
+	_, packed := pack(t, folderOf(t, "obedient", "1.0.0"), "")
+	variant := func(description string) string {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "connector"), []byte("obedient 1.0.0"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		m := *packed.Manifest
+		m.Description = description
+		b, err := json.Marshal(m)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, ManifestFile), b, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	dirs := []string{variant("This one."), variant("That one.")}
+	for range 20 {
+		s := storeOf(t)
+		errs := make([]error, len(dirs))
+		var both sync.WaitGroup
+		for i, dir := range dirs {
+			both.Go(func() { _, errs[i] = NewStore(filepath.Dir(s.dir)).Install(dir, true, nil) })
+		}
+		both.Wait()
+		list, strays, err := s.List()
+		if err != nil || len(strays) > 0 || len(list) != 1 || (errs[0] == nil) == (errs[1] == nil) {
+			t.Fatalf("%d are installed, with %v: %v", len(list), errs, err)
+		}
+	}
+}
+
 func TestPackagesAreInstalledVerifiedAndRemoved(t *testing.T) {
 	s := storeOf(t)
 	keys := filepath.Join(t.TempDir(), "acme")

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -16,7 +17,7 @@ import (
 //	connectors/<name>/<version>-<digest>/   a package, as it was checked when it was installed
 //	publishers/<name>.pub                   keys of publishers whom the operator trusts
 //
-// Packages come and go whole, by renaming; a version never changes.
+// Packages come and go whole, by renaming, one at a time; a version never changes.
 type Store struct {
 	dir, publishers string
 	most            int64 // bytes of one package
@@ -67,6 +68,11 @@ func (s *Store) Install(from string, unsigned bool, shipped []string) (p *Packag
 	if p.Publisher == "" && !unsigned {
 		return nil, fmt.Errorf("no publisher whose key is in %s has signed this package: add the publisher's key with hookyard connector trust, or say --unsigned if you know where it comes from", s.publishers)
 	}
+	unlock, err := s.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	installed, _, err := s.List()
 	if err != nil {
 		return nil, err
@@ -96,6 +102,18 @@ func (s *Store) Install(from string, unsigned bool, shipped []string) (p *Packag
 	}
 	p.dir = to
 	return p, nil
+}
+
+// lock waits until nobody else installs or removes, in this process or another.
+func (s *Store) lock() (unlock func(), err error) {
+	f, err := os.Open(s.dir)
+	if err == nil {
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock the folder for connectors: %w", err)
+	}
+	return func() { _ = f.Close() }, nil
 }
 
 // sweep removes what interrupted installations have left.
@@ -195,6 +213,11 @@ func (s *Store) Find(name, version string) ([]*Package, error) {
 
 // Remove takes a package out of the store. Processes that run it go on until they end.
 func (s *Store) Remove(p *Package) error {
+	unlock, err := s.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	away, err := os.MkdirTemp(s.dir, incoming)
 	if err == nil {
 		err = os.Rename(p.dir, filepath.Join(away, "old"))
