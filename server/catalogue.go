@@ -89,13 +89,16 @@ func (c *catalogue) read(ctx context.Context) {
 		c.log.Error("the installed connectors cannot be read", "err", err)
 		return
 	}
-	complaint := fmt.Sprint(strays)
-	for _, s := range strays {
-		if complaint != c.strays {
+	keys := c.store.BadKeys()
+	if complaint := fmt.Sprint(strays, keys); complaint != c.strays {
+		for _, s := range strays {
 			c.log.Error("a folder among the installed connectors is none of them", "folder", s.Path, "err", s.Err)
 		}
+		for _, k := range keys {
+			c.log.Error("a publisher's key cannot be read; what it has signed counts as unsigned", "file", k.Path, "err", k.Err)
+		}
+		c.strays = complaint
 	}
-	c.strays = complaint
 	next := map[string]*host.Package{}
 	for _, p := range list {
 		if _, taken := c.shipped.Connector(p.Name); taken {

@@ -106,6 +106,9 @@ func (p *Packages) List(out io.Writer) error {
 	for _, s := range strays {
 		_, _ = fmt.Fprintf(w, "%s\t\t\tno package: %s\n", s.Path, s.Err)
 	}
+	for _, s := range p.store.BadKeys() {
+		_, _ = fmt.Fprintf(w, "%s\t\t\tno key of a publisher: %s\n", s.Path, s.Err)
+	}
 	if err := w.Flush(); err != nil || len(list) == 0 {
 		return err
 	}
@@ -128,12 +131,13 @@ func signer(of *host.Package) string {
 }
 
 // Verify holds what is installed against what was installed: all of it, one connector's,
-// or one version. It is an error when anything differs.
+// or one version; and with all of it the publishers' keys. It is an error when anything differs.
 func (p *Packages) Verify(name, version string, out io.Writer) error {
 	list, strays, err := p.store.List()
+	keys := p.store.BadKeys()
 	if name != "" && err == nil {
 		list, err = p.store.Find(name, version)
-		strays = nil
+		strays, keys = nil, nil
 	}
 	if err != nil {
 		return err
@@ -151,10 +155,14 @@ func (p *Packages) Verify(name, version string, out io.Writer) error {
 		bad++
 		_, _ = fmt.Fprintf(out, "%s: %s\n", s.Path, s.Err)
 	}
-	if bad > 0 {
-		return fmt.Errorf("%d of %d are not what was installed: remove them and install them again", bad, len(list)+len(strays))
+	for _, k := range keys {
+		_, _ = fmt.Fprintf(out, "%s: %s\n", k.Path, k.Err)
+		err = fmt.Errorf("%d publishers' keys cannot be read, and what they have signed counts as unsigned: remove the files and trust their keys again", len(keys))
 	}
-	return nil
+	if bad > 0 {
+		err = errors.Join(err, fmt.Errorf("%d of %d are not what was installed: remove them and install them again", bad, len(list)+len(strays)))
+	}
+	return err
 }
 
 // Trust lets in what the key has signed; file holds a minisign public key.

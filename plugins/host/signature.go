@@ -53,27 +53,47 @@ func (s *Store) publisher(manifest, signature []byte) (name string, err error) {
 	if err := sig.UnmarshalText(signature); err != nil {
 		return "", fmt.Errorf("%s is no minisign signature: %w", SignatureFile, err)
 	}
-	files, err := filepath.Glob(filepath.Join(s.publishers, "*.pub"))
-	if err != nil {
-		return "", fmt.Errorf("look for publishers: %w", err)
-	}
-	for _, file := range files {
-		text, err := readBounded(file, maxSignature)
-		if err != nil {
-			return "", fmt.Errorf("read a publisher's key: %w", err)
-		}
-		k, err := publicKey(text)
-		if err != nil {
-			return "", fmt.Errorf("%s: %w", file, err)
-		}
-		name := strings.TrimSuffix(filepath.Base(file), ".pub")
+	trusted, _ := s.keys()
+	for _, k := range trusted {
 		if k.ID() != sig.KeyID {
 			continue
 		}
-		if !minisign.Verify(k, manifest, signature) {
-			return "", fmt.Errorf("the signature is not that of %s, whose key it names: the package was changed", name)
+		if !minisign.Verify(k.PublicKey, manifest, signature) {
+			return "", fmt.Errorf("the signature is not that of %s, whose key it names: the package was changed", k.name)
 		}
-		return name, nil
+		return k.name, nil
 	}
 	return "", nil
+}
+
+// trusted is a publisher's key.
+type trusted struct {
+	minisign.PublicKey
+	name string
+}
+
+// keys reads those of the publishers. A file that holds none trusts nobody, and spoils
+// nothing but that.
+func (s *Store) keys() (list []trusted, bad []Stray) {
+	files, _ := filepath.Glob(filepath.Join(s.publishers, "*.pub")) // the pattern is right
+	for _, file := range files {
+		text, err := readBounded(file, maxSignature)
+		var k minisign.PublicKey
+		if err == nil {
+			k, err = publicKey(text)
+		}
+		if err != nil {
+			bad = append(bad, Stray{file, err})
+			continue
+		}
+		list = append(list, trusted{k, strings.TrimSuffix(filepath.Base(file), ".pub")})
+	}
+	return list, bad
+}
+
+// BadKeys are the files among the publishers' keys that hold none: what their publishers
+// have signed counts as unsigned.
+func (s *Store) BadKeys() []Stray {
+	_, bad := s.keys()
+	return bad
 }

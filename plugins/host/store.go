@@ -28,7 +28,7 @@ func NewStore(dataDir string) *Store {
 	return &Store{filepath.Join(dataDir, "connectors"), filepath.Join(dataDir, "publishers"), maxPackage}
 }
 
-// Stray is a folder of the store that is no package of it, and why.
+// Stray is a folder of the store that is no package of it, or a file that is no publisher's key, and why.
 type Stray struct {
 	Path string
 	Err  error
@@ -182,18 +182,17 @@ func (s *Store) List() (list []*Package, strays []Stray, err error) {
 	return list, strays, nil
 }
 
-// Print is different when something was installed or removed since. It is cheap.
+// Print is different when something was installed or removed since, or a publisher's key
+// was. It is cheap.
 func (s *Store) Print() string {
 	var b strings.Builder
 	dirs, _ := filepath.Glob(filepath.Join(s.dir, "*", "*"))
-	for _, dir := range dirs {
-		b.WriteString(dir)
-		if info, err := os.Stat(dir); err == nil {
+	keys, _ := filepath.Glob(filepath.Join(s.publishers, "*.pub"))
+	for _, path := range append(dirs, keys...) {
+		b.WriteString(path)
+		if info, err := os.Stat(path); err == nil {
 			fmt.Fprint(&b, " ", info.ModTime().UnixNano(), "\n")
 		}
-	}
-	if info, err := os.Stat(s.publishers); err == nil {
-		fmt.Fprint(&b, info.ModTime().UnixNano())
 	}
 	return b.String()
 }
