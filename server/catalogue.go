@@ -370,7 +370,8 @@ func (c *catalogue) report(ctx context.Context) {
 	}
 }
 
-// Packages returns every package that a node has, or that was once enabled somewhere.
+// Packages returns every package that a node has, or that organizations or endpoints still
+// want to use.
 func (c *catalogue) Packages(ctx context.Context) ([]flow.Package, error) {
 	rows, err := c.db.Packages(ctx)
 	if err != nil {

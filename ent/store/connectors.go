@@ -101,8 +101,13 @@ func eachRow(rows *sql.Rows, f func(scan func(...any) error) error) (err error) 
 	return rows.Err()
 }
 
+// unused are the packages that no node has any more, and neither an organization nor an
+// endpoint would need if one had.
+const unused = "digest NOT IN (SELECT digest FROM connector_nodes) AND digest NOT IN (SELECT digest FROM enabled_connectors) " +
+	"AND NOT EXISTS (SELECT 1 FROM endpoints e WHERE e.connector_digest = connector_packages.digest)"
+
 // TellPackages writes down which packages a node has, and forgets what nodes that are
-// gone have told.
+// gone have told, and packages that nobody can or wants to use any more.
 func (db *DB) TellPackages(ctx context.Context, node string, list []ConnectorPackage) error {
 	work := []write{
 		{"DELETE FROM connector_nodes WHERE node = $1 OR node IN (SELECT id FROM nodes WHERE dead = 1)", []any{node}},
@@ -114,13 +119,15 @@ func (db *DB) TellPackages(ctx context.Context, node string, list []ConnectorPac
 				[]any{p.Digest, p.Name, p.Version, p.Publisher, p.Manifest}},
 			write{"INSERT INTO connector_nodes (node, digest) VALUES ($1, $2)", []any{node, p.Digest}})
 	}
+	work = append(work, write{"DELETE FROM connector_packages WHERE " + unused, nil})
 	if err := db.together(ctx, work); err != nil {
 		return fmt.Errorf("tell which connectors are installed: %w", err)
 	}
 	return nil
 }
 
-// Packages returns every package that a node has ever told of, by digest.
+// Packages returns every package that a node has or had, by digest, but for those that nobody
+// has or uses any more.
 func (db *DB) Packages(ctx context.Context) (map[string]*ConnectorPackage, error) {
 	out := map[string]*ConnectorPackage{}
 	err := db.rows(ctx, "SELECT digest, name, version, publisher FROM connector_packages", nil, func(scan func(...any) error) error {
@@ -145,7 +152,7 @@ func (db *DB) Packages(ctx context.Context) (map[string]*ConnectorPackage, error
 	return out, nil
 }
 
-// Manifest returns the manifest of a package that a node has ever told of; nil: none has.
+// Manifest returns the manifest of one of Packages; nil: it is none of them.
 func (db *DB) Manifest(ctx context.Context, digest string) (manifest []byte, err error) {
 	err = db.rows(ctx, "SELECT manifest FROM connector_packages WHERE digest = $1", []any{digest}, func(scan func(...any) error) error { return scan(&manifest) })
 	if err != nil {
