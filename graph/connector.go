@@ -199,7 +199,8 @@ func problem(c *graphgen.CatalogueConnector) string {
 	return ""
 }
 
-// choose finds the package of a version; "" is the newest that a node has.
+// choose finds the package of a version; "" is the newest release that a node has, or the
+// newest pre-release if there is no release.
 func choose(packages []flow.Package, connector, version, digest string) (*flow.Package, error) {
 	var found []*flow.Package
 	known := false
@@ -213,6 +214,9 @@ func choose(packages []flow.Package, connector, version, digest string) (*flow.P
 			found = append(found, p)
 		}
 	}
+	if version == "" && digest == "" && slices.ContainsFunc(found, released) {
+		found = slices.DeleteFunc(found, func(p *flow.Package) bool { return !released(p) })
+	}
 	switch {
 	case !known:
 		return nil, badInput("input.connector", "No connector %q is installed; the hub's operator can add it.", connector)
@@ -222,6 +226,12 @@ func choose(packages []flow.Package, connector, version, digest string) (*flow.P
 		return nil, badInput("input.digest", "Nodes have version %s of %s with different content; name the digest of one.", found[0].Version, connector)
 	}
 	return found[0], nil
+}
+
+// released tells a release from a pre-release, by semantic versioning.
+func released(p *flow.Package) bool {
+	version, _, _ := strings.Cut(p.Version, "+")
+	return !strings.Contains(version, "-")
 }
 
 func (r *Resolver) enableConnector(ctx context.Context, in graphgen.EnableConnectorInput) (*gen.EnabledConnector, error) {
