@@ -136,10 +136,14 @@ func (r *Resolver) catalogue(ctx context.Context, name *string) ([]*graphgen.Cat
 	if err != nil {
 		return nil, err
 	}
+	pinned, err := r.DB.Client.Endpoint.Query().Where(endpoint.ConnectorDigestNEQ("")).Order(gen.Asc(endpoint.FieldName)).All(ctx)
+	if err != nil {
+		return nil, err
+	}
 	for i := range packages {
 		p := &packages[i]
 		e := enabledNamed(enabled, p.Name)
-		if len(p.Nodes) == 0 && (e == nil || e.Digest != p.Digest) {
+		if len(p.Nodes) == 0 && (e == nil || e.Digest != p.Digest) && len(pinnedTo(pinned, p.Digest)) == 0 {
 			continue // it is installed nowhere, and nobody asks for it
 		}
 		last := out[len(out)-1]
@@ -158,7 +162,7 @@ func (r *Resolver) catalogue(ctx context.Context, name *string) ([]*graphgen.Cat
 		out = slices.DeleteFunc(out, func(c *graphgen.CatalogueConnector) bool { return c.Name != *name })
 	}
 	for _, c := range out {
-		c.Problem = problem(c)
+		c.Problem = problem(c, pinned)
 	}
 	return out, nil
 }
@@ -170,8 +174,13 @@ func enabledNamed(list []*gen.EnabledConnector, name string) *gen.EnabledConnect
 	return nil
 }
 
-// problem says why deliveries through a connector wait.
-func problem(c *graphgen.CatalogueConnector) string {
+func pinnedTo(list []*gen.Endpoint, digest string) []*gen.Endpoint {
+	return slices.DeleteFunc(slices.Clone(list), func(e *gen.Endpoint) bool { return e.ConnectorDigest != digest })
+}
+
+// problem says why deliveries through a connector wait: those of the organization's version,
+// and of versions that endpoints are pinned to.
+func problem(c *graphgen.CatalogueConnector, pinned []*gen.Endpoint) string {
 	e := c.Enabled
 	switch {
 	case e == nil:
@@ -179,24 +188,60 @@ func problem(c *graphgen.CatalogueConnector) string {
 	case !e.Enabled:
 		return "It is disabled: deliveries through it are held."
 	}
-	i := slices.IndexFunc(c.Versions, func(p *flow.Package) bool { return p.Digest == e.Digest })
-	if i < 0 || len(c.Versions[i].Nodes) == 0 {
-		return fmt.Sprintf("No running node of the hub has version %s; deliveries wait until the operator installs it, or another version is chosen.", e.Version)
+	var said []string
+	switch missing, quarantined := trouble(c, e.Digest); {
+	case missing:
+		said = append(said, fmt.Sprintf("No running node of the hub has version %s; deliveries wait until the operator installs it, or another version is chosen.", e.Version))
+	case quarantined:
+		said = append(said, "It keeps crashing and is in quarantine: deliveries wait. See its log, choose another version, or let it out with releaseConnector.")
 	}
-	quarantined, others := 0, 0
-	for _, p := range c.Processes {
-		switch {
-		case p.Digest != e.Digest:
-		case p.State == "QUARANTINED":
-			quarantined++
-		default:
-			others++
+	told := map[string]bool{e.Digest: true}
+	for _, end := range pinned {
+		if end.Connector != c.Name || told[end.ConnectorDigest] {
+			continue
+		}
+		told[end.ConnectorDigest] = true
+		who := names(pinnedTo(pinned, end.ConnectorDigest))
+		switch missing, quarantined := trouble(c, end.ConnectorDigest); {
+		case missing:
+			said = append(said, fmt.Sprintf("No running node of the hub has version %s, to which these endpoints are pinned: %s. Their deliveries wait until the operator installs it, or they are pinned to another.", end.ConnectorVersion, who))
+		case quarantined:
+			said = append(said, fmt.Sprintf("Version %s keeps crashing and is in quarantine, and these endpoints are pinned to it: %s. Their deliveries wait. See its log, pin them to another, or let it out with releaseConnector.", end.ConnectorVersion, who))
 		}
 	}
-	if quarantined > 0 && others == 0 {
-		return "It keeps crashing and is in quarantine: deliveries wait. See its log, choose another version, or let it out with releaseConnector."
+	return strings.Join(said, " ")
+}
+
+// trouble says whether no node has a package, or all that run it have it in quarantine.
+func trouble(c *graphgen.CatalogueConnector, digest string) (missing, quarantined bool) {
+	i := slices.IndexFunc(c.Versions, func(p *flow.Package) bool { return p.Digest == digest })
+	if i < 0 || len(c.Versions[i].Nodes) == 0 {
+		return true, false
 	}
-	return ""
+	for _, p := range c.Processes {
+		if p.Digest != digest {
+			continue
+		}
+		if p.State != "QUARANTINED" {
+			return false, false
+		}
+		quarantined = true
+	}
+	return false, quarantined
+}
+
+// names lists a few of the endpoints.
+func names(list []*gen.Endpoint) string {
+	const most = 10
+	var out []string
+	for _, e := range list[:min(len(list), most)] {
+		out = append(out, e.Name)
+	}
+	text := strings.Join(out, ", ")
+	if more := len(list) - most; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
 }
 
 // choose finds the package of a version; "" is the newest release that a node has, or the
