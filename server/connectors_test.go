@@ -418,3 +418,46 @@ func TestOneNodeHasThePackage(t *testing.T) {
 	installed(t, dir, url, "1.0.0", "") // now on the other one
 	s.await(t, "a", []int{21}, time.Minute)
 }
+
+// TestSigningKeysHavePasswords makes a key with a password, as publishers do, and packs with it
+// and without. By minisign's rules a password takes a GiB of memory and some seconds; the host's own
+// tests have a cheap one, and wrong ones.
+func TestSigningKeysHavePasswords(t *testing.T) {
+	key, files := filepath.Join(t.TempDir(), "key"), folderOf(t, faultyPlugin, "faulty", "1.0.0")
+	t.Setenv("HOOKYARD_SIGNING_PASSWORD", "right")
+	if said, err := tool(t, "connector", "keygen", key); err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	b, err := os.ReadFile(key + ".key")
+	if info, e := os.Stat(key + ".key"); err != nil || e != nil || info.Mode().Perm() != 0o600 || !strings.HasPrefix(string(b), "untrusted comment: minisign encrypted secret key\nRWRTY0Iy") {
+		t.Errorf("the key is %s (%v, %v)", b, err, e)
+	}
+	file := filepath.Join(t.TempDir(), "package.tar.gz")
+	for _, c := range []struct{ password, said string }{{"", "HOOKYARD_SIGNING_PASSWORD"}, {"right", ""}} {
+		t.Setenv("HOOKYARD_SIGNING_PASSWORD", c.password)
+		_, err := tool(t, "connector", "pack", files, "--key", key+".key", "--out", file)
+		if c.said == "" && err != nil || c.said != "" && (err == nil || !strings.Contains(err.Error(), c.said)) {
+			t.Errorf("with the password %q: %v", c.password, err)
+		}
+		if _, e := os.Stat(file); (e == nil) != (c.said == "") {
+			t.Errorf("with the password %q there is a package: %v", c.password, e)
+		}
+	}
+	dir := t.TempDir()
+	if said, err := tool(t, at(dir, "", "connector", "trust", "acme", key+".pub")...); err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	if said, err := tool(t, at(dir, "", "connector", "install", file)...); err != nil || !strings.Contains(said, "signed by acme") {
+		t.Errorf("%v\n%s", err, said)
+	}
+	// A publisher's file that holds no key is named, and is in nobody's way.
+	if err := os.WriteFile(filepath.Join(dir, "publishers", "bolt.pub"), []byte("no key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if said, err := tool(t, at(dir, "", "connector", "list")...); err != nil || !strings.Contains(said, "bolt.pub") || !strings.Contains(said, "acme") || strings.Contains(said, "acme.pub") {
+		t.Errorf("%v\n%s", err, said)
+	}
+	if said, err := tool(t, at(dir, "", "connector", "verify")...); err == nil || !strings.Contains(err.Error(), "keys cannot be read") || !strings.Contains(said, "bolt.pub: ") || !strings.Contains(said, "faulty 1.0.0: ok") {
+		t.Errorf("%v\n%s", err, said)
+	}
+}

@@ -117,7 +117,7 @@ func startConfigured(t *testing.T, c program.Config, url string) (*program.Hub, 
 // tool runs one of the operator's commands; what it complains about is the error.
 func tool(t *testing.T, args ...string) (said string, err error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	path, err := binary()
 	if err != nil {

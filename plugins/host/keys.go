@@ -16,13 +16,17 @@ func readPublisherKey(file, password string) (*minisign.PrivateKey, error) {
 		return nil, fmt.Errorf("read the key: %w", err)
 	}
 	var k minisign.PrivateKey
-	if minisign.IsEncrypted(b) {
-		k, err = minisign.DecryptKey(password, b)
-	} else {
-		err = k.UnmarshalText(b)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the key %s: %w", file, err)
+	switch encrypted := minisign.IsEncrypted(b); {
+	case encrypted && password == "":
+		return nil, fmt.Errorf("the key %s has a password, and none was given: set HOOKYARD_SIGNING_PASSWORD", file)
+	case encrypted:
+		if k, err = minisign.DecryptKey(password, b); err != nil {
+			return nil, fmt.Errorf("this is not the password of the key %s, or the file is damaged: %w", file, err)
+		}
+	default:
+		if err := k.UnmarshalText(b); err != nil {
+			return nil, fmt.Errorf("read the key %s: %w", file, err)
+		}
 	}
 	return &k, nil
 }
