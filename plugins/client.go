@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jonboulle/clockwork"
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 
 	"github.com/hookyard/hookyard/connectors"
@@ -60,9 +61,11 @@ type Session struct {
 	refs    map[string]string // endpoint ID -> Ref that the process knows
 	given   map[string]*given // by Ref: endpoints that the process may ask about
 	asks    int               // of the process, whose answers are not yet sent
-	idle    chan struct{}     // closed when nothing is pending; nil when nobody waits for that
-	ponged  uint64
-	noise   noise
+	// askLimit is how fast they are answered.
+	askLimit *rate.Limiter
+	idle     chan struct{} // closed when nothing is pending; nil when nobody waits for that
+	ponged   uint64
+	noise    noise
 }
 
 // given is an endpoint that the process has, or had so lately that a call may need it.
@@ -106,7 +109,8 @@ func NewSession(c wirev1.PluginClient, cfg SessionConfig) (*Session, error) {
 		return nil, fmt.Errorf("open the connector's session: %w", err)
 	}
 	s := &Session{cfg: cfg, stream: stream, cancel: cancel, out: newOutbox[message](), ended: make(chan struct{}), stop: make(chan struct{}),
-		pending: map[uint64]waiting{}, calls: map[uint64]*asked{}, refs: map[string]string{}, given: map[string]*given{}}
+		pending: map[uint64]waiting{}, calls: map[uint64]*asked{}, refs: map[string]string{}, given: map[string]*given{},
+		askLimit: rate.NewLimiter(askRate, askBurst)}
 	if s.cfg.Memory == nil {
 		s.cfg.Memory = noMemory{}
 	}

@@ -12,6 +12,9 @@ import (
 const (
 	asksOfPlugin = 32 // host services that a plugin may be waiting for
 	asksOfHost   = 64 // … and that a host stands before it ends the session
+
+	askRate  = 500  // questions a second that a process is answered, …
+	askBurst = 2000 // and so many at once; whoever asks more waits for the answers
 )
 
 // memory is the plugin's end of the host's Memory.
@@ -105,8 +108,10 @@ func (s *Session) asked(q *wirev1.Ask) error {
 	g := s.given[q.GetEndpoint()]
 	s.mu.Unlock()
 	if n > asksOfHost {
-		return fmt.Errorf("the connector breaks the protocol: it has more than %d unanswered questions", asksOfHost)
+		return fmt.Errorf("the connector breaks the protocol: it has more than %d unanswered questions: %w", asksOfHost, ErrFlood)
 	}
+	now := s.cfg.Clock.Now()
+	wait := s.askLimit.ReserveN(now, 1).DelayFrom(now)
 	answer := func(t *wirev1.Told) {
 		t.Number = q.GetNumber()
 		// Counted until it is sent: who asks and does not listen is found out.
@@ -123,7 +128,18 @@ func (s *Session) asked(q *wirev1.Ask) error {
 		answer(&wirev1.Told{Of: &wirev1.Told_Error{Error: "this process was not given the endpoint " + clip(q.GetEndpoint())}})
 		return nil
 	}
-	s.working.Go(func() { answer(s.tell(g.Endpoint, q)) })
+	s.working.Go(func() {
+		if wait > 0 {
+			turn := s.cfg.Clock.NewTimer(wait)
+			defer turn.Stop()
+			select {
+			case <-turn.Chan():
+			case <-s.stream.Context().Done():
+				return
+			}
+		}
+		answer(s.tell(g.Endpoint, q))
+	})
 	return nil
 }
 

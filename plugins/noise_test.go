@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -124,5 +125,88 @@ func TestOtherStreamsAreBounded(t *testing.T) {
 	}
 	if took, least := time.Since(began), time.Second*(10<<20-otherBurst)/otherRate; took < least {
 		t.Errorf("10 MiB of output were read within %v", took)
+	}
+}
+
+// counting counts what it is asked, and knows nothing.
+type counting struct {
+	noMemory
+	asked atomic.Int64
+}
+
+// State implements connectors.Memory.
+func (c *counting) State(context.Context, connectors.Endpoint, string) (connectors.State, error) {
+	c.asked.Add(1)
+	return connectors.State{}, nil
+}
+
+// curious asks as many questions at once as it may, and the next with each answer.
+func curious(atOnce int, listens bool) func(wirev1.Plugin_SessionServer) error {
+	return func(s wirev1.Plugin_SessionServer) error {
+		number := uint64(0)
+		ask := func(n int) error {
+			for range n {
+				number++
+				if err := s.Send(&wirev1.SessionResponse{Message: &wirev1.SessionResponse_Ask{Ask: &wirev1.Ask{Number: number, Endpoint: anEndpoint.Ref, Of: &wirev1.Ask_State{State: "x"}}}}); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		for {
+			m, err := s.Recv()
+			if err != nil {
+				return err
+			}
+			switch {
+			case m.GetDeliver() != nil:
+				err = ask(atOnce)
+			case m.GetTold() != nil && listens:
+				err = ask(1)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// Who asks without end waits for the answers; who does not wait loses its session.
+func TestQuestionsAreBoundedByRate(t *testing.T) {
+	clock := clockwork.NewFakeClock()
+	memory := &counting{}
+	s := openWith(t, SessionConfig{Log: slog.New(slog.DiscardHandler), Clock: clock, DefaultTimeout: time.Minute, Memory: memory}, curious(asksOfPlugin, true))
+	s.Deliver(anEndpoint, connectors.Delivery{ID: "dlv_1", Endpoint: anEndpoint.Ref}, func(connectors.Result) {})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	want := int64(askBurst)
+	for range 3 {
+		if err := clock.BlockUntilContext(ctx, asksOfPlugin); err != nil {
+			t.Fatalf("after %d questions nobody waits: %v", memory.asked.Load(), err)
+		}
+		if n := memory.asked.Load(); n != want {
+			t.Fatalf("%d questions were answered, not %d", n, want)
+		}
+		const waited = time.Second
+		for left := waited; left > 0; left -= time.Second / askRate { // each is answered in its turn
+			clock.Advance(time.Second / askRate)
+			want++
+			if err := clock.BlockUntilContext(ctx, asksOfPlugin); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := s.Err(); err != nil {
+		t.Errorf("whoever waits has lost its session: %v", err)
+	}
+	s = openWith(t, SessionConfig{Log: slog.New(slog.DiscardHandler), Clock: clock, DefaultTimeout: time.Minute, Memory: memory}, curious(askBurst+asksOfHost+10, false))
+	s.Deliver(anEndpoint, connectors.Delivery{ID: "dlv_1", Endpoint: anEndpoint.Ref}, func(connectors.Result) {})
+	select {
+	case <-s.Ended():
+	case <-ctx.Done():
+		t.Fatal("whoever does not wait keeps its session")
+	}
+	if err := s.Err(); !errors.Is(err, ErrFlood) || !strings.Contains(err.Error(), "unanswered questions") {
+		t.Errorf("it ended because of %v", err)
 	}
 }

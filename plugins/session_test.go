@@ -44,6 +44,11 @@ func open(t testing.TB, log *slog.Logger, session func(wirev1.Plugin_SessionServ
 
 func openAt(t testing.TB, clock clockwork.Clock, log *slog.Logger, session func(wirev1.Plugin_SessionServer) error) *Session {
 	t.Helper()
+	return openWith(t, SessionConfig{Log: log, Clock: clock, DefaultTimeout: time.Minute}, session)
+}
+
+func openWith(t testing.TB, cfg SessionConfig, session func(wirev1.Plugin_SessionServer) error) *Session {
+	t.Helper()
 	server := grpc.NewServer(grpc.MaxRecvMsgSize(MaxMessage))
 	wirev1.RegisterPluginServer(server, crooked{session: session})
 	options := append(DialOptions(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(listen(t, server)))
@@ -52,7 +57,7 @@ func openAt(t testing.TB, clock clockwork.Clock, log *slog.Logger, session func(
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	s, err := NewSession(wirev1.NewPluginClient(conn), SessionConfig{Log: log, Clock: clock, DefaultTimeout: time.Minute})
+	s, err := NewSession(wirev1.NewPluginClient(conn), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
