@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -297,9 +298,12 @@ func TestNothingIsLeftAfterManyKills(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = s.Close(t.Context()) }()
-	before := openFiles(t)
-	for range 150 {
+	var before footprint
+	for i := range 150 {
 		j.await(t, "connector started")
+		if i == 0 {
+			before = settled(t)
+		}
 		clock.Advance(healthyAfter) // so that the next crash is a first one
 		_ = syscall.Kill(s.Stats()[0].PID, syscall.SIGKILL)
 		j.await(t, "connector is down")
@@ -309,21 +313,60 @@ func TestNothingIsLeftAfterManyKills(t *testing.T) {
 		clock.Advance(100 * time.Millisecond)
 	}
 	j.await(t, "connector started")
-	if after := openFiles(t); after > before+2 {
-		t.Errorf("%d open files before, %d after", before, after)
+	if after := settled(t); after.exceeds(before) {
+		t.Errorf("before %+v, after %+v", before, after)
 	}
 	if dirs, _ := filepath.Glob(s.dir + "/*"); len(dirs) != 1 {
 		t.Errorf("socket folders: %v", dirs)
 	}
 }
 
-func openFiles(t testing.TB) int {
+// footprint is what this process holds.
+type footprint struct{ goroutines, sockets, files, children int }
+
+func (f footprint) exceeds(before footprint) bool {
+	return f.goroutines > before.goroutines || f.sockets > before.sockets || f.files > before.files || f.children > before.children
+}
+
+// settled is the footprint once it stays as it is: what ends takes its time.
+func settled(t testing.TB) (now footprint) {
 	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(patience)
+	for same := 0; same < 10; same++ {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("it does not settle: %+v", now)
+		}
+		if f := footprintNow(t); f != now {
+			now, same = f, 0
+		}
+	}
+	return now
+}
+
+func footprintNow(t testing.TB) (f footprint) {
+	t.Helper()
+	f.goroutines = runtime.NumGoroutine()
 	fds, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return len(fds)
+	for _, fd := range fds {
+		if to, _ := os.Readlink("/proc/self/fd/" + fd.Name()); strings.HasPrefix(to, "socket:") {
+			f.sockets++
+		} else {
+			f.files++
+		}
+	}
+	children, _ := filepath.Glob("/proc/self/task/*/children")
+	for _, c := range children {
+		b, _ := os.ReadFile(c) // of a thread that has just ended: none
+		f.children += len(strings.Fields(string(b)))
+	}
+	return f
 }
 
 func TestTheHubsEnvironmentIsWithheld(t *testing.T) {

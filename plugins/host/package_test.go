@@ -748,12 +748,12 @@ func TestNothingIsLeftOfPackages(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Want("org_1", []Entry{p.Entry("org_1")})
-	before := 0
+	var before footprint
 	const kills = 50 // and 150 in TestNothingIsLeftAfterManyKills
 	for i := range kills {
 		j.await(t, "connector started")
 		if i == 0 {
-			before = openFiles(t)
+			before = settled(t)
 		}
 		clock.Advance(healthyAfter)
 		_ = syscall.Kill(s.Stats()[0].PID, syscall.SIGKILL)
@@ -764,8 +764,8 @@ func TestNothingIsLeftOfPackages(t *testing.T) {
 		clock.Advance(100 * time.Millisecond)
 	}
 	j.await(t, "connector started")
-	if after := openFiles(t); after > before+2 {
-		t.Errorf("%d open files before, %d after %d kills", before, after, kills)
+	if after := settled(t); after.exceeds(before) {
+		t.Errorf("before %+v, after %d kills %+v", before, kills, after)
 	}
 	names := map[string]int{}
 	entries, _ := os.ReadDir(s.dir)
