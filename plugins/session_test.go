@@ -211,3 +211,42 @@ func TestHeadersSurviveTheWire(t *testing.T) {
 		t.Errorf("a line break made %q", got)
 	}
 }
+
+// What was given up has its answer: another one that comes later is dropped, however often.
+func TestALateAnswerChangesNothing(t *testing.T) {
+	clock := clockwork.NewFakeClock()
+	var late *wirev1.Item
+	s := openAt(t, clock, slog.New(slog.DiscardHandler), each(func(s wirev1.Plugin_SessionServer, i *wirev1.Item) error {
+		if late == nil {
+			late = i
+			return nil
+		}
+		done := &wirev1.Result{Token: late.GetToken(), Outcome: wirev1.Outcome_OUTCOME_DONE}
+		return s.Send(results(done, done, &wirev1.Result{Token: i.GetToken(), Outcome: wirev1.Outcome_OUTCOME_SKIPPED}))
+	}))
+	answers := make(chan connectors.Result, 10)
+	deliver := func(id string) {
+		s.Deliver(anEndpoint, connectors.Delivery{ID: id, Endpoint: anEndpoint.Ref, Timeout: time.Second}, func(r connectors.Result) { answers <- r })
+	}
+	deliver("dlv_1")
+	clock.Advance(time.Second)
+	if n := s.Expire(); n != 0 {
+		t.Errorf("%d items were given up within their time", n)
+	}
+	clock.Advance(time.Millisecond)
+	if n := s.Expire(); n != 1 {
+		t.Errorf("%d items were given up, not 1", n)
+	}
+	if r := <-answers; r.DeliveryID != "dlv_1" || r.Outcome != connectors.Retry || r.Fault != connectors.FaultConnector || !strings.Contains(r.Error, "within the time limit") {
+		t.Errorf("got %+v", r)
+	}
+	// The retry is a delivery of the same ID: the late answer is not taken for its answer.
+	deliver("dlv_1")
+	if r := <-answers; r.DeliveryID != "dlv_1" || r.Outcome != connectors.Skipped {
+		t.Errorf("got %+v", r)
+	}
+	s.Close()
+	if len(answers) > 0 {
+		t.Errorf("%d answers too many", len(answers))
+	}
+}

@@ -142,10 +142,11 @@ func (c connector) one(ctx context.Context, h connectors.Host, d connectors.Deli
 		}
 	case "hang":
 		select {}
-	case "late":
-		select {
-		case <-ctx.Done():
-		case <-time.After(100 * time.Millisecond):
+	case "late": // the first time it says that it has delivered, and has not, when it was given up
+		if d.Attempt == 1 {
+			<-ctx.Done()
+			done(connectors.Result{DeliveryID: d.ID, Outcome: connectors.Done, Started: time.Now(), Response: &connectors.Response{Status: http.StatusOK}})
+			return
 		}
 	}
 	r := c.post(ctx, h, d)
