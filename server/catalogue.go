@@ -45,7 +45,7 @@ type catalogue struct {
 	wanting   sync.Mutex
 	seen      string // of the store, when it was last read
 	strays    string // that were last complained of
-	told      map[process][]byte
+	told      map[process]told
 	untold    atomic.Bool // the database did not take what there was to tell
 	manifests sync.Map    // digest -> *host.Manifest, as nodes have told
 
@@ -64,8 +64,15 @@ const (
 	againEach = 30          // looks: which packages there are, in case somebody forgot
 )
 
-// keptLines of a process's log are told to other nodes.
-const keptLines = 100
+// What is told to other nodes of a process's log, the last lines: so many, so many bytes of
+// them, and so rarely, because every report is written to the database. The same goes for
+// numbers that change with each delivery.
+const (
+	keptLines  = 100
+	keptBytes  = 32 << 10
+	logsEvery  = 10 * time.Second
+	lineWeight = 64 // bytes of a line beside its text
+)
 
 // secretLeast is the shortest secret that is taken out of a connector's log: shorter
 // ones would take half of the words along.
@@ -74,7 +81,7 @@ const secretLeast = 4
 // open reads the store and has every organization's processes started, without waiting
 // for them. Nothing that is wrong with a package keeps the hub from starting.
 func (c *catalogue) open(ctx context.Context) {
-	c.told = map[process][]byte{}
+	c.told = map[process]told{}
 	if err := c.db.ForgetReports(ctx, c.node()); err != nil {
 		c.log.Warn("connectors", "err", err)
 	}
@@ -319,6 +326,39 @@ type reported struct {
 	Sandbox   []flow.SandboxPart `json:"sandbox"`
 }
 
+// health is what is told at once when it changes.
+type health struct {
+	version, state, lastError string
+	restarts                  int
+	nextStart                 time.Time
+}
+
+func healthOf(s *host.Stats) health {
+	return health{s.Version, string(s.State), s.LastError, s.Restarts, s.NextStart}
+}
+
+// told is what other nodes know of a process.
+type told struct {
+	health health
+	report []byte
+	at     time.Time
+}
+
+// due says whether there may be something to tell.
+func (t *told) due(h health, now time.Time) bool { return t.health != h || now.Sub(t.at) >= logsEvery }
+
+// lastLines are those that are told.
+func lastLines(list []host.Line) []host.Line {
+	list = list[max(0, len(list)-keptLines):]
+	room := keptBytes
+	for i := len(list) - 1; i >= 0; i-- {
+		if room -= len(list[i].Text) + lineWeight; room < 0 {
+			return list[i+1:]
+		}
+	}
+	return list
+}
+
 // report tells how this node's processes are, as far as that has changed.
 func (c *catalogue) report(ctx context.Context) {
 	now := c.clock.Now()
@@ -326,15 +366,20 @@ func (c *catalogue) report(ctx context.Context) {
 	for _, p := range c.plugins.Sandbox().Parts {
 		box = append(box, flow.SandboxPart{Name: p.Name, Active: p.Active, How: p.How})
 	}
-	fresh, are := map[process][]byte{}, map[process]bool{}
+	fresh, are := map[process]told{}, map[process]bool{}
 	var list, gone []store.ConnectorReport
 	for _, s := range c.plugins.Stats() {
 		if s.Organization == "" {
 			continue
 		}
+		key, h := process{s.Organization, s.Name, s.Digest}, healthOf(&s)
+		are[key] = true
+		known := c.told[key]
+		if !known.due(h, now) {
+			continue
+		}
 		r := reported{Version: s.Version, State: string(s.State), Restarts: s.Restarts, Expired: s.Expired, InFlight: s.InFlight, Held: s.Held,
-			LastError: s.LastError, Log: c.plugins.Log(host.Key(s.Name, s.Digest, s.Organization)), Sandbox: box}
-		r.Log = r.Log[max(0, len(r.Log)-keptLines):]
+			LastError: s.LastError, Log: lastLines(c.plugins.Log(host.Key(s.Name, s.Digest, s.Organization))), Sandbox: box}
 		if !s.NextStart.IsZero() {
 			r.NextStart = &s.NextStart
 		}
@@ -343,10 +388,8 @@ func (c *catalogue) report(ctx context.Context) {
 			c.log.Error("tell how a connector is", "err", err)
 			continue
 		}
-		key := process{s.Organization, s.Name, s.Digest}
-		are[key] = true
-		if !bytes.Equal(c.told[key], b) {
-			fresh[key] = b
+		if !bytes.Equal(known.report, b) {
+			fresh[key] = told{h, b, now}
 			list = append(list, store.ConnectorReport{Organization: s.Organization, Connector: s.Name, Digest: s.Digest, At: now, Report: b})
 		}
 	}

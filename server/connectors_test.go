@@ -412,6 +412,59 @@ func triedDeliveries(t *testing.T, h *program.Hub) (list []triedDelivery) {
 	return list
 }
 
+// TestChattyConnectorsAreToldOfRarely has a connector write lines all the time: the database
+// hears of them rarely, but at once when its process has died.
+func TestChattyConnectorsAreToldOfRarely(t *testing.T) {
+	s := newSink(t)
+	dir := t.TempDir()
+	h := startIn(t, dir, "", "--allow-private-targets", "--sandbox=prefer")
+	installed(t, dir, "", "1.0.0", "")
+	enable(t, h, "1.0.0")
+	through(t, h, s, "a")
+	address, _ := world(t, h, s)
+	l := startLoad(50, 4, address)
+	defer l.end()
+	type told struct {
+		At       time.Time
+		State    string
+		Restarts int
+		Log      []struct{ Text string }
+	}
+	look := func() (p told) {
+		var got struct {
+			ConnectorCatalogue []struct{ Processes []told }
+		}
+		if err := h.Do(t.Context(), `{ connectorCatalogue(name: "faulty") { processes { at state restarts log { text } } } }`, nil, &got); err != nil {
+			t.Fatal(err)
+		}
+		if len(got.ConnectorCatalogue) == 1 && len(got.ConnectorCatalogue[0].Processes) == 1 {
+			p = got.ConnectorCatalogue[0].Processes[0]
+		}
+		return p
+	}
+	var before, after told
+	until(t, time.Minute, "its lines are told twice", func() bool {
+		now := look()
+		if now.At.Equal(after.At) {
+			return false
+		}
+		before, after = after, now
+		return before.State == "RUNNING" && after.State == before.State && after.Restarts == before.Restarts
+	})
+	if between := after.At.Sub(before.At); between < 9*time.Second {
+		t.Errorf("its lines were told twice within %v", between)
+	}
+	if len(after.Log) < 50 {
+		t.Errorf("%d lines are told", len(after.Log))
+	}
+	killed := time.Now()
+	kill(t, h, "faulty")
+	until(t, 20*time.Second, "its end is told", func() bool { after = look(); return after.Restarts > 0 || after.State != "RUNNING" })
+	if late := after.At.Sub(killed); late > 6*time.Second {
+		t.Errorf("its end was told %v later", late)
+	}
+}
+
 // TestSigningKeysHavePasswords makes a key with a password, as publishers do, and packs with it
 // and without. By minisign's rules a password takes a GiB of memory and some seconds; the host's own
 // tests have a cheap one, and wrong ones.
