@@ -23,6 +23,7 @@ const (
 	FaultConnector Fault = "CONNECTOR" // the connector or its process broke
 	FaultPolicy    Fault = "POLICY"    // the address policy refused the target
 	FaultSettings  Fault = "SETTINGS"  // the endpoint's settings cannot work
+	FaultDelivery  Fault = "DELIVERY"  // the delivery itself: each process that it is handed to ends; only the host says so
 )
 
 // Result is the outcome of one attempt of one delivery.

@@ -39,6 +39,10 @@ type SessionConfig struct {
 	Memory connectors.Memory
 	// Spec holds the defaults of settings, which are filled in before endpoints are handed over.
 	Spec connectors.Spec
+	// Lost is told, if it is set, which deliveries were in flight when the session ended, before
+	// they are answered, and how many had been answered. It may name the one that is to blame for
+	// the end, which is answered with FaultDelivery.
+	Lost func(deliveries []string, answered int) (culprit string)
 }
 
 // Session is the host's end of one process's stream. All methods may be called from
@@ -58,6 +62,7 @@ type Session struct {
 	token   uint64
 	pending map[uint64]waiting
 	calls   map[uint64]*asked // checks and all other calls
+	results int               // that came, of items
 	refs    map[string]string // endpoint ID -> Ref that the process knows
 	given   map[string]*given // by Ref: endpoints that the process may ask about
 	asks    int               // of the process, whose answers are not yet sent
@@ -401,7 +406,10 @@ func (s *Session) heard(m *wirev1.SessionResponse) error {
 func (s *Session) result(w *wirev1.Result) bool {
 	s.mu.Lock()
 	p, ok := s.pending[w.GetToken()]
-	delete(s.pending, w.GetToken())
+	if ok {
+		delete(s.pending, w.GetToken())
+		s.results++
+	}
 	s.idleLocked()
 	s.mu.Unlock()
 	if !ok {
@@ -420,12 +428,24 @@ func (s *Session) end(cause error) {
 	if cause != nil {
 		s.err = fmt.Errorf("%w: %w", ErrEnded, cause)
 	}
-	pending, calls := s.pending, s.calls
+	pending, calls, results := s.pending, s.calls, s.results
 	s.pending, s.calls = map[uint64]waiting{}, map[uint64]*asked{}
 	s.idleLocked()
 	s.mu.Unlock()
+	culprit := ""
+	if s.cfg.Lost != nil && len(pending) > 0 {
+		lost := make([]string, 0, len(pending))
+		for _, p := range pending {
+			lost = append(lost, p.id)
+		}
+		culprit = s.cfg.Lost(lost, results)
+	}
 	for _, p := range pending {
-		p.done(Broken(p.id, p.started, 0, ErrEnded.Error()))
+		r := Broken(p.id, p.started, 0, ErrEnded.Error())
+		if p.id == culprit {
+			r.Fault, r.Error = connectors.FaultDelivery, "the connector's process ends whenever it is handed this delivery"
+		}
+		p.done(r)
 	}
 	for _, c := range calls {
 		close(c.answer)

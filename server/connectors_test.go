@@ -412,6 +412,49 @@ func triedDeliveries(t *testing.T, h *program.Hub) (list []triedDelivery) {
 	return list
 }
 
+// TestAPoisonedDelivery sends 50 events of which one kills the connector's process each time:
+// the others arrive, that one fails, and the process is not in quarantine because of it.
+func TestAPoisonedDelivery(t *testing.T) {
+	s := newSink(t)
+	dir := t.TempDir()
+	h := startIn(t, dir, "", "--allow-private-targets", "--sandbox=prefer")
+	installed(t, dir, "", "1.0.0", "poison")
+	enable(t, h, "1.0.0")
+	through(t, h, s, "a", program.Input{"retryOffsetsSeconds": []int{2}})
+	address, _ := world(t, h, s)
+	var innocent []int
+	const events, poison = 50, 13 // as the connector knows it
+	for n := 1; n <= events; n++ {
+		if err := send(h.HTTP, address, n); err != nil {
+			t.Fatal(err)
+		}
+		if n != poison {
+			innocent = append(innocent, n)
+		}
+	}
+	s.await(t, "a", innocent, 30*time.Second)
+	until(t, 30*time.Second, "the poisoned one has failed", func() bool {
+		return metric(t, h, `hookyard_deliveries_total{outcome="failed"}`) == 1 && metric(t, h, `hookyard_deliveries_total{outcome="succeeded"}`) == events-1
+	})
+	for _, d := range triedDeliveries(t, h) {
+		last := d.Attempts[len(d.Attempts)-1]
+		switch d.State {
+		case "SUCCEEDED":
+			if len(d.Attempts) > 4 {
+				t.Errorf("it took %d attempts: %+v", len(d.Attempts), d.Attempts)
+			}
+		default:
+			if last.Fault != "DELIVERY" || last.Outcome != "RETRY" || !strings.Contains(last.Error, "ends whenever") {
+				t.Errorf("the poisoned one: %+v", d)
+			}
+		}
+	}
+	until(t, 20*time.Second, "the process is well", func() bool {
+		c := catalogue(t, h)
+		return c.Problem == "" && len(c.Processes) == 1 && c.Processes[0].State == "RUNNING"
+	})
+}
+
 // TestChattyConnectorsAreToldOfRarely has a connector write lines all the time: the database
 // hears of them rarely, but at once when its process has died.
 func TestChattyConnectorsAreToldOfRarely(t *testing.T) {

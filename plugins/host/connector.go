@@ -44,6 +44,7 @@ type connector struct {
 	spec      *connectors.Spec
 	about     *plugins.Description
 	held      []held
+	suspects  suspects
 	nextStart time.Time
 	starts    int
 	expired   int
@@ -167,7 +168,7 @@ func (c *connector) tell(told bool) {
 
 // begin starts a process that is what its package promised.
 func (c *connector) begin(ctx context.Context, dir string) (*process, error) {
-	p, err := startProcess(ctx, c.cfg, &c.entry, dir, c.log)
+	p, err := startProcess(ctx, c.cfg, &c.entry, dir, c.log, c.lost)
 	if err != nil || c.entry.Package == nil {
 		return p, err
 	}
@@ -237,6 +238,7 @@ func (c *connector) watch(ctx context.Context, p *process) error {
 			missed = 0
 			number++
 			p.session.Ping(number)
+			c.beat()
 		}
 	}
 }
@@ -247,8 +249,8 @@ func (c *connector) up(p *process) {
 	c.about = &p.about
 	c.starts++
 	told := c.turn(Running)
-	waiting := c.held
-	c.held = nil
+	waiting := c.unhold()
+	c.suspects.tried, c.suspects.width = 0, 1
 	c.mu.Unlock()
 	c.triedOnce()
 	c.log.Info("connector started", "version", p.spec.Version, "pid", p.runner.ID())
@@ -280,7 +282,7 @@ func (c *connector) crashed(err error, crashes int, wait time.Duration) {
 	told := c.turn(state)
 	var answer []held
 	if wait > holdFor {
-		answer, c.held = c.held, nil
+		answer = c.unhold()
 	}
 	c.mu.Unlock()
 	c.triedOnce()
@@ -294,8 +296,7 @@ func (c *connector) crashed(err error, crashes int, wait time.Duration) {
 func (c *connector) stopped() {
 	c.mu.Lock()
 	c.state = Stopped
-	answer := c.held
-	c.held = nil
+	answer := c.unhold()
 	c.mu.Unlock()
 	c.triedOnce()
 	for _, h := range answer {
@@ -312,11 +313,16 @@ func (c *connector) triedOnce() {
 	}
 }
 
-// deliver hands an item to the process, or holds it for one that is due soon, or
-// answers it.
+// deliver hands an item to the process, now or when it is its turn, or holds it for one
+// that is due soon, or answers it.
 func (c *connector) deliver(e connectors.Endpoint, d connectors.Delivery, done func(connectors.Result)) {
 	var ended *process
 	c.mu.Lock()
+	if c.suspects.strikes[d.ID] > 0 && c.state == Running {
+		c.suspect(held{e, d, c.cfg.Clock.Now(), done})
+		c.mu.Unlock()
+		return
+	}
 	for c.process != ended && c.state == Running {
 		p := c.process
 		c.mu.Unlock()
@@ -328,10 +334,15 @@ func (c *connector) deliver(e connectors.Endpoint, d connectors.Delivery, done f
 			break
 		}
 	}
-	defer c.mu.Unlock()
+	c.hold(held{e, d, c.cfg.Clock.Now(), done})
+	c.mu.Unlock()
+}
+
+// hold keeps an item for the process that is due soon, or answers it. The mutex is held.
+func (c *connector) hold(h held) {
 	now := c.cfg.Clock.Now()
 	if c.state == Draining || c.state == Stopped {
-		go done(plugins.Broken(d.ID, now, 0, cmp.Or(c.leaving, errStopping).Error()))
+		go h.done(plugins.Broken(h.delivery.ID, now, 0, cmp.Or(c.leaving, errStopping).Error()))
 		return
 	}
 	c.wake()
@@ -340,10 +351,17 @@ func (c *connector) deliver(e connectors.Endpoint, d connectors.Delivery, done f
 		wait = max(c.nextStart.Sub(now), 0)
 	}
 	if wait <= holdFor && len(c.held) < holdMost {
-		c.held = append(c.held, held{e, d, now, done})
+		c.held = append(c.held, h)
 		return
 	}
-	go done(plugins.Broken(d.ID, now, max(wait, c.cfg.BackoffMin), "the connector is down: "+c.lastError))
+	go h.done(plugins.Broken(h.delivery.ID, now, max(wait, c.cfg.BackoffMin), "the connector is down: "+c.lastError))
+}
+
+// unhold returns everything that waits, and nothing does any more. The mutex is held.
+func (c *connector) unhold() []held {
+	all := append(c.held, c.suspects.waiting...)
+	c.held, c.suspects.waiting = nil, nil
+	return all
 }
 
 // wake has an idle connector started. The mutex is held.
@@ -360,8 +378,7 @@ func (c *connector) drain(why error) {
 	if c.state != Stopped {
 		c.state, c.leaving = Draining, why
 	}
-	answer := c.held
-	c.held = nil
+	answer := c.unhold()
 	c.mu.Unlock()
 	for _, h := range answer {
 		h.done(plugins.Broken(h.delivery.ID, h.at, 0, why.Error()))

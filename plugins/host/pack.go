@@ -131,7 +131,7 @@ func (p *Package) describe(ctx context.Context, hostVersion string) error {
 	}
 	defer cfg.box.Close()
 	e := Entry{Path: p.Run[0], Package: p, Organization: "packing"}
-	process, err := startProcess(ctx, &cfg, &e, dir, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	process, err := startProcess(ctx, &cfg, &e, dir, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})), nil)
 	if err != nil {
 		return err
 	}

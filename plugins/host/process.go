@@ -35,8 +35,8 @@ type process struct {
 }
 
 // startProcess returns when the connector has described itself and its session is
-// open, or has failed to within the limit.
-func startProcess(ctx context.Context, cfg *Config, e *Entry, dir string, log *slog.Logger) (_ *process, err error) {
+// open, or has failed to within the limit. lost is the session's.
+func startProcess(ctx context.Context, cfg *Config, e *Entry, dir string, log *slog.Logger, lost func([]string, int) string) (_ *process, err error) {
 	ctx, cancel := context.WithTimeout(ctx, cfg.StartTimeout)
 	defer cancel()
 	launch, err := e.launch(dir)
@@ -100,7 +100,7 @@ func startProcess(ctx context.Context, cfg *Config, e *Entry, dir string, log *s
 	}
 	p.session, err = plugins.NewSession(service, plugins.SessionConfig{
 		HostVersion: cfg.HostVersion, Log: log, Clock: cfg.Clock, DefaultTimeout: defaultTimeout, Grace: grace,
-		Memory: cfg.Memory, Spec: p.spec})
+		Memory: cfg.Memory, Spec: p.spec, Lost: lost})
 	if err == nil && p.gate != nil {
 		p.gate.Serve(p.session.Given)
 	}

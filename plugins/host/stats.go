@@ -30,7 +30,7 @@ type Stats struct {
 	Restarts      int    // starts after the first
 	Expired       int    // items that the connector did not answer in time
 	InFlight      int    // handed over and not answered
-	Held          int    // waiting for the process to start
+	Held          int    // waiting for the process to start, or for their turn after a crash
 	LastError     string // why the last process ended or did not start
 	NextStart     time.Time
 }
@@ -50,7 +50,7 @@ func (c *connector) stats() Stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	st := Stats{Name: c.entry.Name, Version: c.entry.Version, State: c.state, Restarts: max(c.starts-1, 0), Expired: c.expired,
-		Held: len(c.held), LastError: c.lastError, NextStart: c.nextStart}
+		Held: len(c.held) + len(c.suspects.waiting), LastError: c.lastError, NextStart: c.nextStart}
 	if p := c.entry.Package; p != nil {
 		st.Organization, st.Digest = c.entry.Organization, p.Digest
 	}

@@ -56,7 +56,8 @@ type Ledger interface {
 // Sender hands deliveries to connector processes.
 type Sender interface {
 	// Deliver returns at once and calls done exactly once, from any goroutine. A
-	// process that dies or hangs gives Retry with FaultConnector.
+	// process that dies or hangs gives Retry with FaultConnector, or with FaultDelivery if
+	// this delivery is what it dies of.
 	Deliver(process string, e connectors.Endpoint, d connectors.Delivery, done func(connectors.Result))
 	// Forget says that nothing more is sent to an endpoint as it was: its process need
 	// not know it. It never waits.

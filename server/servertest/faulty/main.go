@@ -148,6 +148,10 @@ func (c connector) one(ctx context.Context, h connectors.Host, d connectors.Deli
 			done(connectors.Result{DeliveryID: d.ID, Outcome: connectors.Done, Started: time.Now(), Response: &connectors.Response{Status: http.StatusOK}})
 			return
 		}
+	case "poison":
+		if bytes.Contains(d.Event, []byte(`"n":13}`)) {
+			os.Exit(3)
+		}
 	}
 	r := c.post(ctx, h, d)
 	done(r)
