@@ -88,7 +88,7 @@ func receivedToWire(r *connectors.Received) (*wirev1.Received, error) {
 			fields[valid(k)] = valid(v)
 		}
 		w.Items = append(w.Items, &wirev1.Incoming{Type: string(x.Type), Time: nanos(x.Time), Source: valid(x.Source), Data: data,
-			Key: valid(x.Key), State: valid(x.State), Fields: fields, DefaultField: valid(x.DefaultField)})
+			Key: valid(x.Key), State: valid(x.State), Fields: fields, DefaultField: valid(x.DefaultField), NameField: valid(x.NameField)})
 	}
 	return w, nil
 }
@@ -100,7 +100,7 @@ func receivedFromWire(w *wirev1.Received) (connectors.Received, error) {
 	}
 	for i, x := range w.GetItems() {
 		in := connectors.Incoming{Type: connectors.EventType(x.GetType()), Time: moment(x.GetTime()), Source: storable(x.GetSource()), Key: storable(x.GetKey()),
-			State: storable(x.GetState()), DefaultField: storable(x.GetDefaultField())}
+			State: storable(x.GetState()), DefaultField: storable(x.GetDefaultField()), NameField: storable(x.GetNameField())}
 		if !in.Type.Valid() {
 			return r, fmt.Errorf("event %d has the type %q, which there is not", i, clip(x.GetType()))
 		}

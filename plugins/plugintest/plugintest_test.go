@@ -244,7 +244,7 @@ func (reader) Receive(in connectors.Inbound) (connectors.Received, error) {
 	}
 	return connectors.Received{Items: []connectors.Incoming{{Type: connectors.ScanStarted, Time: in.ReceivedAt, Key: what.ID, State: in.Location.String(),
 		Data:   connectors.Data{Scan: &connectors.Scan{Key: what.ID, Name: in.Path + strings.Join(in.Query["q"], "") + strings.Join(in.Header["X-A"], "")}},
-		Fields: map[string]string{"id": what.ID}, DefaultField: "id"}}}, nil
+		Fields: map[string]string{"id": what.ID, "title": "The " + what.ID}, DefaultField: "id", NameField: "title"}}}, nil
 }
 
 // calls is its trigger.

@@ -3369,6 +3369,7 @@ type Incoming struct {
 	State         string                 `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`
 	Fields        map[string]string      `protobuf:"bytes,7,rep,name=fields,proto3" json:"fields,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	DefaultField  string                 `protobuf:"bytes,8,opt,name=default_field,json=defaultField,proto3" json:"default_field,omitempty"`
+	NameField     string                 `protobuf:"bytes,9,opt,name=name_field,json=nameField,proto3" json:"name_field,omitempty"` // of the application's name for people, when default_field is its key
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3455,6 +3456,13 @@ func (x *Incoming) GetFields() map[string]string {
 func (x *Incoming) GetDefaultField() string {
 	if x != nil {
 		return x.DefaultField
+	}
+	return ""
+}
+
+func (x *Incoming) GetNameField() string {
+	if x != nil {
+		return x.NameField
 	}
 	return ""
 }
@@ -5419,7 +5427,7 @@ const file_v1_wire_proto_rawDesc = "" +
 	"\x05items\x18\x01 \x03(\v2\".hookyard.plugins.wire.v1.IncomingR\x05items\x12\x16\n" +
 	"\x06enrich\x18\x02 \x01(\bR\x06enrich\x12\x12\n" +
 	"\x04note\x18\x03 \x01(\tR\x04note\x125\n" +
-	"\x05reply\x18\x04 \x01(\v2\x1f.hookyard.plugins.wire.v1.ReplyR\x05reply\"\xae\x02\n" +
+	"\x05reply\x18\x04 \x01(\v2\x1f.hookyard.plugins.wire.v1.ReplyR\x05reply\"\xcd\x02\n" +
 	"\bIncoming\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x12\n" +
 	"\x04time\x18\x02 \x01(\x03R\x04time\x12\x16\n" +
@@ -5428,7 +5436,9 @@ const file_v1_wire_proto_rawDesc = "" +
 	"\x03key\x18\x05 \x01(\tR\x03key\x12\x14\n" +
 	"\x05state\x18\x06 \x01(\tR\x05state\x12F\n" +
 	"\x06fields\x18\a \x03(\v2..hookyard.plugins.wire.v1.Incoming.FieldsEntryR\x06fields\x12#\n" +
-	"\rdefault_field\x18\b \x01(\tR\fdefaultField\x1a9\n" +
+	"\rdefault_field\x18\b \x01(\tR\fdefaultField\x12\x1d\n" +
+	"\n" +
+	"name_field\x18\t \x01(\tR\tnameField\x1a9\n" +
 	"\vFieldsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"K\n" +
