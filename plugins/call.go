@@ -117,7 +117,7 @@ func (s *Session) call(ctx context.Context, e *connectors.Endpoint, a *asked, c 
 	select {
 	case m, ok := <-a.answer:
 		if !ok {
-			return nil, ErrEnded
+			return nil, lostError{ErrEnded}
 		}
 		return decided(m)
 	case <-ctx.Done():
@@ -166,6 +166,7 @@ func (s *Session) ask(e *connectors.Endpoint, a *asked, c *wirev1.Call) (token u
 		if held != nil {
 			held.users--
 		}
+		s.idleLocked()
 		s.mu.Unlock()
 	}, nil
 }
@@ -175,6 +176,7 @@ func (s *Session) answered(m *wirev1.Answer) (waited bool) {
 	s.mu.Lock()
 	c := s.calls[m.GetToken()]
 	delete(s.calls, m.GetToken())
+	s.idleLocked()
 	s.mu.Unlock()
 	if c != nil {
 		c.answer <- m

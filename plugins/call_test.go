@@ -125,3 +125,54 @@ func TestACallThatIsGivenUp(t *testing.T) {
 		t.Errorf("%d calls are kept", left)
 	}
 }
+
+// A session is idle when its calls are answered, too: a scan that goes on is in flight.
+func TestAScanIsInFlight(t *testing.T) {
+	asked, release := make(chan struct{}), make(chan struct{})
+	s := open(t, slog.New(slog.DiscardHandler), messages(func(s wirev1.Plugin_SessionServer, m *wirev1.SessionRequest) error {
+		if c := m.GetCall(); c != nil {
+			close(asked)
+			<-release
+			return s.Send(&wirev1.SessionResponse{Message: &wirev1.SessionResponse_Answer{Answer: &wirev1.Answer{Token: c.GetToken(), Of: &wirev1.Answer_Scanned{Scanned: &wirev1.Scanned{}}}}})
+		}
+		return nil
+	}))
+	over := make(chan error, 1)
+	go func() {
+		over <- s.Scan(t.Context(), connectors.ScanJob{Scanner: anEndpoint, ID: "scn_1"}, func(connectors.ScanNews) error { return nil })
+	}()
+	<-asked
+	idle := s.Idle()
+	select {
+	case <-idle:
+		t.Error("a session whose scan goes on is idle")
+	default:
+	}
+	close(release)
+	if err := <-over; err != nil {
+		t.Error(err)
+	}
+	<-idle
+}
+
+// What the process had in hand when it ended is told from what was never asked.
+func TestACallThatTheProcessEndsWith(t *testing.T) {
+	s := open(t, slog.New(slog.DiscardHandler), messages(func(_ wirev1.Plugin_SessionServer, m *wirev1.SessionRequest) error {
+		if m.GetCall() != nil {
+			return errors.New("it ends")
+		}
+		return nil
+	}))
+	ask := func() error {
+		_, err := remote{to: s, limit: pureTime}.call(&wirev1.Call{Of: &wirev1.Call_Receive{Receive: &wirev1.Inbound{}}})
+		return err
+	}
+	var ended interface{ Ended() }
+	if err := ask(); !errors.As(err, &ended) || !errors.Is(err, ErrEnded) {
+		t.Errorf("a call that it had in hand: %v", err)
+	}
+	<-s.Ended()
+	if err := ask(); errors.As(err, &ended) || !errors.Is(err, ErrEnded) {
+		t.Errorf("a call after its end: %v", err)
+	}
+}

@@ -105,6 +105,14 @@ type message struct {
 // ErrEnded is what became of items and checks of a Session that has ended.
 var ErrEnded = errors.New("the connector's process ended")
 
+// lostError is a call that the process had in hand when it ended: perhaps because of it.
+type lostError struct{ error }
+
+func (e lostError) Unwrap() error { return e.error }
+
+// Ended tells it from calls of processes that were not there.
+func (lostError) Ended() {}
+
 // NewSession opens the stream.
 func NewSession(c wirev1.PluginClient, cfg SessionConfig) (*Session, error) {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -162,8 +170,8 @@ func (s *Session) InFlight() int {
 	return len(s.pending)
 }
 
-// Idle returns a channel that is closed when nothing is in flight any more. Items
-// must not be handed over after the call.
+// Idle returns a channel that is closed when nothing is in flight any more, neither items nor
+// calls, of which a scan may take long. Nothing must be handed over after the call.
 func (s *Session) Idle() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -175,7 +183,7 @@ func (s *Session) Idle() <-chan struct{} {
 }
 
 func (s *Session) idleLocked() {
-	if s.idle == nil || len(s.pending) > 0 {
+	if s.idle == nil || len(s.pending)+len(s.calls) > 0 {
 		return
 	}
 	select {

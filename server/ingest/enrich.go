@@ -15,13 +15,16 @@ import (
 const (
 	enrichEvery   = time.Second      // how often the ledger is asked for what is due
 	enrichAtOnce  = 16               // receipts that are enriched at a time
-	enrichOfOne   = 2                // of them, those of one source: a service that hangs holds up its own
+	enrichOfOne   = 2                // of them, those of one source: a service that hangs holds up its own; …
+	enrichOfQuick = 8                // … one whose last attempt was over at once may have more
+	enrichQuick   = time.Second      // at once
 	enrichTimeout = 30 * time.Second // of one attempt
 	enrichKeep    = 2 * time.Minute  // for how long a node has a receipt to itself: longer than an attempt
 	enrichGivenUp = 7 * 24 * time.Hour
 	// enrichPatience is for how long a node that has started leaves it to connectors to come
 	// back, and to other nodes to read, before it gives up what has waited too long.
 	enrichPatience = time.Hour
+	enrichFatal    = 10 // attempts after which a receipt is given up if it ends its connector's process again
 )
 
 // enrichPause is between attempts; the longest one is repeated until the receipt is given up.
@@ -45,21 +48,41 @@ func (in *Ingest) Run(ctx context.Context) {
 	tick := in.c.Clock.NewTicker(enrichEvery)
 	defer tick.Stop()
 	began := in.at()
-	working, busy := 0, map[string]int{} // attempts under way, in all and by source
-	done := make(chan string)
+	working, busy, quick := 0, map[string]int{}, map[string]bool{} // attempts under way, in all and by source
+	// Which sources were left out when nothing else was due. To look again is not for free while
+	// much of theirs waits.
+	var dry []string
+	type end struct {
+		source string
+		took   time.Duration
+	}
+	done := make(chan end)
 	for {
 		for working < enrichAtOnce && ctx.Err() == nil {
-			w := in.claim(ctx, busy, began)
+			var full []string
+			for source, n := range busy {
+				if n >= enrichOfQuick || n >= enrichOfOne && !quick[source] {
+					full = append(full, source)
+				}
+			}
+			silent := in.c.Silent()
+			except := slices.Concat(full, silent)
+			if len(dry) > 0 && !slices.ContainsFunc(dry, func(s string) bool { return !slices.Contains(except, s) }) {
+				break
+			}
+			w := in.claim(ctx, full, silent, began)
 			if w == nil {
+				dry = except
 				break
 			}
 			working++
 			busy[w.Source]++
 			go func() {
+				began := in.c.Clock.Now()
 				if err := in.enrich(ctx, w); err != nil && ctx.Err() == nil {
 					in.c.Log.Warn("enrich a receipt", "receipt", w.ID, "err", err)
 				}
-				done <- w.Source
+				done <- end{w.Source, in.c.Clock.Since(began)}
 			}()
 		}
 		select {
@@ -68,13 +91,17 @@ func (in *Ingest) Run(ctx context.Context) {
 				<-done
 			}
 			return
-		case source := <-done:
+		case e := <-done:
 			working--
-			if busy[source]--; busy[source] == 0 {
-				delete(busy, source)
+			quick[e.source] = e.took < enrichQuick
+			if busy[e.source]--; busy[e.source] == 0 {
+				delete(busy, e.source)
+				delete(quick, e.source)
 			}
 		case <-tick.Chan():
+			dry = nil
 		case <-in.awake:
+			dry = nil
 		}
 	}
 }
@@ -82,14 +109,8 @@ func (in *Ingest) Run(ctx context.Context) {
 // claim takes a receipt that is due, of a source that has not its share under way and whose
 // connector answers on this node; nil when there is none. One that has waited too long is
 // taken even so: its last attempt ends it.
-func (in *Ingest) claim(ctx context.Context, busy map[string]int, began time.Time) *flow.Waiting {
-	var full []string
-	for source, n := range busy {
-		if n >= enrichOfOne {
-			full = append(full, source)
-		}
-	}
-	now, silent := in.at(), in.c.Silent()
+func (in *Ingest) claim(ctx context.Context, full, silent []string, began time.Time) *flow.Waiting {
+	now := in.at()
 	w, err := in.c.Waiting.ClaimWaiting(ctx, now, enrichKeep, time.Time{}, slices.Concat(full, silent))
 	if w == nil && err == nil && len(silent) > 0 && now.Sub(began) > enrichPatience {
 		w, err = in.c.Waiting.ClaimWaiting(ctx, now, enrichKeep, now.Add(-enrichGivenUp), full)
@@ -105,6 +126,9 @@ func (in *Ingest) enrich(ctx context.Context, w *flow.Waiting) error {
 	accepted, err := in.fetch(ctx, w)
 	var failed *connectors.Failure
 	var refused *connectors.RefuseError
+	var ended interface{ Ended() } // the connector's process, with the receipt in hand
+	var unread *unreadError
+	lost := errors.As(err, &ended)
 	switch {
 	case err == nil:
 		state, note := flow.ReceiptAccepted, ""
@@ -120,10 +144,21 @@ func (in *Ingest) enrich(ctx context.Context, w *flow.Waiting) error {
 		return in.c.Waiting.Settle(ctx, w.Org, w.ID, flow.ReceiptRejected, "", "The source was deleted before the receipt was enriched.")
 	case errors.As(err, &failed) && failed.Outcome == connectors.Permanent:
 		return in.c.Waiting.Settle(ctx, w.Org, w.ID, flow.ReceiptRejected, "", failed.Message)
+	case lost && w.Attempt >= enrichFatal: // others need the process, too
+		return in.c.Waiting.Settle(ctx, w.Org, w.ID, flow.ReceiptRejected, "",
+			fmt.Sprintf("Given up after %d attempts: the connector's process has ended with it in hand. Process it again with a version that can take it.", w.Attempt))
 	}
 	message, pause := "It could not be enriched: "+err.Error(), enrichPause(w.Attempt)
-	if failed != nil {
+	switch {
+	case failed != nil:
 		message, pause = failed.Message, max(pause, failed.RetryAfter)
+	case errors.As(err, &unread):
+		message = unread.Error()
+	}
+	if lost { // those that it had in hand together must not come together again: most of them are innocent
+		sum := fnv.New32a()
+		_, _ = sum.Write([]byte(w.ID))
+		pause += pause / 1000 * time.Duration(sum.Sum32()%1000)
 	}
 	now := in.at()
 	if now.Sub(w.At) > enrichGivenUp {
@@ -202,10 +237,16 @@ func read(r connectors.Receiver, in connectors.Inbound) (connectors.Received, er
 	case errors.As(err, &refused):
 		return got, &connectors.Failure{Outcome: connectors.Permanent, Message: "It cannot be read: " + refused.Error()}
 	case err != nil:
-		return got, &connectors.Failure{Outcome: connectors.Retry, Message: notRead(err)}
+		return got, &unreadError{err}
 	}
 	return got, nil
 }
+
+// unreadError is why nobody has read a receipt yet.
+type unreadError struct{ error }
+
+func (e *unreadError) Error() string { return notRead(e.error) }
+func (e *unreadError) Unwrap() error { return e.error }
 
 // notRead is why a receipt waits, for people.
 func notRead(err error) string {

@@ -164,3 +164,145 @@ func TestSilentIsGivenUp(t *testing.T) {
 		t.Errorf("claimed at %v", c)
 	}
 }
+
+// backlog is a shelf whose receipts are enriched at once: after the first ones, only when
+// several are at a time.
+type backlog struct {
+	shelf
+	want      int // at a time
+	inHand    int
+	crowd     chan struct{}
+	fruitless int // claims that left a source out and found nothing
+}
+
+func (b *backlog) ClaimWaiting(ctx context.Context, now time.Time, keep time.Duration, before time.Time, except []string) (*flow.Waiting, error) {
+	w, err := b.shelf.ClaimWaiting(ctx, now, keep, before, except)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if w == nil && len(except) > 0 {
+		b.fruitless++
+	}
+	return w, err
+}
+
+func (b *backlog) Enrich(ctx context.Context, _ string, e connectors.Enrichment) (connectors.Document, error) {
+	b.mu.Lock()
+	first := e.Attempt == 1
+	if !first {
+		if b.inHand++; b.inHand == b.want {
+			close(b.crowd)
+		}
+	}
+	b.mu.Unlock()
+	if !first {
+		select {
+		case <-b.crowd:
+		case <-ctx.Done():
+		}
+	}
+	return connectors.Document{Body: []byte(`["` + e.Receipt + `@shop"]`)}, nil
+}
+
+// TestBacklogIsWorkedOff has many receipts of one source due: it gets more attempts at a time
+// once one was over at once, and the queue is not looked through for others after each.
+func TestBacklogIsWorkedOff(t *testing.T) {
+	r := newRig(t)
+	set, err := connectors.NewSet([]connectors.Connector{plain{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const many = 100
+	b := &backlog{shelf: shelf{settled: make(chan string, many)}, want: 8, crowd: make(chan struct{})}
+	for i := range many {
+		w := &flow.Waiting{Receipt: flow.Receipt{ID: fmt.Sprintf("rcp_%d", i), Org: "org_1", Source: "src_1", Method: "POST"}, Attempt: 1}
+		if i >= 2 {
+			w.Attempt = 2
+		}
+		b.due = append(b.due, w)
+	}
+	clock := clockwork.NewFakeClock()
+	in := ingest.New(ingest.Config{Ledger: r.ledger, Dispatcher: r.disp, Atlas: r.world, Connectors: set, IDs: ids.NewMaker(clock.Now), Clock: clock,
+		Log: slog.New(slog.DiscardHandler), Waiting: b, Enricher: b})
+	ctx, stop := context.WithCancel(t.Context())
+	over := make(chan struct{})
+	go func() { defer close(over); in.Run(ctx) }()
+	for i := range many {
+		select {
+		case <-b.settled:
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%d of %d receipts are enriched", i, many)
+		}
+	}
+	stop()
+	<-over
+	if b.fruitless > 5 {
+		t.Errorf("%d looks for others' receipts", b.fruitless)
+	}
+}
+
+// deadly is a shelf of receipts that end their connector's process.
+type deadly struct {
+	shelf
+	now time.Time
+	put map[string]time.Duration
+	end map[string]string
+}
+
+type endedError struct{ error }
+
+func (endedError) Ended() {}
+
+func (d *deadly) PutOff(_ context.Context, _, receipt string, until time.Time, note string) error {
+	d.mu.Lock()
+	d.put[receipt] = until.Sub(d.now)
+	d.mu.Unlock()
+	d.settled <- receipt
+	return nil
+}
+
+func (d *deadly) Settle(_ context.Context, _, receipt string, state flow.ReceiptState, _, note string) error {
+	d.mu.Lock()
+	d.end[receipt] = string(state) + ": " + note
+	d.mu.Unlock()
+	d.settled <- receipt
+	return nil
+}
+
+func (d *deadly) Enrich(context.Context, string, connectors.Enrichment) (connectors.Document, error) {
+	return connectors.Document{}, fmt.Errorf("ask: %w", endedError{errors.New("the process ended")})
+}
+
+// TestDeadlyReceipts are given up after a while, and before that do not come back together.
+func TestDeadlyReceipts(t *testing.T) {
+	r := newRig(t)
+	set, err := connectors.NewSet([]connectors.Connector{plain{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock := clockwork.NewFakeClock()
+	d := &deadly{shelf: shelf{settled: make(chan string, 9)}, now: clock.Now().UTC().Truncate(time.Microsecond), put: map[string]time.Duration{}, end: map[string]string{}}
+	for id, attempt := range map[string]int{"rcp_a": 9, "rcp_b": 9, "rcp_c": 10} {
+		d.due = append(d.due, &flow.Waiting{Receipt: flow.Receipt{ID: id, Org: "org_1", Source: "src_1", Method: "POST", At: d.now}, Attempt: attempt})
+	}
+	in := ingest.New(ingest.Config{Ledger: r.ledger, Dispatcher: r.disp, Atlas: r.world, Connectors: set, IDs: ids.NewMaker(clock.Now), Clock: clock,
+		Log: slog.New(slog.DiscardHandler), Waiting: d, Enricher: d})
+	ctx, stop := context.WithCancel(t.Context())
+	over := make(chan struct{})
+	go func() { defer close(over); in.Run(ctx) }()
+	for range 3 {
+		select {
+		case <-d.settled:
+		case <-time.After(20 * time.Second):
+			t.Fatal("a receipt hangs")
+		}
+	}
+	stop()
+	<-over
+	a, b := d.put["rcp_a"], d.put["rcp_b"]
+	if a < 30*time.Minute || b < 30*time.Minute || a > time.Hour || b > time.Hour || (a-b).Abs() < time.Second {
+		t.Errorf("they come back after %v and %v", a, b)
+	}
+	if end := d.end["rcp_c"]; len(d.end) != 1 || !strings.HasPrefix(end, "REJECTED: Given up after 10 attempts") {
+		t.Errorf("ended are %v", d.end)
+	}
+}
