@@ -36,6 +36,9 @@ type Outside interface {
 type DialPolicy struct {
 	Open  []string // CIDRs that the operator opened; "0.0.0.0/0" and "::/0" open everything
 	Allow []AllowRule
+	// Origins are where the target of a scanner's scans is: a third party's process may connect
+	// there beside what its manifest names. The process does not get the list; see Target.
+	Origins []string
 }
 
 // AllowRule is one line of an Administrator's list: a host name ("*.example.com"),

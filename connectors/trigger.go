@@ -15,9 +15,11 @@ type Trigger interface {
 	// Call reads a request. Inbound.Path is what follows the secret. What is not
 	// acceptable gives a *RefuseError, which goes through Answer like everything else.
 	Call(in Inbound, target TargetKind) (TriggerCall, error)
-	// Answer writes what came of a call. c is the zero value when there was none to read.
+	// Answer writes what came of a call. c is the zero value when there was none to read. That a
+	// scan begins is written before it is durable, and sent afterwards: it may still be refused.
 	Answer(c TriggerCall, r TriggerResult) Reply
-	// Snippets are ready to be copied into a pipeline; url is the address with its secret.
+	// Snippets are ready to be copied into a pipeline; url is the address with its secret, or
+	// stands for it and is replaced in the text.
 	Snippets(url string) []Snippet
 }
 

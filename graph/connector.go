@@ -13,7 +13,9 @@ import (
 	"github.com/hookyard/hookyard/ent/gen"
 	"github.com/hookyard/hookyard/ent/gen/enabledconnector"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
+	"github.com/hookyard/hookyard/ent/gen/project"
 	"github.com/hookyard/hookyard/ent/gen/source"
+	"github.com/hookyard/hookyard/ent/gen/trigger"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
 	"github.com/hookyard/hookyard/ent/viewer"
 	graphgen "github.com/hookyard/hookyard/graph/gen"
@@ -300,7 +302,7 @@ func (r *Resolver) enableConnector(ctx context.Context, in graphgen.EnableConnec
 			return "", err
 		}
 		if !slices.ContainsFunc(p.Abilities, usable) {
-			return "", badInput("input.connector", "%s %s neither delivers nor receives nor has a format, and that is all that installed connectors are used for.", p.Name, p.Version)
+			return "", badInput("input.connector", "%s %s neither delivers, receives nor scans, and has no format and no trigger, and that is all that installed connectors are used for.", p.Name, p.Version)
 		}
 		if e != nil {
 			return e.ID, r.switchTo(ctx, tx, e, p, true)
@@ -315,7 +317,11 @@ func (r *Resolver) enableConnector(ctx context.Context, in graphgen.EnableConnec
 
 // usable says whether organizations can use an installed connector for that alone.
 func usable(a connectors.Ability) bool {
-	return a == connectors.AbilityDeliver || a == connectors.AbilityReceive || a == connectors.AbilityFormat
+	switch a {
+	case connectors.AbilityDeliver, connectors.AbilityReceive, connectors.AbilityFormat, connectors.AbilityTrigger, connectors.AbilityScan:
+		return true
+	}
+	return false
 }
 
 func (r *Resolver) disableConnector(ctx context.Context, id string) (*gen.EnabledConnector, error) {
@@ -348,9 +354,10 @@ func (r *Resolver) switchConnector(ctx context.Context, in graphgen.SwitchConnec
 	})
 }
 
-// switchTo changes the version that endpoints, sources and webhooks use, once it has their kinds
-// and formats and the settings of all that are not pinned fit to it. The change comes first: it makes other changes of the organization
-// wait, so that no endpoint is changed in between.
+// switchTo changes the version that the organization uses, once it has the kinds and formats of
+// sources, webhooks and triggers, and the settings of all endpoints that are not pinned, sources and
+// projects fit to it. The change comes first: it makes other changes of the organization wait,
+// so that nothing is changed in between.
 func (r *Resolver) switchTo(ctx context.Context, tx *gen.Tx, e *gen.EnabledConnector, p *flow.Package, enabled bool) error {
 	if err := tx.EnabledConnector.UpdateOneID(e.ID).SetVersion(p.Version).SetDigest(p.Digest).SetEnabled(enabled).Exec(ctx); err != nil {
 		return err
@@ -391,13 +398,35 @@ func (r *Resolver) switchTo(ctx context.Context, tx *gen.Tx, e *gen.EnabledConne
 			wrong = append(wrong, fmt.Sprintf("%s: It has no format %s.", w.Name, w.Format))
 		}
 	}
+	triggers, err := tx.Trigger.Query().Where(trigger.KindHasPrefix(e.Name + "/")).Order(gen.Asc(trigger.FieldName)).All(ctx)
+	if err != nil {
+		return err
+	}
+	for _, t := range triggers {
+		if _, ok := p.Provides.Trigger(t.Kind); !ok {
+			wrong = append(wrong, fmt.Sprintf("%s: It has no trigger %s.", t.Name, t.Kind))
+		}
+	}
+	projects, err := tx.Project.Query().Where(project.Scanner(e.Name)).Order(gen.Asc(project.FieldName)).All(ctx)
+	if err != nil {
+		return err
+	}
+	for _, x := range projects {
+		said, err := r.misscan(x, p)
+		if err != nil {
+			return err
+		}
+		if said != "" {
+			wrong = append(wrong, x.Name+": "+said)
+		}
+	}
 	if len(wrong) > 0 {
 		const most = 20
 		text := strings.Join(wrong[:min(len(wrong), most)], " ")
 		if more := len(wrong) - most; more > 0 {
 			text += fmt.Sprintf(" And %d more.", more)
 		}
-		return conflict("%d endpoints, sources or webhooks do not fit to version %s; nothing was changed. Mend them, or pin them to their version first. %s", len(wrong), p.Version, text)
+		return conflict("%d endpoints, sources, webhooks, triggers or projects do not fit to version %s; nothing was changed. Mend them, or pin endpoints to their version first. %s", len(wrong), p.Version, text)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package graph
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/url"
@@ -16,25 +17,36 @@ import (
 	"github.com/hookyard/hookyard/ent/ids"
 	"github.com/hookyard/hookyard/ent/parts"
 	graphgen "github.com/hookyard/hookyard/graph/gen"
+	"github.com/hookyard/hookyard/server/flow"
 )
 
-// scanners are the connectors that projects can use, with the settings of a project.
-func (r *Resolver) scanners() []*connectors.Spec {
+// scanners are the connectors that the organization's projects can use, with the settings of
+// a project; with disabled, also those that it has disabled.
+func (r *Resolver) scanners(ctx context.Context, c *gen.Client, disabled bool) ([]*connectors.Spec, error) {
 	out := []*connectors.Spec{}
-	for _, c := range r.Connectors.Connectors() {
-		if s := c.Spec(); slices.Contains(s.Abilities, connectors.AbilityScan) {
+	add := func(s connectors.Spec) {
+		if scans(s) {
 			s.Settings = s.ScanSettings
 			out = append(out, &s)
 		}
 	}
-	return out
+	for _, c := range r.Connectors.Connectors() {
+		add(c.Spec())
+	}
+	packages, err := r.providers(ctx, c, disabled)
+	for _, p := range packages {
+		add(p.Spec)
+	}
+	return out, err
 }
+
+func scans(s connectors.Spec) bool { return slices.Contains(s.Abilities, connectors.AbilityScan) }
 
 func (r *Resolver) createProject(ctx context.Context, in graphgen.CreateProjectInput) (*gen.Project, error) {
 	id := r.IDs.New(ids.Project)
 	d := draftProject{target: in.TargetURL, origins: in.Origins, scanner: in.Scanner, draftEndpoint: draftEndpoint{settings: in.Settings, secrets: map[string]string{}}}
 	d.setSecrets(in.Secrets)
-	if err := d.check(r); err != nil {
+	if err := d.check(ctx, r, r.DB.Client, false); err != nil {
 		return nil, err
 	}
 	sealed, err := r.Secrets.SealJSON(id, project.FieldSecrets, d.secrets)
@@ -48,9 +60,13 @@ func (r *Resolver) createProject(ctx context.Context, in graphgen.CreateProjectI
 		} else if err != nil {
 			return "", err
 		}
-		return id, tx.Project.Create().SetID(id).SetName(in.Name).SetNillableDescription(in.Description).SetApplicationID(a.ID).SetAssetGroupID(a.AssetGroupID).
+		err = tx.Project.Create().SetID(id).SetName(in.Name).SetNillableDescription(in.Description).SetApplicationID(a.ID).SetAssetGroupID(a.AssetGroupID).
 			SetTargetKind(in.TargetKind).SetTargetURL(d.target).SetOrigins(d.origins).SetScanner(d.scanner).SetSettings(d.settings).SetSecrets(sealed).
 			SetNillableTimeLimitMinutes(in.TimeLimitMinutes).Exec(ctx)
+		if err != nil {
+			return "", err
+		}
+		return id, d.still(ctx, r, tx, false)
 	})
 }
 
@@ -82,7 +98,8 @@ func (r *Resolver) updateProject(ctx context.Context, in graphgen.UpdateProjectI
 			d.settings = in.Settings
 		}
 		d.setSecrets(in.Secrets)
-		if err := d.check(r); err != nil {
+		same := d.scanner == p.Scanner
+		if err := d.check(ctx, r, tx.Client(), same); err != nil {
 			return "", err
 		}
 		after, err := d.way()
@@ -101,7 +118,10 @@ func (r *Resolver) updateProject(ctx context.Context, in graphgen.UpdateProjectI
 		if before != after {
 			u.ClearSetup().ClearSetupAt()
 		}
-		return p.ID, u.Exec(ctx)
+		if err := u.Exec(ctx); err != nil {
+			return "", err
+		}
+		return p.ID, d.still(ctx, r, tx, same)
 	})
 }
 
@@ -161,8 +181,9 @@ func (d *draftProject) way() (string, error) {
 	return string(b), err
 }
 
-// check holds the project against its scanner, and writes its origins as everybody does.
-func (d *draftProject) check(r *Resolver) error {
+// check holds the project against its scanner, and writes its origins as everybody does. One
+// that exists may have a scanner that is disabled.
+func (d *draftProject) check(ctx context.Context, r *Resolver, c *gen.Client, exists bool) error {
 	if _, ok := parts.Origin(d.target); !ok {
 		return badInput("input.targetUrl", "Give an address such as https://app.example.com, without user and fragment.")
 	}
@@ -177,13 +198,48 @@ func (d *draftProject) check(r *Resolver) error {
 		}
 	}
 	d.origins = origins
-	scanners := r.scanners()
+	if d.settings == nil {
+		d.settings = map[string]any{}
+	}
+	return d.fits(ctx, r, c, exists)
+}
+
+// fits holds the settings against the scanner.
+func (d *draftProject) fits(ctx context.Context, r *Resolver, c *gen.Client, exists bool) error {
+	scanners, err := r.scanners(ctx, c, exists)
+	if err != nil {
+		return err
+	}
 	i := slices.IndexFunc(scanners, func(s *connectors.Spec) bool { return s.Name == d.scanner })
 	if i < 0 {
 		return badInput("input.scanner", "There is no connector %q that scans; see scanners.", d.scanner)
 	}
-	if d.settings == nil {
-		d.settings = map[string]any{}
-	}
 	return d.checkSettings(*scanners[i])
+}
+
+// still is fits once the project is written, of a third party's scanner: no other change of the
+// organization, such as another version, can come between now.
+func (d *draftProject) still(ctx context.Context, r *Resolver, tx *gen.Tx, exists bool) error {
+	if _, shipped := r.Connectors.Connector(d.scanner); shipped {
+		return nil
+	}
+	return d.fits(ctx, r, tx.Client(), exists)
+}
+
+// misscan says why a version of its scanner would not fit to a project, "" if it does.
+func (r *Resolver) misscan(p *gen.Project, of *flow.Package) (string, error) {
+	if !scans(of.Spec) {
+		return "It does not scan.", nil
+	}
+	d := draftEndpoint{settings: p.Settings, secrets: map[string]string{}}
+	if err := r.Secrets.UnsealJSON(p.ID, project.FieldSecrets, p.Secrets, &d.secrets); err != nil {
+		return "", err
+	}
+	s := of.Spec
+	s.Settings = s.ScanSettings
+	err := d.checkSettings(s)
+	if bad := (*Error)(nil); errors.As(err, &bad) && bad.Code == BadUserInput {
+		return bad.Field + ": " + bad.Message, nil
+	}
+	return "", err
 }

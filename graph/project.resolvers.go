@@ -64,5 +64,5 @@ func (r *queryResolver) Projects(ctx context.Context, after *entgql.Cursor[strin
 
 // Scanners is the resolver for the scanners field.
 func (r *queryResolver) Scanners(ctx context.Context) ([]*connectors.Spec, error) {
-	return r.scanners(), nil
+	return r.scanners(ctx, r.DB.Client, false)
 }

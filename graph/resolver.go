@@ -77,6 +77,9 @@ type Catalogue interface {
 	Packages(ctx context.Context) ([]flow.Package, error)
 	// Processes returns how an organization's processes are.
 	Processes(ctx context.Context, org string) ([]flow.ConnectorProcess, error)
+	// Snippets are those of a third party's trigger, with the address in them; none, when its
+	// connector does not answer.
+	Snippets(org, kind, address string) []connectors.Snippet
 }
 
 // Explainer holds an event against each condition of a webhook.

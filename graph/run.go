@@ -3,6 +3,7 @@ package graph
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/hookyard/hookyard/ent/gen"
 	"github.com/hookyard/hookyard/server/flow"
@@ -20,6 +21,8 @@ func (r *Resolver) startScan(ctx context.Context, project string) (*gen.Run, err
 	id, err := r.Scans.Start(ctx, project)
 	if errors.Is(err, flow.ErrScanRunning) {
 		return nil, conflict("The project is being scanned already.")
+	} else if away := (*flow.ScannerAwayError)(nil); errors.As(err, &away) {
+		return nil, &Error{Code: Unavailable, Message: fmt.Sprintf("The connector %s, which scans the project, does not answer now. Nothing was started; see connectorCatalogue.", away.Connector)}
 	} else if err != nil {
 		return nil, err
 	}

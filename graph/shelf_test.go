@@ -20,12 +20,16 @@ func (shelf) Packages(context.Context) ([]flow.Package, error) {
 	}
 	radar := func(version, settings string, nodes ...string) flow.Package {
 		return flow.Package{Provides: provides, Digest: "digest-" + version, Publisher: "acme", Nodes: append([]string{}, nodes...), Grants: flow.Grants{Egress: []string{"api.example.com:443"}},
-			Spec: connectors.Spec{Name: "radar", Title: "Radar", Version: version, Abilities: []connectors.Ability{connectors.AbilityDeliver}, Settings: json.RawMessage(settings)}}
+			Spec: connectors.Spec{Name: "radar", Title: "Radar", Version: version, Abilities: []connectors.Ability{connectors.AbilityDeliver, connectors.AbilityTrigger, connectors.AbilityScan}, Settings: json.RawMessage(settings), ScanSettings: json.RawMessage(settings)}}
 	}
 	const properties = `{"type": "object", "additionalProperties": false, "properties": {"team": {"type": "string", "title": "Team", "description": "Whose."},
 		"token": {"type": "string", "title": "Token", "description": "A secret.", "writeOnly": true}}`
 	return []flow.Package{radar("3.0.0", properties+`, "required": ["team"]}`, "one"), radar("2.0.0", properties+"}"), radar("1.0.0", properties+"}", "one", "two"),
-		{Digest: "digest-reader", Nodes: []string{"one"}, Spec: connectors.Spec{Name: "reader", Title: "Reader", Version: "1.0.0", Abilities: []connectors.Ability{connectors.AbilityScan}}}}, nil
+		{Digest: "digest-reader", Nodes: []string{"one"}, Spec: connectors.Spec{Name: "reader", Title: "Reader", Version: "1.0.0", Abilities: []connectors.Ability{connectors.AbilityCheck}}}}, nil
+}
+
+func (shelf) Snippets(_, kind, address string) []connectors.Snippet {
+	return []connectors.Snippet{{Name: kind, Text: "call " + address}}
 }
 
 // alerts are what radar reads and writes.
@@ -36,6 +40,13 @@ func (a alerts) Formats() []connectors.Format     { return []connectors.Format{a
 func (a alerts) Receivers() []connectors.Receiver { return []connectors.Receiver{a} }
 func (alerts) Name() string                       { return "radar/alerts" }
 func (alerts) Kind() string                       { return "radar/alerts" }
+func (alerts) Triggers() []connectors.Trigger     { return []connectors.Trigger{calls{}} }
+
+// calls is its trigger.
+type calls struct{ connectors.Trigger }
+
+func (calls) Kind() string { return "radar/calls" }
+
 func (alerts) EventTypes() []connectors.EventType {
 	return []connectors.EventType{connectors.FindingDiscovered}
 }

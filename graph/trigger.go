@@ -2,6 +2,7 @@ package graph
 
 import (
 	"context"
+	"slices"
 
 	"github.com/hookyard/hookyard/connectors"
 	"github.com/hookyard/hookyard/ent/gen"
@@ -10,20 +11,31 @@ import (
 	graphgen "github.com/hookyard/hookyard/graph/gen"
 )
 
-// triggerKinds are what callers of triggers can speak.
-func (r *Resolver) triggerKinds() []string {
+// triggerKinds are what callers of the organization's triggers can speak.
+func (r *Resolver) triggerKinds(ctx context.Context, c *gen.Client) ([]string, error) {
 	kinds := []string{}
-	for _, t := range r.Connectors.Triggers() {
-		kinds = append(kinds, t.Kind())
+	add := func(set *connectors.Set) {
+		for _, t := range set.Triggers() {
+			kinds = append(kinds, t.Kind())
+		}
 	}
-	return kinds
+	add(r.Connectors)
+	packages, err := r.providers(ctx, c, false)
+	for _, p := range packages {
+		add(p.Provides)
+	}
+	return kinds, err
+}
+
+// snippets are ready to be copied into a pipeline.
+func (r *Resolver) snippets(t *gen.Trigger, address string) []*connectors.Snippet {
+	if speaks, ok := r.Connectors.Trigger(t.Kind); ok {
+		return pointers(speaks.Snippets(address))
+	}
+	return pointers(r.Catalogue.Snippets(t.OrganizationID, t.Kind, address))
 }
 
 func (r *Resolver) generateTrigger(ctx context.Context, in graphgen.GenerateTriggerInput) (*graphgen.GenerateTriggerPayload, error) {
-	speaks, ok := r.Connectors.Trigger(in.Kind)
-	if !ok {
-		return nil, badInput("input.kind", "%q is no kind of trigger; there are %v.", in.Kind, r.triggerKinds())
-	}
 	id := r.IDs.New(ids.Trigger)
 	address, hash := r.Credentials.NewTrigger()
 	t, err := change(ctx, r, r.DB.Client.Trigger.Get, func(ctx context.Context, tx *gen.Tx) (string, error) {
@@ -39,12 +51,20 @@ func (r *Resolver) generateTrigger(ctx context.Context, in graphgen.GenerateTrig
 		if owner := viewer.FromContext(ctx).User(); owner != "" {
 			c.SetOwnerID(owner)
 		}
-		return id, c.Exec(ctx)
+		if err := c.Exec(ctx); err != nil {
+			return "", err
+		}
+		// Asked last: no other change of the organization can come between now.
+		kinds, err := r.triggerKinds(ctx, tx.Client())
+		if err == nil && !slices.Contains(kinds, in.Kind) {
+			err = badInput("input.kind", "%q is no kind of trigger; there are %v.", in.Kind, kinds)
+		}
+		return id, err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &graphgen.GenerateTriggerPayload{Trigger: t, Address: address, Snippets: pointers(speaks.Snippets(address))}, nil
+	return &graphgen.GenerateTriggerPayload{Trigger: t, Address: address, Snippets: r.snippets(t, address)}, nil
 }
 
 func (r *Resolver) regenerateTrigger(ctx context.Context, id string) (*graphgen.RegenerateTriggerPayload, error) {
@@ -55,11 +75,7 @@ func (r *Resolver) regenerateTrigger(ctx context.Context, id string) (*graphgen.
 	if err != nil {
 		return nil, err
 	}
-	out := &graphgen.RegenerateTriggerPayload{Trigger: t, Address: address, Snippets: []*connectors.Snippet{}}
-	if speaks, ok := r.Connectors.Trigger(t.Kind); ok {
-		out.Snippets = pointers(speaks.Snippets(address))
-	}
-	return out, nil
+	return &graphgen.RegenerateTriggerPayload{Trigger: t, Address: address, Snippets: r.snippets(t, address)}, nil
 }
 
 func (r *Resolver) updateTrigger(ctx context.Context, in graphgen.UpdateTriggerInput) (*gen.Trigger, error) {

@@ -63,5 +63,5 @@ func (r *queryResolver) Triggers(ctx context.Context, after *entgql.Cursor[strin
 
 // TriggerKinds is the resolver for the triggerKinds field.
 func (r *queryResolver) TriggerKinds(ctx context.Context) ([]string, error) {
-	return r.triggerKinds(), nil
+	return r.triggerKinds(ctx, r.DB.Client)
 }

@@ -16,7 +16,10 @@ import (
 // What comes from a plugin is bounded here.
 
 const (
-	maxReply   = 1 << 20 // bytes of an answer to a source or to CI
+	maxReply   = 1 << 20 // bytes of an answer to a source
+	maxReport  = 8 << 20 // of one to CI
+	maxSetup   = 4 << 20 // of what CI brings for a scan
+	maxHosts   = 10_000  // that it names
 	maxItems   = 10_000  // events of one receipt
 	maxFields  = 64      // of an event, for mapping rules
 	maxChecks  = 10_000  // of one News
@@ -94,7 +97,7 @@ func receivedToWire(r *connectors.Received) (*wirev1.Received, error) {
 }
 
 func receivedFromWire(w *wirev1.Received) (connectors.Received, error) {
-	r := connectors.Received{Enrich: w.GetEnrich(), Note: clip(w.GetNote()), Reply: replyFromWire(w.GetReply())}
+	r := connectors.Received{Enrich: w.GetEnrich(), Note: clip(w.GetNote()), Reply: replyFromWire(w.GetReply(), maxReply)}
 	if len(w.GetItems()) > maxItems {
 		return r, fmt.Errorf("it made %d events of one receipt; %d is the most", len(w.GetItems()), maxItems)
 	}
@@ -129,8 +132,8 @@ func replyToWire(r *connectors.Reply) *wirev1.Reply {
 }
 
 // replyFromWire makes nil of an answer that HTTP does not know.
-func replyFromWire(w *wirev1.Reply) *connectors.Reply {
-	if w.GetStatus() < 200 || w.GetStatus() > 599 || len(w.GetBody()) > maxReply || len(w.GetHeader()) > maxHeaders {
+func replyFromWire(w *wirev1.Reply, most int) *connectors.Reply {
+	if w.GetStatus() < 200 || w.GetStatus() > 599 || len(w.GetBody()) > most || len(w.GetHeader()) > maxHeaders {
 		return nil
 	}
 	return &connectors.Reply{Status: int(w.GetStatus()), Header: linesFromWire(w.GetHeader()), Body: w.GetBody()}
@@ -220,6 +223,9 @@ func triggerCallToWire(c connectors.TriggerCall) *wirev1.TriggerCall {
 
 func triggerCallFromWire(w *wirev1.TriggerCall) (connectors.TriggerCall, error) {
 	c := connectors.TriggerCall{Verb: connectors.TriggerVerb(w.GetVerb()), Scan: w.GetScan()}
+	if len(w.GetSetup()) > maxSetup || len(w.GetHosts()) > maxHosts {
+		return c, fmt.Errorf("the setup has more than %d bytes, or names more than %d hosts", maxSetup, maxHosts)
+	}
 	if b := w.GetSetup(); len(b) > 0 {
 		if err := json.Unmarshal(b, &c.Setup); err != nil {
 			return c, fmt.Errorf("the setup cannot be read: %w", err)

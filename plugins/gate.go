@@ -184,7 +184,7 @@ func (g *Gate) dial(ctx context.Context, ask dialAsk, known func(ref string) (co
 		}
 	}
 	if !g.fits(e, ask.Address) {
-		return nil, &connectors.PolicyError{Target: ask.Address, Reason: "it is neither the endpoint's address nor one that the connector's manifest names", Setting: "egress of the manifest"}
+		return nil, &connectors.PolicyError{Target: ask.Address, Reason: "it is neither the endpoint's or the target's address nor one that the connector's manifest names", Setting: "egress of the manifest"}
 	}
 	p, err := g.policy(ask.Endpoint, e)
 	if err != nil {
@@ -218,7 +218,8 @@ func (g *Gate) policy(ref string, e connectors.Endpoint) (*policy, error) {
 	return p, nil
 }
 
-// fits says whether the address is the endpoint's, its forward proxy's, or one of egress.
+// fits says whether the address is the endpoint's, its forward proxy's, a scan's target's, or
+// one of egress.
 func (g *Gate) fits(e connectors.Endpoint, address string) bool {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -226,7 +227,7 @@ func (g *Gate) fits(e connectors.Endpoint, address string) bool {
 	}
 	host = canonicalName(host)
 	settings, _ := readHTTPSettings(&e) // what cannot be read names no proxy
-	for _, own := range []string{e.URL, settings.ForwardProxy} {
+	for _, own := range append([]string{e.URL, settings.ForwardProxy}, e.Dial.Origins...) {
 		u, err := url.Parse(own)
 		if err == nil && u.Host != "" && canonicalName(u.Hostname()) == host && portOf(u) == port {
 			return true

@@ -56,7 +56,8 @@ func TestTheHubMakesTheConnections(t *testing.T) {
 	closed := connectors.Endpoint{Ref: "end_1@1", URL: url}
 	open := connectors.Endpoint{Ref: "end_2@1", URL: url, Dial: loopback}
 	proxied := connectors.Endpoint{Ref: "end_3@1", URL: "http://192.0.2.1/", Settings: []byte(`{"forward_proxy":"` + other + `"}`), Dial: loopback}
-	o, g := behind(t, []string{"*.example.com:443", "198.51.100.7"}, map[string]connectors.Endpoint{closed.Ref: closed, open.Ref: open, proxied.Ref: proxied})
+	scanner := connectors.Endpoint{Ref: "prj_1@1", Role: connectors.RoleScanner, Dial: connectors.DialPolicy{Open: loopback.Open, Origins: []string{"https://shop.example.org", other}}}
+	o, g := behind(t, []string{"*.example.com:443", "198.51.100.7"}, map[string]connectors.Endpoint{closed.Ref: closed, open.Ref: open, proxied.Ref: proxied, scanner.Ref: scanner})
 
 	get := func(e connectors.Endpoint, url string) (int, error) {
 		c, err := o.HTTPClient(e)
@@ -80,7 +81,13 @@ func TestTheHubMakesTheConnections(t *testing.T) {
 	if status, err := get(proxied, "http://192.0.2.1/"); err != nil || status != http.StatusOK {
 		t.Errorf("by a proxy: %d, %v", status, err)
 	}
+	if status, err := get(scanner, other+"/cart"); err != nil || status != http.StatusOK {
+		t.Errorf("a scan's target: %d, %v", status, err)
+	}
 	var refused *connectors.PolicyError
+	if _, err := get(scanner, url); !errors.As(err, &refused) || !strings.Contains(refused.Setting, "manifest") {
+		t.Errorf("beside a scan's target: %v", err)
+	}
 	if _, err := get(closed, url); !errors.As(err, &refused) || refused.Setting != OpenSetting || refused.Reason == "" || refused.Target == "" {
 		t.Errorf("a closed address: %v", err)
 	}
@@ -96,7 +103,7 @@ func TestTheHubMakesTheConnections(t *testing.T) {
 	if _, err := o.DialContext(t.Context(), connectors.Endpoint{Ref: "end_9@1"}, "tcp", strings.TrimPrefix(url, "http://")); err == nil || !strings.Contains(err.Error(), "not known") {
 		t.Errorf("an endpoint that it was not given: %v", err)
 	}
-	if made, no := g.Counts(); made != 2 || no != 8 {
+	if made, no := g.Counts(); made != 3 || no != 9 {
 		t.Errorf("counted %d made and %d refused", made, no)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

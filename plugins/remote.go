@@ -25,8 +25,8 @@ type away struct{ why error }
 // Call implements Caller.
 func (a away) Call(context.Context, *wirev1.Call) (*wirev1.Answer, error) { return nil, a.why }
 
-// What a pure call may take, process boundary and all. A hub's callers wait for it, and
-// senders are patient for some seconds at most.
+// What a pure call may take, process boundary and all. A hub's callers wait for it: CI for a
+// while, senders for some seconds at most.
 const (
 	pureTime      = 5 * time.Second
 	installedTime = 2 * time.Second
@@ -105,6 +105,7 @@ func (r remote) Receivers() []connectors.Receiver {
 // Triggers implements connectors.TriggerProvider.
 func (r remote) Triggers() []connectors.Trigger {
 	var out []connectors.Trigger
+	r.limit = pureTime
 	for _, kind := range r.d.Triggers {
 		out = append(out, &remoteTrigger{r, kind})
 	}
@@ -278,7 +279,7 @@ func (r *remoteReceiver) Handshake(in connectors.Inbound) *connectors.Reply {
 	if err != nil {
 		return nil
 	}
-	return replyFromWire(a.GetReply())
+	return replyFromWire(a.GetReply(), maxReply)
 }
 
 type remoteTrigger struct {
@@ -292,12 +293,9 @@ func (t *remoteTrigger) Kind() string { return t.of.prefix + t.kind }
 // Call implements connectors.Trigger.
 func (t *remoteTrigger) Call(in connectors.Inbound, target connectors.TargetKind) (connectors.TriggerCall, error) {
 	a, err := t.of.call(&wirev1.Call{Of: &wirev1.Call_ReadTrigger{ReadTrigger: &wirev1.ReadTrigger{Inbound: inboundToWire(t.kind, &in), Target: string(target)}}})
-	var refused *connectors.RefuseError
 	switch {
-	case errors.As(err, &refused):
-		return connectors.TriggerCall{}, refused
 	case err != nil:
-		return connectors.TriggerCall{}, connectors.Refuse(http.StatusServiceUnavailable, "", "the connector that reads this cannot do so now; try again later")
+		return connectors.TriggerCall{}, err
 	case a.GetTriggerCall() == nil:
 		return connectors.TriggerCall{}, errNoAnswer
 	}
@@ -306,14 +304,25 @@ func (t *remoteTrigger) Call(in connectors.Inbound, target connectors.TargetKind
 
 // Answer implements connectors.Trigger.
 func (t *remoteTrigger) Answer(c connectors.TriggerCall, r connectors.TriggerResult) connectors.Reply {
-	a, err := t.of.call(&wirev1.Call{Of: &wirev1.Call_AnswerTrigger{AnswerTrigger: answerTriggerToWire(t.kind, c, r)}})
-	if err == nil {
-		if reply := replyFromWire(a.GetReply()); reply != nil {
-			return *reply
-		}
+	reply, err := t.AnswerOf(c, r)
+	if err != nil {
+		return connectors.Reply{Status: http.StatusServiceUnavailable, Header: http.Header{"Content-Type": {"application/json"}},
+			Body: []byte(`{"message":"the connector that answers this cannot do so now; try again later"}` + "\n")}
 	}
-	return connectors.Reply{Status: http.StatusServiceUnavailable, Header: http.Header{"Content-Type": {"application/json"}},
-		Body: []byte(`{"message":"the connector that answers this cannot do so now; try again later"}` + "\n")}
+	return reply
+}
+
+// AnswerOf is Answer for those who have words of their own when there is none.
+func (t *remoteTrigger) AnswerOf(c connectors.TriggerCall, r connectors.TriggerResult) (connectors.Reply, error) {
+	a, err := t.of.call(&wirev1.Call{Of: &wirev1.Call_AnswerTrigger{AnswerTrigger: answerTriggerToWire(t.kind, c, r)}})
+	if err != nil {
+		return connectors.Reply{}, err
+	}
+	reply := replyFromWire(a.GetReply(), maxReport)
+	if reply == nil {
+		return connectors.Reply{}, errNoAnswer
+	}
+	return *reply, nil
 }
 
 // Snippets implements connectors.Trigger.

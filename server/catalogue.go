@@ -25,8 +25,8 @@ import (
 )
 
 // catalogue is third parties' connectors on this node: which packages are installed,
-// which of them each organization's endpoints, sources and webhooks use, and how their processes are. What it
-// knows it tells the other nodes through the database.
+// which of them each organization's endpoints, sources, webhooks, triggers and projects use, and how
+// their processes are. What it knows it tells the other nodes through the database.
 type catalogue struct {
 	store   *host.Store
 	db      *store.DB
@@ -136,7 +136,7 @@ func (c *catalogue) tell(ctx context.Context) {
 	}
 }
 
-// want has those processes run that the organization's endpoints, sources and webhooks need.
+// want has those processes run that the organization needs.
 func (c *catalogue) want(org string) {
 	c.wanting.Lock()
 	defer c.wanting.Unlock()
@@ -172,6 +172,16 @@ func (c *catalogue) want(org string) {
 		for _, h := range w.Webhooks {
 			if k := w.Connectors[flow.Provider(h.Format)]; k != nil && k.Enabled {
 				need(k.Name, k.Digest, nil)
+			}
+		}
+		for _, kind := range w.Triggers {
+			if k := w.Connectors[flow.Provider(kind)]; k != nil && k.Enabled {
+				need(k.Name, k.Digest, nil)
+			}
+		}
+		for _, p := range w.Projects {
+			if k := w.Connectors[p.Scanner]; k.Enabled {
+				need(k.Name, k.Digest, p.Secrets)
 			}
 		}
 		for digest, pairs := range secrets {
@@ -472,8 +482,9 @@ func (c *catalogue) Processes(ctx context.Context, org string) ([]flow.Connector
 // strandedFor is how long stranded remembers its answer.
 const strandedFor = 5 * time.Second
 
-// stranded are the packages that endpoints use and that no running node has, with how
-// many endpoints wait for each. Anybody may have it asked, as often as they like.
+// stranded are the packages that are used and that no running node has, with how
+// many endpoints, sources, webhooks, triggers and projects wait for each. Anybody may
+// have it asked, as often as they like.
 func (c *catalogue) stranded(ctx context.Context) (map[string]int, error) {
 	c.looking.Lock()
 	defer c.looking.Unlock()

@@ -254,7 +254,7 @@ func TestConnectorsAreUpgraded(t *testing.T) {
 		if err != nil || !strings.Contains(string(said), "a careless line with [secret]") || strings.Contains(string(said), "hush-hush") {
 			t.Errorf("the log is %s (%v)", said, err)
 		}
-		if _, err := tool(t, at(dir, url, "connector", "remove", "faulty@2.0.0")...); err == nil || !strings.Contains(err.Error(), "1 endpoints, sources and webhooks use") {
+		if _, err := tool(t, at(dir, url, "connector", "remove", "faulty@2.0.0")...); err == nil || !strings.Contains(err.Error(), "1 endpoints, sources, webhooks, triggers and projects use") {
 			t.Errorf("a version in use was removed: %v", err)
 		}
 		if said, err := tool(t, at(dir, url, "connector", "remove", "faulty@3.0.0")...); err != nil {

@@ -166,7 +166,7 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Hub, err error) {
 		PublicURL: cfg.PublicURL, MaxBody: cfg.MaxBody, Count: h.metrics.received, Waiting: h.ledger, Enricher: h.shelf, Silent: h.shelf.silent, Open: cfg.open(),
 	})
 	h.triggers = trigger.New(trigger.Config{
-		DB: h.db, Secrets: h.secrets, Connectors: set, Scanner: h.plugins, Events: h.ingest, Ledger: h.ledger, Worlds: h.atlas.World, Retentions: h.retentions,
+		DB: h.db, Secrets: h.secrets, Connectors: set, Scanner: h.shelf, Events: h.ingest, Ledger: h.ledger, Worlds: h.atlas.World, Retentions: h.retentions,
 		Open: cfg.open(), IDs: maker, Clock: h.clock, Log: h.log, MaxBody: cfg.MaxBody, Called: h.metrics.triggered, Ended: h.metrics.scanned,
 	})
 	h.watch = watch.New(h.ledger, watch.Options{Clock: h.clock, Log: h.log})

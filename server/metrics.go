@@ -111,7 +111,7 @@ func gauges() map[string]*prometheus.Desc {
 		"links":     describe("presence_links", "Agents of Presences that are linked to this node."),
 		"remote":    describe("presence_deliveries", "Deliveries with this node's Presences, by state: in hand of an agent, or waiting for one with room.", "state"),
 		"processes": describe("connector_processes", "Processes of connectors that third parties have made, by state.", "connector", "version", "state"),
-		"stranded":  describe("connector_stranded_endpoints", "Endpoints whose connector is a package that no running node has.", "package"),
+		"stranded":  describe("connector_stranded_endpoints", "Endpoints, and sources, webhooks, triggers and projects, whose connector is a package that no running node has.", "package"),
 		"receipts":  describe("receipts_waiting", "Receipts that wait to be read or enriched."),
 		"oldest":    describe("receipts_waiting_age_seconds", "How long the receipt that has waited longest has waited."),
 		"unread":    describe("unreadable_organizations", "Organizations whose configuration cannot be read."),

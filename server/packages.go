@@ -78,7 +78,7 @@ func (p *Packages) Remove(ctx context.Context, name, version string, force bool)
 		err := Operate(ctx, p.cfg, func(o *Operator) error {
 			used, err := o.db.Usage(ctx)
 			if n := used[of.Digest]; err == nil && n > 0 {
-				err = fmt.Errorf("%d endpoints, sources and webhooks use %s %s; what they deliver and send would wait until another node takes them. Switch them to another version first, or say --force", n, of.Name, of.Version)
+				err = fmt.Errorf("%d endpoints, sources, webhooks, triggers and projects use %s %s; what they deliver and send would wait, and scans would not start, until another node takes them. Switch them to another version first, or say --force", n, of.Name, of.Version)
 			}
 			return err
 		})

@@ -150,7 +150,7 @@ func TestThirdPartiesReceive(t *testing.T) {
 		}
 		until(t, 20*time.Second, "nothing waits any more", func() bool { return len(waiting(t, h)) == 0 })
 		t.Logf("%d events arrived, with %d kills", len(accepted), killed)
-		if said, err := tool(t, at(dir, url, "connector", "remove", "faulty@1.0.0")...); err == nil || !strings.Contains(err.Error(), "1 endpoints, sources and webhooks use") {
+		if said, err := tool(t, at(dir, url, "connector", "remove", "faulty@1.0.0")...); err == nil || !strings.Contains(err.Error(), "1 endpoints, sources, webhooks, triggers and projects use") {
 			t.Errorf("a version in use was removed: %v %s", err, said)
 		}
 	})

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/hookyard/hookyard/connectors"
@@ -13,7 +15,9 @@ import (
 	"github.com/hookyard/hookyard/ent/gen/assetgroup"
 	"github.com/hookyard/hookyard/ent/gen/enabledconnector"
 	"github.com/hookyard/hookyard/ent/gen/endpoint"
+	"github.com/hookyard/hookyard/ent/gen/project"
 	"github.com/hookyard/hookyard/ent/gen/source"
+	"github.com/hookyard/hookyard/ent/gen/trigger"
 	"github.com/hookyard/hookyard/ent/gen/webhook"
 	"github.com/hookyard/hookyard/ent/parts"
 	"github.com/hookyard/hookyard/ent/secret"
@@ -115,7 +119,55 @@ func (r worlds) read(ctx context.Context, c *gen.Client, org string) (*flow.Worl
 	for _, e := range enabled {
 		w.Connectors[e.Name] = &flow.Connector{Name: e.Name, Version: e.Version, Digest: e.Digest, Enabled: e.Enabled, Released: until(e.ReleasedAt)}
 	}
-	return w, nil
+	if len(enabled) > 0 {
+		err = r.scanned(ctx, c, w)
+	}
+	return w, err
+}
+
+// scanned adds what needs third parties' connectors to be called by CI, and to scan.
+func (r worlds) scanned(ctx context.Context, c *gen.Client, w *flow.World) error {
+	org := w.Organization.ID
+	err := c.Trigger.Query().Where(trigger.OrganizationID(org), trigger.KindContains("/")).GroupBy(trigger.FieldKind).Scan(ctx, &w.Triggers)
+	if err != nil {
+		return fmt.Errorf("triggers: %w", err)
+	}
+	projects, err := c.Project.Query().Where(project.OrganizationID(org), project.ScannerIn(slices.Collect(maps.Keys(w.Connectors))...)).All(ctx)
+	if err != nil {
+		return fmt.Errorf("projects: %w", err)
+	}
+	w.Projects = make(map[string]*flow.Project, len(projects))
+	for _, p := range projects {
+		if w.Projects[p.ID], err = r.project(p); err != nil {
+			return fmt.Errorf("project %s: %w", p.ID, err)
+		}
+	}
+	return nil
+}
+
+func (r worlds) project(p *gen.Project) (*flow.Project, error) {
+	out := &flow.Project{Scanner: p.Scanner, Secrets: map[string]flow.Secret{}}
+	values := map[string]string{}
+	if err := r.open(p.ID, project.FieldSecrets, p.Secrets, &values); err != nil {
+		return nil, err
+	}
+	var setup connectors.ScanSetup
+	if err := r.open(p.ID, project.FieldSetup, p.Setup, &setup); err != nil {
+		return nil, err
+	}
+	if setup.Basic != nil {
+		values["\x00basic"] = setup.Basic.Password
+	}
+	for i, l := range setup.Logins {
+		values[fmt.Sprintf("\x00login %d", i)] = l.Password
+	}
+	for i, x := range setup.Parameters {
+		values[fmt.Sprintf("\x00parameter %d", i)] = x.Value
+	}
+	for name, v := range values {
+		out.Secrets[name] = flow.NewSecret([]byte(v))
+	}
+	return out, nil
 }
 
 // lastErased is when a payload of the organization was last erased, zero: never.

@@ -203,13 +203,15 @@ func (db *DB) Reports(ctx context.Context, org string) (list []ConnectorReport, 
 	return list, nil
 }
 
-// Usage counts the endpoints, sources and webhooks of all organizations that use a package, by digest.
+// Usage counts the endpoints, sources, webhooks, triggers and projects of all organizations that use a package, by digest.
 func (db *DB) Usage(ctx context.Context) (map[string]int, error) {
 	out := map[string]int{}
 	for _, query := range []string{
 		"SELECT CASE WHEN e.connector_digest <> '' THEN e.connector_digest ELSE c.digest END, count(*) FROM endpoints e " +
 			"JOIN enabled_connectors c ON c.organization_id = e.organization_id AND c.name = e.connector GROUP BY 1",
 		"SELECT c.digest, count(*) FROM sources s JOIN enabled_connectors c ON c.organization_id = s.organization_id AND s.kind LIKE c.name || '/%' GROUP BY 1",
+		"SELECT c.digest, count(*) FROM triggers t JOIN enabled_connectors c ON c.organization_id = t.organization_id AND t.kind LIKE c.name || '/%' GROUP BY 1",
+		"SELECT c.digest, count(*) FROM projects p JOIN enabled_connectors c ON c.organization_id = p.organization_id AND p.scanner = c.name GROUP BY 1",
 		"SELECT c.digest, count(*) FROM webhooks w JOIN enabled_connectors c ON c.organization_id = w.organization_id AND w.format LIKE c.name || '/%' GROUP BY 1",
 	} {
 		err := db.rows(ctx, query, nil, func(scan func(...any) error) error {

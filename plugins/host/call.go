@@ -36,6 +36,13 @@ func (s *Supervisor) session(ctx context.Context, key string) (*plugins.Session,
 	return c.process.session, nil
 }
 
+// Await waits until the first start of a connector has succeeded or failed, and says why no
+// process of it answers then.
+func (s *Supervisor) Await(ctx context.Context, key string) error {
+	_, err := s.session(ctx, key)
+	return err
+}
+
 // Check asks a connector whether the endpoint would work. The error's text is for
 // the person who set the endpoint up.
 func (s *Supervisor) Check(ctx context.Context, key string, ep connectors.Endpoint) error {

@@ -37,6 +37,8 @@ type World struct {
 	Endpoints    map[string]*Endpoint   // by ID
 	Webhooks     map[string]*Webhook    // by ID
 	Connectors   map[string]*Connector  // third parties', by name
+	Projects     map[string]*Project    // by ID: those that third parties' connectors scan
+	Triggers     []string               // kinds of triggers that third parties' connectors answer
 	// Installed is what of these reads and writes without I/O, in the versions that the
 	// organization uses, enabled or not: what is theirs is called "connector/name". Their
 	// processes answer, or do not. nil: there is none.
@@ -154,6 +156,12 @@ const (
 	WebhookDisabled   WebhookState = "DISABLED"   // records them as skipped
 	WebhookUnverified WebhookState = "UNVERIFIED" // the same, until a handshake succeeds
 )
+
+// Project is what a third party's connector scans.
+type Project struct {
+	Scanner string            // a Spec's name
+	Secrets map[string]Secret // that the scanner gets: its settings', and of what is kept to get into the target
+}
 
 // Webhook is the stored wish "these events go there in this shape".
 type Webhook struct {

@@ -66,7 +66,7 @@ func (in *Ingest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if installed { // sees what it will see when it reads the receipt again
-		inbound.Header = shown(r.Header)
+		inbound.Header = flow.Shown(r.Header)
 	}
 	if h, ok := receiver.(connectors.Handshaker); ok {
 		if reply := h.Handshake(inbound); reply != nil {
@@ -93,8 +93,7 @@ func (in *Ingest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case waits:
 		outcome = "waiting"
-		s.receipt.State, s.receipt.Note = flow.ReceiptWaiting, notRead(err)
-		defer in.wake()
+		s.receipt.State, s.receipt.Note = flow.ReceiptWaiting, notRead(err) // Run looks soon enough
 	case received.Enrich:
 		outcome = "waiting"
 		s.receipt.State = flow.ReceiptWaiting
@@ -247,19 +246,16 @@ func fresh(accepted []flow.Accepted) (n int) {
 	return n
 }
 
-// answer is a receiver's. A third party's says nothing to browsers and proxies in the hub's
-// name: of its headers those are sent that are about the body, or of a webhook's handshake.
-func answer(w http.ResponseWriter, reply *connectors.Reply, installed bool) {
-	status := reply.Status
-	if installed && status/100 == 3 {
-		status = http.StatusOK
+// answer is a receiver's.
+func answer(w http.ResponseWriter, of *connectors.Reply, installed bool) {
+	reply := *of
+	if installed {
+		reply = flow.Guest(reply)
 	}
 	for k, v := range reply.Header {
-		if !installed || k == "Content-Type" || strings.HasPrefix(k, "Webhook-") || strings.HasPrefix(k, "X-Hook-") {
-			w.Header()[k] = v
-		}
+		w.Header()[k] = v
 	}
-	w.WriteHeader(status)
+	w.WriteHeader(reply.Status)
 	_, _ = w.Write(reply.Body)
 }
 
@@ -289,37 +285,11 @@ func valid(src *flow.Source, at time.Time) (keys [][]byte) {
 	return keys
 }
 
-// hidden are the headers whose values are credentials, as a rule or for some vendor.
-func hidden(name string) bool {
-	switch name {
-	case "Authorization", "Proxy-Authorization", "Cookie", "X-Api-Key":
-		return true
-	}
-	return strings.Contains(name, "Token") || strings.Contains(name, "Secret")
-}
-
-// shown are request headers without credentials.
-func shown(h http.Header) http.Header {
-	out := make(http.Header, len(h))
-	for name, values := range h {
-		if hidden(name) {
-			values = slices.Repeat([]string{concealed}, len(values))
-		}
-		out[name] = values
-	}
-	return out
-}
-
-const concealed = "[secret]"
-
 // headerJSON writes request headers down as [[name, value], …] without credentials.
 func headerJSON(h http.Header) []byte {
 	list := make([][2]string, 0, len(h))
-	for name, values := range h {
+	for name, values := range flow.Shown(h) {
 		for _, v := range values {
-			if hidden(name) {
-				v = concealed
-			}
 			list = append(list, [2]string{name, v})
 		}
 	}

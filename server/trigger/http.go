@@ -45,43 +45,105 @@ func (t *Triggers) answer(w http.ResponseWriter, r *http.Request, token, rest st
 		t.c.Log.Error("look a trigger up", "err", err)
 		return "unknown", refusal(http.StatusServiceUnavailable, "the hub cannot answer now; ask again")
 	}
-	speaks, ok := t.c.Connectors.Trigger(row.Kind)
+	speaks, installed, ok := t.speaker(row)
 	if !ok {
-		return row.Kind, refusal(http.StatusServiceUnavailable, "this hub cannot answer triggers of kind "+row.Kind+" at the moment")
+		return row.Kind, refusal(http.StatusServiceUnavailable, "this hub cannot answer triggers of kind "+row.Kind+" at the moment; nothing was started, ask again later")
 	}
-	call, result := t.call(w, r, speaks, row, rest)
-	return row.Kind, speaks.Answer(call, result)
+	reply, err = t.serve(w, r, speaks, row, rest)
+	if err != nil {
+		t.c.Log.Warn("a trigger's connector does not answer", "kind", row.Kind, "trigger", row.ID, "err", err)
+		return row.Kind, refusal(http.StatusServiceUnavailable, "the connector "+flow.Provider(row.Kind)+", which answers this trigger, does not do so now; nothing was started, ask again later")
+	}
+	if installed {
+		reply = flow.Guest(reply)
+	}
+	return row.Kind, reply
 }
 
-// call reads the call and does it.
-func (t *Triggers) call(w http.ResponseWriter, r *http.Request, speaks connectors.Trigger, row *gen.Trigger, rest string) (connectors.TriggerCall, connectors.TriggerResult) {
+// speaker knows the language of a trigger's callers. installed says that it is a third
+// party's: its process may not answer.
+func (t *Triggers) speaker(row *gen.Trigger) (speaks connectors.Trigger, installed, ok bool) {
+	set := t.c.Connectors
+	if installed = flow.Provider(row.Kind) != ""; installed {
+		w := t.c.Worlds(row.OrganizationID)
+		if w == nil || w.Installed == nil {
+			return nil, true, false
+		}
+		set = w.Installed
+	}
+	speaks, ok = set.Trigger(row.Kind)
+	return speaks, installed, ok
+}
+
+// unanswered is what a third party's process did not answer, rather than what it said.
+type unanswered interface {
+	error
+	Unanswered()
+}
+
+// written has an answer written. An error: there is none.
+func written(speaks connectors.Trigger, call connectors.TriggerCall, result connectors.TriggerResult) (connectors.Reply, error) {
+	if x, ok := speaks.(interface {
+		AnswerOf(c connectors.TriggerCall, r connectors.TriggerResult) (connectors.Reply, error)
+	}); ok {
+		return x.AnswerOf(call, result)
+	}
+	return speaks.Answer(call, result), nil
+}
+
+// serve reads the call, does it and has the answer written: of what it begins, before it is
+// begun. An error: the connector gives no answer, and nothing was begun.
+func (t *Triggers) serve(w http.ResponseWriter, r *http.Request, speaks connectors.Trigger, row *gen.Trigger, rest string) (connectors.Reply, error) {
+	var call connectors.TriggerCall
+	refuse := func(err error) (connectors.Reply, error) {
+		result := t.refused(err)
+		reply, err := written(speaks, call, result)
+		if err != nil { // the hub's words, then
+			reply = refusal(result.Refused.Status, result.Refused.Message)
+		}
+		return reply, nil
+	}
 	if err := t.admit(row); err != nil {
-		return connectors.TriggerCall{}, t.refused(err)
+		return refuse(err)
 	}
 	body, err := t.read(w, r)
 	if err != nil {
-		return connectors.TriggerCall{}, t.refused(err)
+		return refuse(err)
 	}
-	p := row.Edges.Project
-	call, err := speaks.Call(connectors.Inbound{Method: r.Method, Path: rest, Header: r.Header, Query: r.URL.Query(), Body: body, ReceivedAt: t.now(),
+	p, header := row.Edges.Project, r.Header
+	if flow.Provider(row.Kind) != "" {
+		header = flow.Shown(header)
+	}
+	var none unanswered
+	call, err = speaks.Call(connectors.Inbound{Method: r.Method, Path: rest, Header: header, Query: r.URL.Query(), Body: body, ReceivedAt: t.now(),
 		ContentType: r.Header.Get("Content-Type")}, connectors.TargetKind(p.TargetKind))
-	if err != nil {
-		return call, t.refused(err)
+	switch {
+	case errors.As(err, &none):
+		return connectors.Reply{}, err
+	case err != nil:
+		return refuse(err)
 	}
 	// The address is the credential: who has it may have this project scanned, and no more.
 	ctx := viewer.NewContext(r.Context(), &viewer.Viewer{ID: row.ID, Name: row.Name, Organization: row.OrganizationID,
 		Permissions: []viewer.Permission{viewer.RunScans}, Groups: []string{row.AssetGroupID}})
 	switch call.Verb {
 	case connectors.TriggerStart:
-		made, err := t.start(ctx, p, row, call)
-		if err != nil {
-			return call, t.refused(err)
+		var reply connectors.Reply
+		_, err := t.start(ctx, p, row, call, func(scan int64) (err error) {
+			reply, err = written(speaks, call, connectors.TriggerResult{Report: connectors.ScanReport{Scan: scan, State: connectors.ScanQueued}})
+			return err
+		})
+		switch {
+		case errors.As(err, &none):
+			return reply, err
+		case err != nil:
+			return refuse(err)
 		}
-		return call, connectors.TriggerResult{Report: connectors.ScanReport{Scan: int64(made.Number), State: connectors.ScanQueued}}
+		return reply, nil
 	case connectors.TriggerStatus, connectors.TriggerReport:
-		return call, t.report(ctx, row, call)
+		return written(speaks, call, t.report(ctx, row, call))
 	}
-	return call, t.refused(connectors.Refuse(http.StatusNotFound, "", "there is nothing at this address"))
+	return refuse(connectors.Refuse(http.StatusNotFound, "", "there is nothing at this address"))
 }
 
 func (t *Triggers) admit(row *gen.Trigger) error {
@@ -128,11 +190,15 @@ func (t *Triggers) report(ctx context.Context, by *gen.Trigger, call connectors.
 // refused finds the words for an error.
 func (t *Triggers) refused(err error) connectors.TriggerResult {
 	var why *connectors.RefuseError
+	var away *flow.ScannerAwayError
 	switch {
 	case errors.As(err, &why):
 		return connectors.TriggerResult{Refused: why}
 	case errors.Is(err, flow.ErrScanRunning):
 		return connectors.TriggerResult{Reason: connectors.TriggerRunning, Refused: &connectors.RefuseError{Status: http.StatusConflict, Message: "a scan is running already"}}
+	case errors.As(err, &away):
+		t.c.Log.Warn("a scan was not started", "err", err)
+		return connectors.TriggerResult{Refused: &connectors.RefuseError{Status: http.StatusServiceUnavailable, Message: "the connector " + away.Connector + ", which scans the project, does not answer now; nothing was started, ask again later"}}
 	}
 	t.c.Log.Error("a trigger's call failed", "err", err)
 	return connectors.TriggerResult{Refused: &connectors.RefuseError{Status: http.StatusServiceUnavailable, Message: "the hub cannot do this now; nothing was started, ask again"}}

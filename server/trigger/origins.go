@@ -2,6 +2,7 @@ package trigger
 
 import (
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -31,6 +32,16 @@ func approved(p *gen.Project, named []connectors.NamedHost) error {
 		}
 	}
 	return nil
+}
+
+// forms are the places of login forms, whether or not who has read the call names them.
+func forms(s connectors.ScanSetup) (named []connectors.NamedHost) {
+	for _, l := range s.Logins {
+		if u, err := url.Parse(l.URL); err == nil && u.Host != "" {
+			named = append(named, connectors.NamedHost{Host: u.Scheme + "://" + u.Host, Field: "url of a login form"})
+		}
+	}
+	return named
 }
 
 // among says whether a named place is one of the origins. A host alone is, when it is that

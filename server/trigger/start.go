@@ -28,7 +28,7 @@ func (t *Triggers) Start(ctx context.Context, id string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	r, err := t.start(ctx, p, nil, connectors.TriggerCall{})
+	r, err := t.start(ctx, p, nil, connectors.TriggerCall{}, func(int64) error { return nil })
 	if err != nil {
 		return "", err
 	}
@@ -36,8 +36,9 @@ func (t *Triggers) Start(ctx context.Context, id string) (string, error) {
 }
 
 // start makes a run of the project, with the setup that call brings, and carries it out.
-// by is nil when no trigger asks; the context's viewer starts it in either case.
-func (t *Triggers) start(ctx context.Context, p *gen.Project, by *gen.Trigger, call connectors.TriggerCall) (*gen.Run, error) {
+// by is nil when no trigger asks; the context's viewer starts it in either case. ready is told
+// the run's number before anything is done that could not be left: its error ends it there.
+func (t *Triggers) start(ctx context.Context, p *gen.Project, by *gen.Trigger, call connectors.TriggerCall, ready func(scan int64) error) (*gen.Run, error) {
 	world := t.c.Worlds(p.OrganizationID)
 	t.mu.Lock()
 	draining := t.draining
@@ -51,12 +52,18 @@ func (t *Triggers) start(ctx context.Context, p *gen.Project, by *gen.Trigger, c
 	} else if busy {
 		return nil, flow.ErrScanRunning
 	}
+	if err := t.c.Scanner.Ready(ctx, p.OrganizationID, p.Scanner); err != nil {
+		return nil, &flow.ScannerAwayError{Connector: p.Scanner, Why: err}
+	}
 	id := t.c.IDs.New(ids.Run)
 	scan := ids.Of(ids.Scan, p.OrganizationID, p.ID, id) // as ingest names what the project tells under this key
 	key := connectors.NumberKey{Kind: "scan", ID: scan}
 	numbers, err := t.c.Ledger.Numbers(ctx, p.OrganizationID, []connectors.NumberKey{key})
 	if err != nil {
 		return nil, fmt.Errorf("number a scan: %w", err)
+	}
+	if err := ready(int64(numbers[key])); err != nil {
+		return nil, fmt.Errorf("write the answer: %w", err)
 	}
 	var (
 		made  *gen.Run
@@ -68,7 +75,7 @@ func (t *Triggers) start(ctx context.Context, p *gen.Project, by *gen.Trigger, c
 		if p, err = tx.Project.Get(hub(ctx), p.ID); err != nil { // as it is now
 			return err
 		}
-		if err := approved(p, call.Hosts); err != nil {
+		if err := approved(p, slices.Concat(call.Hosts, forms(call.Setup))); err != nil {
 			return err
 		}
 		if p, job.Setup, err = t.keep(ctx, tx, p, call.Setup); err != nil {
@@ -174,6 +181,7 @@ func (t *Triggers) scanner(w *flow.World, p *gen.Project) (connectors.Endpoint, 
 			return e, fmt.Errorf("open the scanner's secrets: %w", err)
 		}
 	}
+	e.Dial.Origins = origins(p)
 	e.Dial.Allow = slices.Concat(w.Organization.Allow, w.Groups[p.AssetGroupID].Allow)
 	if len(e.Dial.Allow) > 0 {
 		sum := fnv.New64a()

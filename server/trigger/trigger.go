@@ -11,7 +11,9 @@
 //
 // Guarantees:
 //   - A scan is answered with success once its run is committed, and the setup that came with
-//     it in the same transaction. What is refused changes nothing.
+//     it in the same transaction. What is refused changes nothing. A third party's connector
+//     that reads calls has written its answer before that, so that one that does not answer
+//     starts nothing.
 //   - A project has one running scan: the database sees to it.
 //   - Every run ends: by its scanner, by somebody's wish, at its time limit, or within a minute
 //     of the death of the node that has it in hand. It ends once, and its end becomes one event.
@@ -35,6 +37,9 @@ import (
 
 // Scanner runs a scan in a connector's process, to its end; see connectors.Scanner.
 type Scanner interface {
+	// Ready says why an organization's connector could not begin now: a third party's whose
+	// process does not answer on this node.
+	Ready(ctx context.Context, org, connector string) error
 	Scan(ctx context.Context, connector string, job connectors.ScanJob, tell func(connectors.ScanNews) error) error
 }
 

@@ -47,9 +47,12 @@ type world struct {
 	lease  flow.Lease
 	number int32
 	sent   map[string]flow.Sent // by ID
+	away   error                // why the scanner does not answer
 	deaf   bool                 // nothing is accepted
 	deafTo map[string]bool      // nor is what has one of these IDs
 	box    *secret.Box
+	// installed is what third parties' connectors speak with CI. nil: there are none.
+	installed *connectors.Set
 	// sealing is called before a setup is sealed, after its project was read. nil does nothing.
 	sealing func()
 }
@@ -96,6 +99,13 @@ func (w *world) Numbers(_ context.Context, _ string, keys []connectors.NumberKey
 	defer w.mu.Unlock()
 	w.number++
 	return map[connectors.NumberKey]int32{keys[0]: w.number}, nil
+}
+
+// Ready implements trigger.Scanner.
+func (w *world) Ready(context.Context, string, string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.away
 }
 
 // Lease implements trigger.Ledger.
@@ -187,7 +197,9 @@ func newWorld(t *testing.T, db *store.DB) *world {
 	}
 	w.ctx = viewer.NewContext(t.Context(), &viewer.Viewer{ID: "usr_ann", Name: "ann", Organization: w.org, Role: viewer.Administrator, Permissions: viewer.AllPermissions()})
 	w.Triggers = trigger.New(trigger.Config{DB: db, Secrets: w, Connectors: set, Scanner: w, Events: w, Ledger: w,
-		Worlds:     func(string) *flow.World { return &flow.World{Organization: flow.Organization{ID: w.org}} },
+		Worlds: func(string) *flow.World {
+			return &flow.World{Organization: flow.Organization{ID: w.org}, Installed: w.installed}
+		},
 		Retentions: func() map[string]flow.Retention { return map[string]flow.Retention{w.org: {Events: 24 * time.Hour}} },
 		IDs:        ids.NewMaker(w.clock.Now), Clock: w.clock, Log: slog.New(slog.DiscardHandler)})
 	ctx, stop := context.WithCancel(t.Context())

@@ -9,10 +9,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,16 +43,23 @@ func main() {
 func (c connector) Spec() connectors.Spec {
 	settings := `{"type": "object", "properties": {"token": {"type": "string", "title": "Token", "description": "A secret.", "writeOnly": true},
 		"team": {"type": "string", "title": "Team", "description": "Who it is for."}}, "additionalProperties": false}`
-	if c.fault == "strict" {
+	scan := `{"type": "object", "properties": {"token": {"type": "string", "title": "Token", "description": "A secret.", "writeOnly": true},
+		"beside": {"type": "string", "title": "Beside", "description": "An address that it tries to reach, too."}}, "additionalProperties": false}`
+	abilities := []connectors.Ability{connectors.AbilityFormat, connectors.AbilityReceive, connectors.AbilityTrigger, connectors.AbilityDeliver, connectors.AbilityScan}
+	switch c.fault {
+	case "deaf":
+		abilities = abilities[:4]
+	case "strict":
+		scan = `{"type": "object", "properties": {}, "additionalProperties": false}`
 		settings = `{"type": "object", "properties": {"token": {"type": "string", "title": "Token", "description": "A secret.", "writeOnly": true},
 			"team": {"type": "string", "title": "Team", "description": "Who it is for."}}, "required": ["team"], "additionalProperties": false}`
 	}
 	return connectors.Spec{Name: c.name, Title: "Faulty", Description: "Fails as it is told.", Version: c.version,
-		Abilities: []connectors.Ability{connectors.AbilityFormat, connectors.AbilityReceive, connectors.AbilityDeliver}, Settings: json.RawMessage(settings)}
+		Abilities: abilities, Settings: json.RawMessage(settings), ScanSettings: json.RawMessage(scan)}
 }
 
 // Receivers implements connectors.ReceiverProvider. The fault "deaf" is no fault but a
-// version that reads and writes nothing.
+// version that reads, writes and scans nothing.
 func (c connector) Receivers() []connectors.Receiver {
 	if c.fault == "deaf" {
 		return nil
@@ -120,6 +129,131 @@ func (f format) Render(e *connectors.Event, _ connectors.RenderOptions) (connect
 	}
 	body, err := json.Marshal(map[string]any{"data": map[string]any{"attributes": e.Data.Attributes}, "by": f.version})
 	return connectors.Rendered{Body: body}, err
+}
+
+// Triggers implements connectors.TriggerProvider.
+func (c connector) Triggers() []connectors.Trigger {
+	if c.fault == "deaf" {
+		return nil
+	}
+	return []connectors.Trigger{calls{c}}
+}
+
+// calls speaks JSON, but for the report: POST "" starts a scan, GET "/1" is how it is and
+// GET "/1/junit" what it found.
+type calls struct{ connector }
+
+// Kind implements connectors.Trigger.
+func (calls) Kind() string { return "calls" }
+
+// Call implements connectors.Trigger.
+func (t calls) Call(in connectors.Inbound, _ connectors.TargetKind) (c connectors.TriggerCall, err error) {
+	if t.fault == "hang" {
+		select {}
+	}
+	if in.Header.Get("Authorization") == "Bearer agreed" {
+		return c, errors.New("a secret came along")
+	}
+	path := strings.Split(in.Path, "/")
+	if in.Method == http.MethodPost {
+		c.Verb = connectors.TriggerStart
+		if len(in.Body) > 0 && json.Unmarshal(in.Body, &c.Setup) != nil {
+			return c, connectors.Refuse(http.StatusUnprocessableEntity, "body", "this is no setup")
+		}
+		return c, nil
+	}
+	if len(path) < 2 {
+		return c, connectors.Refuse(http.StatusNotFound, "", "there is nothing here")
+	}
+	if c.Scan, err = strconv.ParseInt(path[1], 10, 64); err != nil {
+		return c, connectors.Refuse(http.StatusNotFound, "", "this is no scan")
+	}
+	c.Verb = connectors.TriggerStatus
+	if len(path) > 2 {
+		c.Verb = connectors.TriggerReport
+	}
+	return c, nil
+}
+
+// Answer implements connectors.Trigger. The fault "mute" ends the process instead of saying
+// that a scan begins.
+func (t calls) Answer(c connectors.TriggerCall, r connectors.TriggerResult) connectors.Reply {
+	reply := connectors.Reply{Status: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}, "Set-Cookie": {"a=b"}}}
+	say := func(what any) connectors.Reply {
+		reply.Body, _ = json.Marshal(what) // strings and numbers
+		return reply
+	}
+	switch {
+	case r.Refused != nil:
+		reply.Status = r.Refused.Status
+		return say(map[string]string{"no": r.Refused.Message, "reason": string(r.Reason)})
+	case c.Verb == connectors.TriggerStart && t.fault == "mute":
+		os.Exit(4)
+	case c.Verb == connectors.TriggerReport:
+		failures := 0
+		for _, x := range r.Report.Checks {
+			if x.Finding != nil {
+				failures++
+			}
+		}
+		reply.Header.Set("Content-Type", "application/xml")
+		reply.Body = fmt.Appendf(nil, `<testsuites tests="%d" failures="%d"></testsuites>`, len(r.Report.Checks), failures)
+		return reply
+	}
+	return say(map[string]any{"scan": r.Report.Scan, "state": r.Report.State})
+}
+
+// Snippets implements connectors.Trigger.
+func (calls) Snippets(url string) []connectors.Snippet {
+	return []connectors.Snippet{{Name: "curl", Text: "curl -X POST " + url + " && curl " + url + "/1"}}
+}
+
+// Scan implements connectors.Scanner. It asks the target, which takes its time, and finds
+// what that says. It should not reach what is beside the target.
+func (c connector) Scan(ctx context.Context, h connectors.Host, job connectors.ScanJob, tell func(connectors.ScanNews) error) error {
+	h.Log().Warn("a careless line with " + job.Scanner.Secrets["token"])
+	if err := tell(connectors.ScanNews{Kind: connectors.ScanBegan}); err != nil {
+		return err
+	}
+	found := connectors.ScanCheck{Key: "xss", Class: "xss", Title: "Cross-site scripting"}
+	said, err := get(ctx, h, job.Scanner, job.Target.URL)
+	if err != nil {
+		return err
+	}
+	found.Finding = &connectors.Finding{Title: said, Severity: connectors.SeverityHigh}
+	beside := connectors.ScanCheck{Key: "beside", Class: "beside", Title: "Beside"}
+	var s struct{ Beside string }
+	if err := json.Unmarshal(job.Scanner.Settings, &s); err != nil {
+		return err
+	}
+	if s.Beside != "" {
+		var refused *connectors.PolicyError
+		if _, err := get(ctx, h, job.Scanner, s.Beside); !errors.As(err, &refused) {
+			beside.Finding = &connectors.Finding{Title: fmt.Sprint("reached: ", err), Severity: connectors.SeverityCritical}
+		}
+	}
+	if err := tell(connectors.ScanNews{Kind: connectors.ScanFound, Checks: []connectors.ScanCheck{found, beside}}); err != nil {
+		return err
+	}
+	return tell(connectors.ScanNews{Kind: connectors.ScanDone, End: connectors.ScanFinished})
+}
+
+func get(ctx context.Context, h connectors.Host, e connectors.Endpoint, url string) (string, error) {
+	client, err := h.HTTPClient(e)
+	if err != nil {
+		return "", err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 1000))
+	return string(b), err
 }
 
 // Deliver implements connectors.Deliverer.
