@@ -449,6 +449,9 @@ func (r *Resolver) misread(s *gen.Source, p *flow.Package) (string, error) {
 	if _, ok := p.Provides.Receiver(s.Kind); !ok {
 		return fmt.Sprintf("It reads no sources of kind %s.", s.Kind), nil
 	}
+	if s.PollEverySeconds > 0 && !flow.Polls(p.Spec) {
+		return "It cannot ask, and the source is polled.", nil
+	}
 	secrets := map[string]string{}
 	if len(s.SettingSecrets) > 0 {
 		if err := r.Secrets.UnsealJSON(s.ID, source.FieldSettingSecrets, s.SettingSecrets, &secrets); err != nil {

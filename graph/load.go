@@ -84,6 +84,7 @@ type loaders struct {
 	applications *batch[gen.Application]
 	attempts     *batch[flow.AttemptView]
 	erasures     *batch[flow.Erasure]
+	polls        *batch[flow.PollView]
 	scans        *batch[gen.Scan]
 	findings     *batch[gen.Finding]
 	tickets      *batch[gen.Ticket]
@@ -165,6 +166,13 @@ func (r *Resolver) withLoaders(ctx context.Context) context.Context {
 				return nil, err
 			}
 			return r.Eraser.Erasures(ctx, scope, list)
+		}),
+		polls: newBatch(func(ctx context.Context, list []string) (map[string]*flow.PollView, error) {
+			scope, err := rule.LedgerScope(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return r.Polls.Polls(ctx, scope, list)
 		}),
 		webhooks: newBatch(func(ctx context.Context, list []string) (map[string]*gen.Webhook, error) {
 			rows, err := c.Webhook.Query().Where(webhook.IDIn(list...)).All(ctx)

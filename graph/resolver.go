@@ -49,6 +49,14 @@ type Sender interface {
 	Send(ctx context.Context, org, sender, source string, events []flow.Sent) ([]flow.Accepted, error)
 }
 
+// Polls is how asking sources goes.
+type Polls interface {
+	// Polls returns it by source, for those that have had a turn. The caller has read the sources.
+	Polls(ctx context.Context, scope rule.Scope, sources []string) (map[string]*flow.PollView, error)
+	// PollNow has a source asked at once; with from, as if it were the first time.
+	PollNow(ctx context.Context, org, source string, from time.Time) error
+}
+
 // Reprocessor reads a receipt again, with today's source and mapping, and returns the
 // events that are new. A *connectors.RefuseError, flow.ErrNotFound and flow.ErrExpired
 // are about this receipt; other errors are about the hub.
@@ -158,6 +166,7 @@ type Services struct {
 	Eraser      Eraser
 	Sender      Sender
 	Scans       ScanRunner
+	Polls       Polls
 	Reprocessor Reprocessor
 	Checker     Checker
 	Handshakes  Handshakes

@@ -23,11 +23,14 @@ import (
 )
 
 // sourceKinds are the kinds of senders that the hub can read for the organization.
-func (r *Resolver) sourceKinds(ctx context.Context, c *gen.Client) ([]string, error) {
+// polled says whether those are wanted that it can ask, or cannot; nil: both.
+func (r *Resolver) sourceKinds(ctx context.Context, c *gen.Client, polled *bool) ([]string, error) {
 	var kinds []string
 	add := func(set *connectors.Set) {
 		for _, x := range set.Receivers() {
-			kinds = append(kinds, x.Kind())
+			if of, ok := set.Reader(x.Kind()); ok && (polled == nil || *polled == flow.Polls(of.Spec())) {
+				kinds = append(kinds, x.Kind())
+			}
 		}
 	}
 	add(r.Connectors)
@@ -60,7 +63,7 @@ func (r *Resolver) createSource(ctx context.Context, in graphgen.CreateSourceInp
 	if _, ok, err := r.reader(ctx, r.DB.Client, in.Kind, false); err != nil {
 		return nil, "", err
 	} else if !ok {
-		kinds, err := r.sourceKinds(ctx, r.DB.Client)
+		kinds, err := r.sourceKinds(ctx, r.DB.Client, nil)
 		if err != nil {
 			return nil, "", err
 		}
@@ -70,7 +73,7 @@ func (r *Resolver) createSource(ctx context.Context, in graphgen.CreateSourceInp
 	address, hash := r.Credentials.NewAddress()
 	s, err := change(ctx, r, r.DB.Client.Source.Get, func(ctx context.Context, tx *gen.Tx) (string, error) {
 		c := tx.Source.Create().SetID(id).SetName(in.Name).SetKind(in.Kind).SetNillableAssetGroupID(in.AssetGroupID).SetTokenHash(hash)
-		return id, r.fillSource(ctx, tx, c.Mutation(), sourceFields{in.Kind, in.TimeZone, in.Mapping, in.Secrets, in.Authorization, in.Settings, in.SettingSecrets, nil, nil}, func() error { return c.Exec(ctx) }, id)
+		return id, r.fillSource(ctx, tx, c.Mutation(), sourceFields{in.Kind, in.TimeZone, in.Mapping, in.Secrets, in.Authorization, in.Settings, in.SettingSecrets, in.PollEverySeconds, nil, nil}, func() error { return c.Exec(ctx) }, id)
 	})
 	return s, address, err
 }
@@ -83,7 +86,7 @@ func (r *Resolver) updateSource(ctx context.Context, in graphgen.UpdateSourceInp
 		}
 		u := tx.Source.UpdateOneID(in.ID).SetNillableName(in.Name)
 		return in.ID, r.fillSource(ctx, tx, u.Mutation(), sourceFields{s.Kind, in.TimeZone, in.Mapping, in.Secrets, in.Authorization, in.Settings, in.SettingSecrets,
-			s.Settings, s.SettingSecrets}, func() error { return u.Exec(ctx) }, in.ID)
+			in.PollEverySeconds, s.Settings, s.SettingSecrets}, func() error { return u.Exec(ctx) }, in.ID)
 	})
 }
 
@@ -96,6 +99,7 @@ type sourceFields struct {
 	authorization  *string
 	settings       map[string]any
 	settingSecrets []*graphgen.SecretInput
+	pollEvery      *int
 	had            map[string]any // settings, until now
 	hadSecrets     []byte         // sealed
 }
@@ -140,7 +144,14 @@ func (r *Resolver) fillSource(ctx context.Context, tx *gen.Tx, m *gen.SourceMuta
 		}
 		m.SetAuthorization(sealed)
 	}
-	if err := r.fillSettings(ctx, tx.Client(), m, f, id); err != nil {
+	spec, _, err := r.reader(ctx, tx.Client(), f.kind, true)
+	if err != nil {
+		return err
+	}
+	if err := f.fillPoll(m, spec); err != nil {
+		return err
+	}
+	if err := r.fillSettings(m, f, spec, id); err != nil {
 		return err
 	}
 	return save()
@@ -152,13 +163,36 @@ func (r *Resolver) sourceSchema(ctx context.Context, c *gen.Client, kind string)
 	return spec.SettingsFor(connectors.RoleSource), err
 }
 
+// How often a source is asked, in seconds.
+const (
+	pollEvery = 300
+	pollLeast = 30
+	pollMost  = 7 * 24 * 3600
+)
+
+// fillPoll checks and sets how often the source is asked.
+func (f *sourceFields) fillPoll(m *gen.SourceMutation, spec connectors.Spec) error {
+	can := flow.Polls(spec)
+	switch {
+	case f.pollEvery == nil && can && m.Op().Is(ent.OpCreate):
+		m.SetPollEverySeconds(pollEvery)
+	case f.pollEvery == nil:
+	case *f.pollEvery == 0:
+		m.SetPollEverySeconds(0)
+	case !can:
+		return badInput("input.pollEverySeconds", "Senders of kind %q cannot be asked; see sourceKinds(polled: true).", f.kind)
+	case *f.pollEvery < pollLeast || *f.pollEvery > pollMost:
+		return badInput("input.pollEverySeconds", "A sender is asked every %d to %d seconds; 0 is never.", pollLeast, pollMost)
+	default:
+		m.SetPollEverySeconds(*f.pollEvery)
+	}
+	return nil
+}
+
 // fillSettings holds settings and secrets together against the connector's schema. A kind
 // that has some is not created without them.
-func (r *Resolver) fillSettings(ctx context.Context, c *gen.Client, m *gen.SourceMutation, f sourceFields, id string) error {
-	raw, err := r.sourceSchema(ctx, c, f.kind)
-	if err != nil {
-		return err
-	}
+func (r *Resolver) fillSettings(m *gen.SourceMutation, f sourceFields, spec connectors.Spec, id string) error {
+	raw := spec.SettingsFor(connectors.RoleSource)
 	if f.settings == nil && f.settingSecrets == nil && (raw == nil || !m.Op().Is(ent.OpCreate)) {
 		return nil
 	}
@@ -243,4 +277,62 @@ func (r *Resolver) rotateSourceToken(ctx context.Context, id string) (*gen.Sourc
 		return id, tx.Source.UpdateOneID(id).SetTokenHash(hash).Exec(ctx)
 	})
 	return s, address, err
+}
+
+// pollOf is how asking a source goes, nil: it is not asked.
+func (r *Resolver) pollOf(ctx context.Context, s *gen.Source) (*flow.PollView, error) {
+	if s.PollEverySeconds == 0 {
+		return nil, nil
+	}
+	found, err := loadersOf(ctx).polls.get(ctx, s.ID)
+	if err != nil || found == nil {
+		return &flow.PollView{}, err
+	}
+	v := *found
+	if !s.Enabled {
+		v.Next = time.Time{}
+	}
+	return &v, nil
+}
+
+// hintPolls says that how asking these sources goes will probably be asked for.
+func hintPolls(ctx context.Context, c *gen.SourceConnection) *gen.SourceConnection {
+	if c != nil {
+		for _, e := range c.Edges {
+			if e != nil && e.Node != nil && e.Node.PollEverySeconds > 0 {
+				loadersOf(ctx).polls.hint(e.Node.ID)
+			}
+		}
+	}
+	return c
+}
+
+// moment is a time as the API shows it: null where there is none.
+func moment(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// pollSource has a source asked at once, or from a time on anew.
+func (r *Resolver) pollSource(ctx context.Context, in graphgen.PollSourceInput) (*gen.Source, error) {
+	s, err := r.DB.Client.Source.Get(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case s.PollEverySeconds == 0:
+		return nil, conflict("The source is not asked: its pollEverySeconds is 0.")
+	case !s.Enabled:
+		return nil, conflict("The source is disabled; enable it first.")
+	}
+	a := store.Action{Action: store.PollSource, Noun: "Source", ID: s.ID, Name: s.Name, Group: or(s.AssetGroupID)}
+	if in.From != nil {
+		a.Details = map[string]any{"from": *in.From}
+	}
+	if err := r.DB.Audit(ctx, a); err != nil {
+		return nil, err
+	}
+	return s, r.Polls.PollNow(ctx, s.OrganizationID, s.ID, or(in.From))
 }

@@ -8,6 +8,7 @@ package graph
 import (
 	"context"
 	"encoding/json"
+	"time"
 
 	"entgo.io/contrib/entgql"
 	"github.com/hookyard/hookyard/ent/gen"
@@ -67,6 +68,15 @@ func (r *mutationResolver) EnableSource(ctx context.Context, input graphgen.Enab
 	return &graphgen.EnableSourcePayload{Source: v}, nil
 }
 
+// PollSource is the resolver for the pollSource field.
+func (r *mutationResolver) PollSource(ctx context.Context, input graphgen.PollSourceInput) (*graphgen.PollSourcePayload, error) {
+	v, err := r.pollSource(ctx, input)
+	if err != nil {
+		return nil, err
+	}
+	return &graphgen.PollSourcePayload{Source: v}, nil
+}
+
 // DisableSource is the resolver for the disableSource field.
 func (r *mutationResolver) DisableSource(ctx context.Context, input graphgen.DisableSourceInput) (*graphgen.DisableSourcePayload, error) {
 	v, err := r.setSourceEnabled(ctx, input.ID, false)
@@ -78,13 +88,14 @@ func (r *mutationResolver) DisableSource(ctx context.Context, input graphgen.Dis
 
 // Sources is the resolver for the sources field.
 func (r *queryResolver) Sources(ctx context.Context, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.SourceOrder, where *gen.SourceWhereInput) (*gen.SourceConnection, error) {
-	return r.DB.Client.Source.Query().Paginate(ctx, after, first, before, last,
+	c, err := r.DB.Client.Source.Query().Paginate(ctx, after, first, before, last,
 		gen.WithSourceOrder(orderBy), gen.WithSourceFilter(where.Filter))
+	return hintPolls(ctx, c), err
 }
 
 // SourceKinds is the resolver for the sourceKinds field.
-func (r *queryResolver) SourceKinds(ctx context.Context) ([]string, error) {
-	return r.sourceKinds(ctx, r.DB.Client)
+func (r *queryResolver) SourceKinds(ctx context.Context, polled *bool) ([]string, error) {
+	return r.sourceKinds(ctx, r.DB.Client, polled)
 }
 
 // SourceSettings is the resolver for the sourceSettings field.
@@ -96,3 +107,23 @@ func (r *queryResolver) SourceSettings(ctx context.Context, kind string) (json.R
 func (r *sourceResolver) Receipts(ctx context.Context, obj *gen.Source, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy graphgen.TimeOrder) (*graphgen.ReceiptConnection, error) {
 	return r.receipts(ctx, &flow.ReceiptFilter{Sources: []string{obj.ID}}, listArgs{after, before, first, last, orderBy})
 }
+
+// Poll is the resolver for the poll field.
+func (r *sourceResolver) Poll(ctx context.Context, obj *gen.Source) (*flow.PollView, error) {
+	return r.pollOf(ctx, obj)
+}
+
+// LastPolledAt is the resolver for the lastPolledAt field.
+func (r *sourcePollResolver) LastPolledAt(ctx context.Context, obj *flow.PollView) (*time.Time, error) {
+	return moment(obj.Last), nil
+}
+
+// NextPollAt is the resolver for the nextPollAt field.
+func (r *sourcePollResolver) NextPollAt(ctx context.Context, obj *flow.PollView) (*time.Time, error) {
+	return moment(obj.Next), nil
+}
+
+// SourcePoll returns graphgen.SourcePollResolver implementation.
+func (r *Resolver) SourcePoll() graphgen.SourcePollResolver { return &sourcePollResolver{r} }
+
+type sourcePollResolver struct{ *Resolver }

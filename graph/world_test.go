@@ -150,7 +150,7 @@ func newWorld(t testing.TB, db *store.DB, o Options, wo watch.Options) *world {
 		return w.log.Write(b)
 	}), nil))
 	w.services = Services{DB: db, Connectors: set, IDs: w.ids, Events: w.ledger, Deliveries: w.ledger, Receipts: w.ledger, Redeliverer: w.ledger, Eraser: w.ledger,
-		Sender: w, Reprocessor: w, Checker: w, Catalogue: shelf{}, Handshakes: w, Explainer: w, Log: w.watch, Audit: w.audit, Hold: w, Secrets: w.secrets, Credentials: w, SignIn: w}
+		Sender: w, Polls: w.ledger, Reprocessor: w, Checker: w, Catalogue: shelf{}, Handshakes: w, Explainer: w, Log: w.watch, Audit: w.audit, Hold: w, Secrets: w.secrets, Credentials: w, SignIn: w}
 	w.api = New(w.services, o)
 	w.server = httptest.NewUnstartedServer(w.api)
 	w.server.Listener = narrow{w.server.Listener}

@@ -29,7 +29,7 @@ func (h *Hub) newAPI(set *connectors.Set, maker *ids.Maker) *graph.Handler {
 	return graph.New(graph.Services{
 		DB: h.db, Connectors: set, IDs: maker,
 		Events: h.ledger, Deliveries: h.ledger, Receipts: h.ledger, Redeliverer: h.ledger, Eraser: eraser{h.ledger, h.atlas},
-		Sender: h.ingest, Scans: h.triggers, Reprocessor: reprocessor{h.ledger, h.ingest}, Checker: checker{h.dispatch, h.plugins, h.presences}, Catalogue: h.shelf,
+		Sender: h.ingest, Scans: h.triggers, Polls: h.ledger, Reprocessor: reprocessor{h.ledger, h.ingest}, Checker: checker{h.dispatch, h.plugins, h.presences}, Catalogue: h.shelf,
 		Handshakes: handshakes{ask: func(ctx context.Context, org, webhook string) (connectors.Grant, error) {
 			return h.dispatch.Challenge(ctx, org, webhook, h.cfg.PublicURL)
 		}, world: h.atlas.World, db: h.db, clock: h.clock, log: h.log},

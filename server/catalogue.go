@@ -266,11 +266,24 @@ func (c *catalogue) answers(w *flow.World, connector string) bool {
 
 // Enrich has a connector fetch what a receipt only names, in its process.
 func (c *catalogue) Enrich(ctx context.Context, connector string, e connectors.Enrichment) (connectors.Document, error) {
-	if w := c.world(e.Source.Organization); w != nil && w.Connectors[connector] != nil {
-		_, e.Kind, _ = strings.Cut(e.Kind, "/") // as the connector itself calls it
-		connector = host.Key(connector, w.Connectors[connector].Digest, e.Source.Organization)
-	}
+	connector, e.Kind = c.own(e.Source.Organization, connector, e.Kind)
 	return c.plugins.Enrich(ctx, connector, e)
+}
+
+// Poll has a connector ask a source for what is new, in its process.
+func (c *catalogue) Poll(ctx context.Context, connector string, p connectors.Poll) (connectors.Polled, error) {
+	connector, p.Kind = c.own(p.Source.Organization, connector, p.Kind)
+	return c.plugins.Poll(ctx, connector, p)
+}
+
+// own is an organization's process of a connector, and a kind of sources as that calls it.
+func (c *catalogue) own(org, connector, kind string) (key, name string) {
+	w := c.world(org)
+	if w == nil || w.Connectors[connector] == nil {
+		return connector, kind
+	}
+	_, name, _ = strings.Cut(kind, "/")
+	return host.Key(connector, w.Connectors[connector].Digest, org), name
 }
 
 // via says through which process this node delivers to an endpoint.

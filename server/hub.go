@@ -164,6 +164,7 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Hub, err error) {
 	h.ingest = ingest.New(ingest.Config{
 		Ledger: h.ledger, Dispatcher: h.dispatch, Atlas: h.atlas, Connectors: set, IDs: maker, Clock: h.clock, Log: h.log,
 		PublicURL: cfg.PublicURL, MaxBody: cfg.MaxBody, Count: h.metrics.received, Waiting: h.ledger, Enricher: h.shelf, Silent: h.shelf.silent, Open: cfg.open(),
+		Polls: h.ledger, Poller: h.shelf, Polled: h.metrics.polled,
 	})
 	h.triggers = trigger.New(trigger.Config{
 		DB: h.db, Secrets: h.secrets, Connectors: set, Scanner: h.shelf, Events: h.ingest, Ledger: h.ledger, Worlds: h.atlas.World, Retentions: h.retentions,
@@ -312,6 +313,7 @@ func (h *Hub) Run(ctx context.Context) (err error) {
 	g.Go(func() error { h.atlas.run(running, h.clock); return nil })
 	g.Go(func() error { return h.dispatch.Run(running) })
 	g.Go(func() error { h.ingest.Run(running); return nil })
+	g.Go(func() error { h.ingest.RunPolls(running); return nil })
 	g.Go(func() error { h.triggers.Run(running); return nil })
 	g.Go(func() error { h.beat(running); return nil })
 	g.Go(func() error { h.takeOver(running); return nil })

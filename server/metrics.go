@@ -19,6 +19,7 @@ import (
 type metrics struct {
 	hub      *Hub
 	requests *prometheus.CounterVec
+	polls    *prometheus.CounterVec
 	triggers *prometheus.CounterVec
 	scans    *prometheus.CounterVec
 	accepted prometheus.Counter
@@ -34,6 +35,8 @@ func newMetrics(h *Hub, triggers []connectors.Trigger) *metrics {
 		hub: h,
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookyard_inbound_requests_total",
 			Help: "Requests of sources, by the source's kind and what became of them."}, []string{"kind", "outcome"}),
+		polls: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookyard_polls_total",
+			Help: "Polls of sources that have ended, by the source's kind and what became of them: answered, failed, or lost with what they gave, to be polled again."}, []string{"kind", "outcome"}),
 		triggers: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookyard_trigger_calls_total",
 			Help: "Calls at triggers, by the trigger's kind and the answer's HTTP status."}, []string{"kind", "status"}),
 		scans: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookyard_scans_total",
@@ -50,7 +53,7 @@ func newMetrics(h *Hub, triggers []connectors.Trigger) *metrics {
 		commit: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hookyard_ledger_commit_seconds", Help: "Time to write and commit a group.",
 			Buckets: []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .25, 1, 5}}),
 	}
-	h.registry.MustRegister(m.requests, m.triggers, m.scans, m.accepted, m.signIns, m.sso, m.issuers, m.group, m.commit, m,
+	h.registry.MustRegister(m.requests, m.polls, m.triggers, m.scans, m.accepted, m.signIns, m.sso, m.issuers, m.group, m.commit, m,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	// What has not happened yet is 0 rather than missing, so that an alert can be set on it.
 	for _, outcome := range []auth.Outcome{auth.OK, auth.Failed, auth.Throttled} {
@@ -74,6 +77,9 @@ func (m *metrics) received(kind, outcome string, events int) {
 	m.requests.WithLabelValues(kind, outcome).Inc()
 	m.accepted.Add(float64(events))
 }
+
+// polled is told of the end of each poll.
+func (m *metrics) polled(kind, outcome string) { m.polls.WithLabelValues(kind, outcome).Inc() }
 
 // triggered is told of each call at a trigger.
 func (m *metrics) triggered(kind string, status int) {
@@ -117,6 +123,7 @@ func gauges() map[string]*prometheus.Desc {
 		"unread":    describe("unreadable_organizations", "Organizations whose configuration cannot be read."),
 		"waiting":   describe("ledger_waiting_calls", "Calls that wait to be committed."),
 		"watchers":  describe("watchers", "Live subscribers of the delivery log."),
+		"polling":   describe("polls_running", "Sources that this node is asking."),
 		"scanning":  describe("scans_running", "Scans that this node carries out."),
 		"held":      describe("held", "1 while a restored hub holds all deliveries."),
 	}
@@ -154,6 +161,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	gauge("unsaved", float64(s.Unrecorded))
 	gauge("bytes", float64(s.Bytes))
 	gauge("held", one(s.Held))
+	gauge("polling", float64(h.ingest.Polling()))
 	gauge("scanning", float64(h.triggers.Running()))
 	var busy, backlog, closed, open, probing int
 	for _, l := range s.Lanes {

@@ -83,7 +83,7 @@ func waiting(t *testing.T, h *program.Hub) (list []waitingReceipt) {
 func numbers(t *testing.T, h *program.Hub, s *sink) (address string) {
 	t.Helper()
 	world(t, h, s, "a")
-	_, address, err := h.CreateSource(t.Context(), program.Input{"name": "numbers", "kind": "faulty/numbers", "secrets": []string{agreed}, "authorization": "Bearer agreed"})
+	_, address, err := h.CreateSource(t.Context(), program.Input{"name": "numbers", "kind": "faulty/numbers", "secrets": []string{agreed}, "authorization": "Bearer agreed", "pollEverySeconds": 0})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -219,7 +219,7 @@ func wrap(list [][]byte) []flow.Secret {
 }
 
 func (r worlds) source(s *gen.Source) (*flow.Source, error) {
-	out := &flow.Source{ID: s.ID, Name: s.Name, Kind: s.Kind, Token: s.TokenHash, Enabled: s.Enabled, Group: text(s.AssetGroupID)}
+	out := &flow.Source{ID: s.ID, Name: s.Name, Kind: s.Kind, Token: s.TokenHash, Enabled: s.Enabled, Group: text(s.AssetGroupID), PollEvery: time.Duration(s.PollEverySeconds) * time.Second}
 	out.Mapping = flow.Mapping{Default: s.Mapping.Default, Create: s.Mapping.Create}
 	for _, rule := range s.Mapping.Rules {
 		out.Mapping.Rules = append(out.Mapping.Rules, flow.MappingRule(rule))

@@ -1185,6 +1185,7 @@ func (x *Source) AuditRow() parts.AuditRow {
 		{Name: source.FieldTimeZone, Value: x.TimeZone},
 		{Name: source.FieldMapping, Value: x.Mapping},
 		{Name: source.FieldSettings, Value: x.Settings},
+		{Name: source.FieldPollEverySeconds, Value: x.PollEverySeconds},
 		{Name: source.FieldSettingSecrets, Value: x.SettingSecrets, Secret: true},
 		{Name: source.FieldSecrets, Value: x.Secrets, Secret: true},
 		{Name: source.FieldOldSecretsUntil, Value: x.OldSecretsUntil},

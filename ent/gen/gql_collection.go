@@ -2633,6 +2633,11 @@ func (_q *SourceQuery) collectField(ctx context.Context, oneNode bool, opCtx *gr
 				selectedFields = append(selectedFields, source.FieldSettings)
 				fieldSeen[source.FieldSettings] = struct{}{}
 			}
+		case "pollEverySeconds":
+			if _, ok := fieldSeen[source.FieldPollEverySeconds]; !ok {
+				selectedFields = append(selectedFields, source.FieldPollEverySeconds)
+				fieldSeen[source.FieldPollEverySeconds] = struct{}{}
+			}
 		case "oldSecretsUntil":
 			if _, ok := fieldSeen[source.FieldOldSecretsUntil]; !ok {
 				selectedFields = append(selectedFields, source.FieldOldSecretsUntil)

@@ -8077,6 +8077,16 @@ type SourceWhereInput struct {
 	TimeZoneEqualFold    *string  `json:"timeZoneEqualFold,omitempty"`
 	TimeZoneContainsFold *string  `json:"timeZoneContainsFold,omitempty"`
 
+	// "poll_every_seconds" field predicates.
+	PollEverySeconds      *int  `json:"pollEverySeconds,omitempty"`
+	PollEverySecondsNEQ   *int  `json:"pollEverySecondsNEQ,omitempty"`
+	PollEverySecondsIn    []int `json:"pollEverySecondsIn,omitempty"`
+	PollEverySecondsNotIn []int `json:"pollEverySecondsNotIn,omitempty"`
+	PollEverySecondsGT    *int  `json:"pollEverySecondsGT,omitempty"`
+	PollEverySecondsGTE   *int  `json:"pollEverySecondsGTE,omitempty"`
+	PollEverySecondsLT    *int  `json:"pollEverySecondsLT,omitempty"`
+	PollEverySecondsLTE   *int  `json:"pollEverySecondsLTE,omitempty"`
+
 	// "revision" field predicates.
 	Revision      *int64  `json:"revision,omitempty"`
 	RevisionNEQ   *int64  `json:"revisionNEQ,omitempty"`
@@ -8404,6 +8414,30 @@ func (i *SourceWhereInput) P() (predicate.Source, error) {
 	}
 	if i.TimeZoneContainsFold != nil {
 		predicates = append(predicates, source.TimeZoneContainsFold(*i.TimeZoneContainsFold))
+	}
+	if i.PollEverySeconds != nil {
+		predicates = append(predicates, source.PollEverySecondsEQ(*i.PollEverySeconds))
+	}
+	if i.PollEverySecondsNEQ != nil {
+		predicates = append(predicates, source.PollEverySecondsNEQ(*i.PollEverySecondsNEQ))
+	}
+	if len(i.PollEverySecondsIn) > 0 {
+		predicates = append(predicates, source.PollEverySecondsIn(i.PollEverySecondsIn...))
+	}
+	if len(i.PollEverySecondsNotIn) > 0 {
+		predicates = append(predicates, source.PollEverySecondsNotIn(i.PollEverySecondsNotIn...))
+	}
+	if i.PollEverySecondsGT != nil {
+		predicates = append(predicates, source.PollEverySecondsGT(*i.PollEverySecondsGT))
+	}
+	if i.PollEverySecondsGTE != nil {
+		predicates = append(predicates, source.PollEverySecondsGTE(*i.PollEverySecondsGTE))
+	}
+	if i.PollEverySecondsLT != nil {
+		predicates = append(predicates, source.PollEverySecondsLT(*i.PollEverySecondsLT))
+	}
+	if i.PollEverySecondsLTE != nil {
+		predicates = append(predicates, source.PollEverySecondsLTE(*i.PollEverySecondsLTE))
 	}
 	if i.Revision != nil {
 		predicates = append(predicates, source.RevisionEQ(*i.Revision))

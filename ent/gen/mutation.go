@@ -22617,34 +22617,36 @@ func (m *SigningKeyMutation) ResetEdge(name string) error {
 // SourceMutation represents an operation that mutates the Source nodes in the graph.
 type SourceMutation struct {
 	config
-	op                 Op
-	typ                string
-	id                 *string
-	created_at         *time.Time
-	updated_at         *time.Time
-	organization_id    *string
-	name               *string
-	kind               *string
-	token_hash         *string
-	enabled            *bool
-	time_zone          *string
-	mapping            *parts.Mapping
-	settings           *map[string]interface{}
-	setting_secrets    *[]byte
-	secrets            *[]byte
-	old_secrets_until  *time.Time
-	authorization      *[]byte
-	revision           *int64
-	addrevision        *int64
-	clearedFields      map[string]struct{}
-	asset_group        *string
-	clearedasset_group bool
-	webhooks           map[string]struct{}
-	removedwebhooks    map[string]struct{}
-	clearedwebhooks    bool
-	done               bool
-	oldValue           func(context.Context) (*Source, error)
-	predicates         []predicate.Source
+	op                    Op
+	typ                   string
+	id                    *string
+	created_at            *time.Time
+	updated_at            *time.Time
+	organization_id       *string
+	name                  *string
+	kind                  *string
+	token_hash            *string
+	enabled               *bool
+	time_zone             *string
+	mapping               *parts.Mapping
+	settings              *map[string]interface{}
+	poll_every_seconds    *int
+	addpoll_every_seconds *int
+	setting_secrets       *[]byte
+	secrets               *[]byte
+	old_secrets_until     *time.Time
+	authorization         *[]byte
+	revision              *int64
+	addrevision           *int64
+	clearedFields         map[string]struct{}
+	asset_group           *string
+	clearedasset_group    bool
+	webhooks              map[string]struct{}
+	removedwebhooks       map[string]struct{}
+	clearedwebhooks       bool
+	done                  bool
+	oldValue              func(context.Context) (*Source, error)
+	predicates            []predicate.Source
 }
 
 var _ ent.Mutation = (*SourceMutation)(nil)
@@ -23173,6 +23175,62 @@ func (m *SourceMutation) ResetSettings() {
 	delete(m.clearedFields, source.FieldSettings)
 }
 
+// SetPollEverySeconds sets the "poll_every_seconds" field.
+func (m *SourceMutation) SetPollEverySeconds(i int) {
+	m.poll_every_seconds = &i
+	m.addpoll_every_seconds = nil
+}
+
+// PollEverySeconds returns the value of the "poll_every_seconds" field in the mutation.
+func (m *SourceMutation) PollEverySeconds() (r int, exists bool) {
+	v := m.poll_every_seconds
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPollEverySeconds returns the old "poll_every_seconds" field's value of the Source entity.
+// If the Source object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *SourceMutation) OldPollEverySeconds(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPollEverySeconds is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPollEverySeconds requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPollEverySeconds: %w", err)
+	}
+	return oldValue.PollEverySeconds, nil
+}
+
+// AddPollEverySeconds adds i to the "poll_every_seconds" field.
+func (m *SourceMutation) AddPollEverySeconds(i int) {
+	if m.addpoll_every_seconds != nil {
+		*m.addpoll_every_seconds += i
+	} else {
+		m.addpoll_every_seconds = &i
+	}
+}
+
+// AddedPollEverySeconds returns the value that was added to the "poll_every_seconds" field in this mutation.
+func (m *SourceMutation) AddedPollEverySeconds() (r int, exists bool) {
+	v := m.addpoll_every_seconds
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetPollEverySeconds resets all changes to the "poll_every_seconds" field.
+func (m *SourceMutation) ResetPollEverySeconds() {
+	m.poll_every_seconds = nil
+	m.addpoll_every_seconds = nil
+}
+
 // SetSettingSecrets sets the "setting_secrets" field.
 func (m *SourceMutation) SetSettingSecrets(b []byte) {
 	m.setting_secrets = &b
@@ -23540,7 +23598,7 @@ func (m *SourceMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *SourceMutation) Fields() []string {
-	fields := make([]string, 0, 16)
+	fields := make([]string, 0, 17)
 	if m.created_at != nil {
 		fields = append(fields, source.FieldCreatedAt)
 	}
@@ -23573,6 +23631,9 @@ func (m *SourceMutation) Fields() []string {
 	}
 	if m.settings != nil {
 		fields = append(fields, source.FieldSettings)
+	}
+	if m.poll_every_seconds != nil {
+		fields = append(fields, source.FieldPollEverySeconds)
 	}
 	if m.setting_secrets != nil {
 		fields = append(fields, source.FieldSettingSecrets)
@@ -23619,6 +23680,8 @@ func (m *SourceMutation) Field(name string) (ent.Value, bool) {
 		return m.Mapping()
 	case source.FieldSettings:
 		return m.Settings()
+	case source.FieldPollEverySeconds:
+		return m.PollEverySeconds()
 	case source.FieldSettingSecrets:
 		return m.SettingSecrets()
 	case source.FieldSecrets:
@@ -23660,6 +23723,8 @@ func (m *SourceMutation) OldField(ctx context.Context, name string) (ent.Value, 
 		return m.OldMapping(ctx)
 	case source.FieldSettings:
 		return m.OldSettings(ctx)
+	case source.FieldPollEverySeconds:
+		return m.OldPollEverySeconds(ctx)
 	case source.FieldSettingSecrets:
 		return m.OldSettingSecrets(ctx)
 	case source.FieldSecrets:
@@ -23756,6 +23821,13 @@ func (m *SourceMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetSettings(v)
 		return nil
+	case source.FieldPollEverySeconds:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPollEverySeconds(v)
+		return nil
 	case source.FieldSettingSecrets:
 		v, ok := value.([]byte)
 		if !ok {
@@ -23799,6 +23871,9 @@ func (m *SourceMutation) SetField(name string, value ent.Value) error {
 // this mutation.
 func (m *SourceMutation) AddedFields() []string {
 	var fields []string
+	if m.addpoll_every_seconds != nil {
+		fields = append(fields, source.FieldPollEverySeconds)
+	}
 	if m.addrevision != nil {
 		fields = append(fields, source.FieldRevision)
 	}
@@ -23810,6 +23885,8 @@ func (m *SourceMutation) AddedFields() []string {
 // was not set, or was not defined in the schema.
 func (m *SourceMutation) AddedField(name string) (ent.Value, bool) {
 	switch name {
+	case source.FieldPollEverySeconds:
+		return m.AddedPollEverySeconds()
 	case source.FieldRevision:
 		return m.AddedRevision()
 	}
@@ -23821,6 +23898,13 @@ func (m *SourceMutation) AddedField(name string) (ent.Value, bool) {
 // type.
 func (m *SourceMutation) AddField(name string, value ent.Value) error {
 	switch name {
+	case source.FieldPollEverySeconds:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddPollEverySeconds(v)
+		return nil
 	case source.FieldRevision:
 		v, ok := value.(int64)
 		if !ok {
@@ -23926,6 +24010,9 @@ func (m *SourceMutation) ResetField(name string) error {
 		return nil
 	case source.FieldSettings:
 		m.ResetSettings()
+		return nil
+	case source.FieldPollEverySeconds:
+		m.ResetPollEverySeconds()
 		return nil
 	case source.FieldSettingSecrets:
 		m.ResetSettingSecrets()

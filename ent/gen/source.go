@@ -43,6 +43,8 @@ type Source struct {
 	Mapping parts.Mapping `json:"mapping,omitempty"`
 	// How the hub reaches the sender, for kinds whose requests do not tell everything: settings of their connector, valid against its schema; secret ones are not shown.
 	Settings map[string]interface{} `json:"settings,omitempty"`
+	// For how many seconds the hub waits before it asks the sender again. 0: it does not ask.
+	PollEverySeconds int `json:"poll_every_seconds,omitempty"`
 	// Values of secret settings by name: a sealed JSON object.
 	SettingSecrets []byte `json:"-"`
 	// Signing secrets, the current one first: a sealed JSON array of base64.
@@ -103,7 +105,7 @@ func (*Source) scanValues(columns []string) ([]any, error) {
 			values[i] = new([]byte)
 		case source.FieldEnabled:
 			values[i] = new(sql.NullBool)
-		case source.FieldRevision:
+		case source.FieldPollEverySeconds, source.FieldRevision:
 			values[i] = new(sql.NullInt64)
 		case source.FieldID, source.FieldOrganizationID, source.FieldName, source.FieldKind, source.FieldAssetGroupID, source.FieldTokenHash, source.FieldTimeZone:
 			values[i] = new(sql.NullString)
@@ -200,6 +202,12 @@ func (_m *Source) assignValues(columns []string, values []any) error {
 				if err := json.Unmarshal(*value, &_m.Settings); err != nil {
 					return fmt.Errorf("unmarshal field settings: %w", err)
 				}
+			}
+		case source.FieldPollEverySeconds:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field poll_every_seconds", values[i])
+			} else if value.Valid {
+				_m.PollEverySeconds = int(value.Int64)
 			}
 		case source.FieldSettingSecrets:
 			if value, ok := values[i].(*[]byte); !ok {
@@ -311,6 +319,9 @@ func (_m *Source) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("settings=")
 	builder.WriteString(fmt.Sprintf("%v", _m.Settings))
+	builder.WriteString(", ")
+	builder.WriteString("poll_every_seconds=")
+	builder.WriteString(fmt.Sprintf("%v", _m.PollEverySeconds))
 	builder.WriteString(", ")
 	builder.WriteString("setting_secrets=<sensitive>")
 	builder.WriteString(", ")

@@ -137,6 +137,20 @@ func (_c *SourceCreate) SetSettings(v map[string]interface{}) *SourceCreate {
 	return _c
 }
 
+// SetPollEverySeconds sets the "poll_every_seconds" field.
+func (_c *SourceCreate) SetPollEverySeconds(v int) *SourceCreate {
+	_c.mutation.SetPollEverySeconds(v)
+	return _c
+}
+
+// SetNillablePollEverySeconds sets the "poll_every_seconds" field if the given value is not nil.
+func (_c *SourceCreate) SetNillablePollEverySeconds(v *int) *SourceCreate {
+	if v != nil {
+		_c.SetPollEverySeconds(*v)
+	}
+	return _c
+}
+
 // SetSettingSecrets sets the "setting_secrets" field.
 func (_c *SourceCreate) SetSettingSecrets(v []byte) *SourceCreate {
 	_c.mutation.SetSettingSecrets(v)
@@ -272,6 +286,10 @@ func (_c *SourceCreate) defaults() error {
 		v := source.DefaultMapping
 		_c.mutation.SetMapping(v)
 	}
+	if _, ok := _c.mutation.PollEverySeconds(); !ok {
+		v := source.DefaultPollEverySeconds
+		_c.mutation.SetPollEverySeconds(v)
+	}
 	if _, ok := _c.mutation.Revision(); !ok {
 		v := source.DefaultRevision
 		_c.mutation.SetRevision(v)
@@ -332,6 +350,14 @@ func (_c *SourceCreate) check() error {
 	}
 	if _, ok := _c.mutation.Mapping(); !ok {
 		return &ValidationError{Name: "mapping", err: errors.New(`gen: missing required field "Source.mapping"`)}
+	}
+	if _, ok := _c.mutation.PollEverySeconds(); !ok {
+		return &ValidationError{Name: "poll_every_seconds", err: errors.New(`gen: missing required field "Source.poll_every_seconds"`)}
+	}
+	if v, ok := _c.mutation.PollEverySeconds(); ok {
+		if err := source.PollEverySecondsValidator(v); err != nil {
+			return &ValidationError{Name: "poll_every_seconds", err: fmt.Errorf(`gen: validator failed for field "Source.poll_every_seconds": %w`, err)}
+		}
 	}
 	if _, ok := _c.mutation.Revision(); !ok {
 		return &ValidationError{Name: "revision", err: errors.New(`gen: missing required field "Source.revision"`)}
@@ -415,6 +441,10 @@ func (_c *SourceCreate) createSpec() (*Source, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.Settings(); ok {
 		_spec.SetField(source.FieldSettings, field.TypeJSON, value)
 		_node.Settings = value
+	}
+	if value, ok := _c.mutation.PollEverySeconds(); ok {
+		_spec.SetField(source.FieldPollEverySeconds, field.TypeInt, value)
+		_node.PollEverySeconds = value
 	}
 	if value, ok := _c.mutation.SettingSecrets(); ok {
 		_spec.SetField(source.FieldSettingSecrets, field.TypeBytes, value)

@@ -139,6 +139,27 @@ func (_u *SourceUpdate) ClearSettings() *SourceUpdate {
 	return _u
 }
 
+// SetPollEverySeconds sets the "poll_every_seconds" field.
+func (_u *SourceUpdate) SetPollEverySeconds(v int) *SourceUpdate {
+	_u.mutation.ResetPollEverySeconds()
+	_u.mutation.SetPollEverySeconds(v)
+	return _u
+}
+
+// SetNillablePollEverySeconds sets the "poll_every_seconds" field if the given value is not nil.
+func (_u *SourceUpdate) SetNillablePollEverySeconds(v *int) *SourceUpdate {
+	if v != nil {
+		_u.SetPollEverySeconds(*v)
+	}
+	return _u
+}
+
+// AddPollEverySeconds adds value to the "poll_every_seconds" field.
+func (_u *SourceUpdate) AddPollEverySeconds(v int) *SourceUpdate {
+	_u.mutation.AddPollEverySeconds(v)
+	return _u
+}
+
 // SetSettingSecrets sets the "setting_secrets" field.
 func (_u *SourceUpdate) SetSettingSecrets(v []byte) *SourceUpdate {
 	_u.mutation.SetSettingSecrets(v)
@@ -327,6 +348,11 @@ func (_u *SourceUpdate) check() error {
 			return &ValidationError{Name: "time_zone", err: fmt.Errorf(`gen: validator failed for field "Source.time_zone": %w`, err)}
 		}
 	}
+	if v, ok := _u.mutation.PollEverySeconds(); ok {
+		if err := source.PollEverySecondsValidator(v); err != nil {
+			return &ValidationError{Name: "poll_every_seconds", err: fmt.Errorf(`gen: validator failed for field "Source.poll_every_seconds": %w`, err)}
+		}
+	}
 	return nil
 }
 
@@ -365,6 +391,12 @@ func (_u *SourceUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	}
 	if _u.mutation.SettingsCleared() {
 		_spec.ClearField(source.FieldSettings, field.TypeJSON)
+	}
+	if value, ok := _u.mutation.PollEverySeconds(); ok {
+		_spec.SetField(source.FieldPollEverySeconds, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedPollEverySeconds(); ok {
+		_spec.AddField(source.FieldPollEverySeconds, field.TypeInt, value)
 	}
 	if value, ok := _u.mutation.SettingSecrets(); ok {
 		_spec.SetField(source.FieldSettingSecrets, field.TypeBytes, value)
@@ -598,6 +630,27 @@ func (_u *SourceUpdateOne) ClearSettings() *SourceUpdateOne {
 	return _u
 }
 
+// SetPollEverySeconds sets the "poll_every_seconds" field.
+func (_u *SourceUpdateOne) SetPollEverySeconds(v int) *SourceUpdateOne {
+	_u.mutation.ResetPollEverySeconds()
+	_u.mutation.SetPollEverySeconds(v)
+	return _u
+}
+
+// SetNillablePollEverySeconds sets the "poll_every_seconds" field if the given value is not nil.
+func (_u *SourceUpdateOne) SetNillablePollEverySeconds(v *int) *SourceUpdateOne {
+	if v != nil {
+		_u.SetPollEverySeconds(*v)
+	}
+	return _u
+}
+
+// AddPollEverySeconds adds value to the "poll_every_seconds" field.
+func (_u *SourceUpdateOne) AddPollEverySeconds(v int) *SourceUpdateOne {
+	_u.mutation.AddPollEverySeconds(v)
+	return _u
+}
+
 // SetSettingSecrets sets the "setting_secrets" field.
 func (_u *SourceUpdateOne) SetSettingSecrets(v []byte) *SourceUpdateOne {
 	_u.mutation.SetSettingSecrets(v)
@@ -799,6 +852,11 @@ func (_u *SourceUpdateOne) check() error {
 			return &ValidationError{Name: "time_zone", err: fmt.Errorf(`gen: validator failed for field "Source.time_zone": %w`, err)}
 		}
 	}
+	if v, ok := _u.mutation.PollEverySeconds(); ok {
+		if err := source.PollEverySecondsValidator(v); err != nil {
+			return &ValidationError{Name: "poll_every_seconds", err: fmt.Errorf(`gen: validator failed for field "Source.poll_every_seconds": %w`, err)}
+		}
+	}
 	return nil
 }
 
@@ -854,6 +912,12 @@ func (_u *SourceUpdateOne) sqlSave(ctx context.Context) (_node *Source, err erro
 	}
 	if _u.mutation.SettingsCleared() {
 		_spec.ClearField(source.FieldSettings, field.TypeJSON)
+	}
+	if value, ok := _u.mutation.PollEverySeconds(); ok {
+		_spec.SetField(source.FieldPollEverySeconds, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedPollEverySeconds(); ok {
+		_spec.AddField(source.FieldPollEverySeconds, field.TypeInt, value)
 	}
 	if value, ok := _u.mutation.SettingSecrets(); ok {
 		_spec.SetField(source.FieldSettingSecrets, field.TypeBytes, value)

@@ -5,6 +5,7 @@ import (
 
 	"entgo.io/contrib/entgql"
 	"entgo.io/ent"
+	"entgo.io/ent/dialect/entsql"
 	"entgo.io/ent/schema"
 	"entgo.io/ent/schema/edge"
 	"entgo.io/ent/schema/field"
@@ -30,6 +31,7 @@ func (Source) Fields() []ent.Field {
 		field.String("time_zone").Default("UTC").NotEmpty().Validate(zone).Comment("The zone of times that carry none, by its IANA name."),
 		field.JSON("mapping", parts.Mapping{}).Default(parts.Mapping{}).Annotations(entgql.Type("Mapping")).Comment("How the application of an event is found."),
 		field.JSON("settings", map[string]any{}).Optional().Annotations(entgql.Type("Map")).Comment("How the hub reaches the sender, for kinds whose requests do not tell everything: settings of their connector, valid against its schema; secret ones are not shown."),
+		field.Int("poll_every_seconds").Default(0).Min(0).Comment("For how many seconds the hub waits before it asks the sender again. 0: it does not ask."),
 		sealed("setting_secrets", "Values of secret settings by name: a sealed JSON object."),
 		sealed("secrets", "Signing secrets, the current one first: a sealed JSON array of base64."),
 		field.Time("old_secrets_until").Optional().Nillable().Annotations(unfiltered()).Comment("Until when other signing secrets than the current one are accepted. Null: all of them are, for good."),
@@ -53,7 +55,8 @@ func (Source) Edges() []ent.Edge {
 func (Source) Hooks() []ent.Hook { return []ent.Hook{revised()} }
 
 func (Source) Indexes() []ent.Index {
-	return []ent.Index{uniqueName(), index.Fields("asset_group_id")}
+	return []ent.Index{uniqueName(), index.Fields("asset_group_id"),
+		index.Fields("organization_id", "id").StorageKey("source_polled").Annotations(entsql.IndexWhere("poll_every_seconds > 0"))}
 }
 
 func (Source) Annotations() []schema.Annotation {

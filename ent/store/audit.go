@@ -40,6 +40,7 @@ const (
 	ReleaseHold  = "RELEASE_HOLD"
 	TestEndpoint = "TEST"
 	Reprocess    = "REPROCESS"
+	PollSource   = "POLL"
 	StartScan    = "START_SCAN"
 	StopScan     = "STOP_SCAN"
 

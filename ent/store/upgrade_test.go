@@ -123,7 +123,7 @@ func checkUpgraded(t *testing.T, db *store.DB, version int64) {
 		t.Errorf("the endpoint that a group used is shared with %v", shared)
 	}
 	s := db.Client.Source.GetX(ctx, "src_1")
-	if s.Kind != "holm" || !s.Mapping.Create || s.TokenHash != "th" || !s.Enabled || s.AssetGroupID == nil || *s.AssetGroupID != "grp_1" {
+	if s.Kind != "holm" || !s.Mapping.Create || s.TokenHash != "th" || !s.Enabled || s.PollEverySeconds != 0 || s.AssetGroupID == nil || *s.AssetGroupID != "grp_1" {
 		t.Errorf("the source is %+v", s)
 	}
 	w := db.Client.Webhook.Query().Where(webhook.ID("whk_1")).WithApplications().WithSources().OnlyX(ctx)

@@ -21,7 +21,7 @@ type Connector struct{}
 // Spec describes it.
 func (Connector) Spec() connectors.Spec {
 	return connectors.Spec{
-		Name: "acme-radar", Title: "ACME Radar", Description: "Opens cases in ACME Radar, and reads its alerts.", Version: "0.2.0",
+		Name: "acme-radar", Title: "ACME Radar", Description: "Opens cases in ACME Radar, and reads its alerts.", Version: "0.3.0",
 		Abilities: []connectors.Ability{connectors.AbilityFormat, connectors.AbilityReceive, connectors.AbilityDeliver, connectors.AbilityCheck,
 			connectors.AbilityPoll, connectors.AbilityEnrich},
 		Settings: json.RawMessage(`{
@@ -31,11 +31,22 @@ func (Connector) Spec() connectors.Spec {
 				"board": {"type": "string", "title": "Board", "description": "Where new cases go.", "default": "inbox"}
 			}}`),
 		SourceSettings: json.RawMessage(`{
-			"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object", "additionalProperties": false, "required": ["token"],
+			"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object", "additionalProperties": false, "required": ["address", "token"],
 			"properties": {
+				"address": {"type": "string", "title": "Address", "description": "Where ACME Radar is: https://radar.example.com. The package has to name it as egress.", "format": "uri"},
 				"token": {"type": "string", "title": "Token", "description": "API token of ACME Radar, from Account > API.", "writeOnly": true, "minLength": 1}
 			}}`),
 	}
+}
+
+// address is where ACME Radar is: an endpoint has it as its own, a source among its settings.
+func address(e connectors.Endpoint) string {
+	if e.URL != "" {
+		return e.URL
+	}
+	var settings struct{ Address string }
+	_ = json.Unmarshal(e.Settings, &settings) // without one, the request says so
+	return settings.Address
 }
 
 // ask makes one request to ACME Radar and reads the JSON of the answer into out. What went
@@ -53,7 +64,7 @@ func ask(ctx context.Context, h connectors.Outside, e connectors.Endpoint, metho
 		}
 		body = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(e.URL, "/")+path, body)
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(address(e), "/")+path, body)
 	if err != nil {
 		return failure(connectors.Permanent, connectors.FaultSettings, "the address is not one: %v", err)
 	}

@@ -103,6 +103,7 @@ func TestANoticeBecomesAnEvent(t *testing.T) {
 	if got, err = (acme.Receiver{}).Receive(in); err != nil || len(got.Items) != 1 || got.Items[0].Data.Finding.Severity != connectors.SeverityHigh || got.Items[0].Fields["app"] != "shop" {
 		t.Errorf("%+v, %v", got, err)
 	}
+	e.Settings, e.URL = json.RawMessage(`{"address": "`+e.URL+`"}`), "" // as a source has it
 	p, err := acme.Connector{}.Poll(t.Context(), h, connectors.Poll{Source: e, Limit: 10})
 	if err != nil || len(p.Documents) != 1 || p.Documents[0].Key != "A-8" || string(p.Cursor) != "A-8" {
 		t.Errorf("%+v, %v", p, err)

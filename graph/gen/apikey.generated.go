@@ -80,6 +80,7 @@ type MutationResolver interface {
 	RotateSourceToken(ctx context.Context, input RotateSourceTokenInput) (*RotateSourceTokenPayload, error)
 	RotateSourceSecret(ctx context.Context, input RotateSourceSecretInput) (*RotateSourceSecretPayload, error)
 	EnableSource(ctx context.Context, input EnableSourceInput) (*EnableSourcePayload, error)
+	PollSource(ctx context.Context, input PollSourceInput) (*PollSourcePayload, error)
 	DisableSource(ctx context.Context, input DisableSourceInput) (*DisableSourcePayload, error)
 	GenerateTrigger(ctx context.Context, input GenerateTriggerInput) (*GenerateTriggerPayload, error)
 	RegenerateTrigger(ctx context.Context, input RegenerateTriggerInput) (*RegenerateTriggerPayload, error)
@@ -790,6 +791,20 @@ func (ec *executionContext) field_Mutation_pinConnector_args(ctx context.Context
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
 		func(ctx context.Context, v any) (PinConnectorInput, error) {
 			return ec.unmarshalNPinConnectorInput2githubᚗcomᚋhookyardᚋhookyardᚋgraphᚋgenᚐPinConnectorInput(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["input"] = arg0
+	return args, nil
+}
+
+func (ec *executionContext) field_Mutation_pollSource_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "input",
+		func(ctx context.Context, v any) (PollSourceInput, error) {
+			return ec.unmarshalNPollSourceInput2githubᚗcomᚋhookyardᚋhookyardᚋgraphᚋgenᚐPollSourceInput(ctx, v)
 		})
 	if err != nil {
 		return nil, err
@@ -5196,6 +5211,68 @@ func (ec *executionContext) fieldContext_Mutation_enableSource(ctx context.Conte
 	return fc, nil
 }
 
+func (ec *executionContext) _Mutation_pollSource(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Mutation_pollSource(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Mutation().PollSource(ctx, fc.Args["input"].(PollSourceInput))
+		},
+		func(ctx context.Context, next graphql.Resolver) graphql.Resolver {
+			directive0 := next
+
+			directive1 := func(ctx context.Context) (any, error) {
+				permission, err := ec.unmarshalNPermission2githubᚗcomᚋhookyardᚋhookyardᚋentᚋviewerᚐPermission(ctx, "MANAGE_SOURCES")
+				if err != nil {
+					var zeroVal *PollSourcePayload
+					return zeroVal, err
+				}
+				if ec.Directives.Requires == nil {
+					var zeroVal *PollSourcePayload
+					return zeroVal, errors.New("directive requires is not implemented")
+				}
+				return ec.Directives.Requires(ctx, nil, directive0, permission)
+			}
+
+			next = directive1
+			return next
+		},
+		func(ctx context.Context, selections ast.SelectionSet, v *PollSourcePayload) graphql.Marshaler {
+			return ec.marshalNPollSourcePayload2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋgraphᚋgenᚐPollSourcePayload(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Mutation_pollSource(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Mutation",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_PollSourcePayload(ctx, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Mutation_pollSource_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
 func (ec *executionContext) _Mutation_disableSource(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -7523,6 +7600,13 @@ func (ec *executionContext) _Mutation(ctx context.Context, sel ast.SelectionSet)
 		case "enableSource":
 			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
 				return ec._Mutation_enableSource(ctx, field)
+			})
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "pollSource":
+			out.Values[i] = ec.OperationContext.RootResolverMiddleware(innerCtx, func(ctx context.Context) (res graphql.Marshaler) {
+				return ec._Mutation_pollSource(ctx, field)
 			})
 			if out.Values[i] == graphql.Null {
 				out.Invalids++

@@ -79,7 +79,7 @@ type QueryResolver interface {
 	Runs(ctx context.Context, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.RunOrder, where *gen.RunWhereInput) (*gen.RunConnection, error)
 	Sessions(ctx context.Context, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, where *gen.SessionWhereInput) (*gen.SessionConnection, error)
 	Sources(ctx context.Context, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.SourceOrder, where *gen.SourceWhereInput) (*gen.SourceConnection, error)
-	SourceKinds(ctx context.Context) ([]string, error)
+	SourceKinds(ctx context.Context, polled *bool) ([]string, error)
 	SourceSettings(ctx context.Context, kind string) (json.RawMessage, error)
 	Triggers(ctx context.Context, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.TriggerOrder, where *gen.TriggerWhereInput) (*gen.TriggerConnection, error)
 	TriggerKinds(ctx context.Context) ([]string, error)
@@ -95,6 +95,7 @@ type RunResolver interface {
 }
 type SourceResolver interface {
 	Receipts(ctx context.Context, obj *gen.Source, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder) (*ReceiptConnection, error)
+	Poll(ctx context.Context, obj *gen.Source) (*flow.PollView, error)
 }
 type WebhookResolver interface {
 	Endpoint(ctx context.Context, obj *gen.Webhook) (*gen.Endpoint, error)
@@ -1190,6 +1191,20 @@ func (ec *executionContext) field_Query_sessions_args(ctx context.Context, rawAr
 		return nil, err
 	}
 	args["where"] = arg4
+	return args, nil
+}
+
+func (ec *executionContext) field_Query_sourceKinds_args(ctx context.Context, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "polled",
+		func(ctx context.Context, v any) (*bool, error) {
+			return ec.unmarshalOBoolean2ᚖbool(ctx, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["polled"] = arg0
 	return args, nil
 }
 
@@ -8822,7 +8837,8 @@ func (ec *executionContext) _Query_sourceKinds(ctx context.Context, field graphq
 			return ec.fieldContext_Query_sourceKinds(ctx, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return ec.Resolvers.Query().SourceKinds(ctx)
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().SourceKinds(ctx, fc.Args["polled"].(*bool))
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []string) graphql.Marshaler {
@@ -8832,8 +8848,28 @@ func (ec *executionContext) _Query_sourceKinds(ctx context.Context, field graphq
 		true,
 	)
 }
-func (ec *executionContext) fieldContext_Query_sourceKinds(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
-	return graphql.NewScalarFieldContext("Query", field, true, true, errors.New("field of type String does not have child fields"))
+func (ec *executionContext) fieldContext_Query_sourceKinds(ctx context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return nil, errors.New("field of type String does not have child fields")
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = ec.field_Query_sourceKinds_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
 }
 
 func (ec *executionContext) _Query_sourceSettings(ctx context.Context, field graphql.CollectedField) (ret graphql.Marshaler) {
@@ -11628,6 +11664,29 @@ func (ec *executionContext) fieldContext_Source_settings(_ context.Context, fiel
 	return graphql.NewScalarFieldContext("Source", field, false, false, errors.New("field of type Map does not have child fields"))
 }
 
+func (ec *executionContext) _Source_pollEverySeconds(ctx context.Context, field graphql.CollectedField, obj *gen.Source) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Source_pollEverySeconds(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.PollEverySeconds, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return ec.marshalNInt2int(ctx, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func (ec *executionContext) fieldContext_Source_pollEverySeconds(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Source", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
 func (ec *executionContext) _Source_oldSecretsUntil(ctx context.Context, field graphql.CollectedField, obj *gen.Source) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -11746,6 +11805,38 @@ func (ec *executionContext) fieldContext_Source_receipts(ctx context.Context, fi
 	if fc.Args, err = ec.field_Source_receipts_args(ctx, field.ArgumentMap(ec.Variables)); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
+	}
+	return fc, nil
+}
+
+func (ec *executionContext) _Source_poll(ctx context.Context, field graphql.CollectedField, obj *gen.Source) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.fieldContext_Source_poll(ctx, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Source().Poll(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *flow.PollView) graphql.Marshaler {
+			return ec.marshalOSourcePoll2ᚖgithubᚗcomᚋhookyardᚋhookyardᚋserverᚋflowᚐPollView(ctx, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func (ec *executionContext) fieldContext_Source_poll(_ context.Context, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Source",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return ec.childFields_SourcePoll(ctx, field)
+		},
 	}
 	return fc, nil
 }
@@ -26747,7 +26838,7 @@ func (ec *executionContext) unmarshalInputSourceWhereInput(ctx context.Context, 
 		asMap[k] = v
 	}
 
-	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "idEqualFold", "idContainsFold", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "nameEqualFold", "nameContainsFold", "kind", "kindNEQ", "kindIn", "kindNotIn", "kindGT", "kindGTE", "kindLT", "kindLTE", "kindContains", "kindHasPrefix", "kindHasSuffix", "kindEqualFold", "kindContainsFold", "assetGroupId", "assetGroupIdNEQ", "assetGroupIdIn", "assetGroupIdNotIn", "assetGroupIdGT", "assetGroupIdGTE", "assetGroupIdLT", "assetGroupIdLTE", "assetGroupIdContains", "assetGroupIdHasPrefix", "assetGroupIdHasSuffix", "assetGroupIdIsNil", "assetGroupIdNotNil", "assetGroupIdEqualFold", "assetGroupIdContainsFold", "enabled", "enabledNEQ", "timeZone", "timeZoneNEQ", "timeZoneIn", "timeZoneNotIn", "timeZoneGT", "timeZoneGTE", "timeZoneLT", "timeZoneLTE", "timeZoneContains", "timeZoneHasPrefix", "timeZoneHasSuffix", "timeZoneEqualFold", "timeZoneContainsFold", "revision", "revisionNEQ", "revisionIn", "revisionNotIn", "revisionGT", "revisionGTE", "revisionLT", "revisionLTE"}
+	fieldsInOrder := [...]string{"not", "and", "or", "id", "idNEQ", "idIn", "idNotIn", "idGT", "idGTE", "idLT", "idLTE", "idEqualFold", "idContainsFold", "createdAt", "createdAtNEQ", "createdAtIn", "createdAtNotIn", "createdAtGT", "createdAtGTE", "createdAtLT", "createdAtLTE", "updatedAt", "updatedAtNEQ", "updatedAtIn", "updatedAtNotIn", "updatedAtGT", "updatedAtGTE", "updatedAtLT", "updatedAtLTE", "name", "nameNEQ", "nameIn", "nameNotIn", "nameGT", "nameGTE", "nameLT", "nameLTE", "nameContains", "nameHasPrefix", "nameHasSuffix", "nameEqualFold", "nameContainsFold", "kind", "kindNEQ", "kindIn", "kindNotIn", "kindGT", "kindGTE", "kindLT", "kindLTE", "kindContains", "kindHasPrefix", "kindHasSuffix", "kindEqualFold", "kindContainsFold", "assetGroupId", "assetGroupIdNEQ", "assetGroupIdIn", "assetGroupIdNotIn", "assetGroupIdGT", "assetGroupIdGTE", "assetGroupIdLT", "assetGroupIdLTE", "assetGroupIdContains", "assetGroupIdHasPrefix", "assetGroupIdHasSuffix", "assetGroupIdIsNil", "assetGroupIdNotNil", "assetGroupIdEqualFold", "assetGroupIdContainsFold", "enabled", "enabledNEQ", "timeZone", "timeZoneNEQ", "timeZoneIn", "timeZoneNotIn", "timeZoneGT", "timeZoneGTE", "timeZoneLT", "timeZoneLTE", "timeZoneContains", "timeZoneHasPrefix", "timeZoneHasSuffix", "timeZoneEqualFold", "timeZoneContainsFold", "pollEverySeconds", "pollEverySecondsNEQ", "pollEverySecondsIn", "pollEverySecondsNotIn", "pollEverySecondsGT", "pollEverySecondsGTE", "pollEverySecondsLT", "pollEverySecondsLTE", "revision", "revisionNEQ", "revisionIn", "revisionNotIn", "revisionGT", "revisionGTE", "revisionLT", "revisionLTE"}
 	for _, k := range fieldsInOrder {
 		v, ok := asMap[k]
 		if !ok {
@@ -27349,6 +27440,62 @@ func (ec *executionContext) unmarshalInputSourceWhereInput(ctx context.Context, 
 				return it, err
 			}
 			it.TimeZoneContainsFold = data
+		case "pollEverySeconds":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("pollEverySeconds"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.PollEverySeconds = data
+		case "pollEverySecondsNEQ":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("pollEverySecondsNEQ"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.PollEverySecondsNEQ = data
+		case "pollEverySecondsIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("pollEverySecondsIn"))
+			data, err := ec.unmarshalOInt2ᚕintᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.PollEverySecondsIn = data
+		case "pollEverySecondsNotIn":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("pollEverySecondsNotIn"))
+			data, err := ec.unmarshalOInt2ᚕintᚄ(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.PollEverySecondsNotIn = data
+		case "pollEverySecondsGT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("pollEverySecondsGT"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.PollEverySecondsGT = data
+		case "pollEverySecondsGTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("pollEverySecondsGTE"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.PollEverySecondsGTE = data
+		case "pollEverySecondsLT":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("pollEverySecondsLT"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.PollEverySecondsLT = data
+		case "pollEverySecondsLTE":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("pollEverySecondsLTE"))
+			data, err := ec.unmarshalOInt2ᚖint(ctx, v)
+			if err != nil {
+				return it, err
+			}
+			it.PollEverySecondsLTE = data
 		case "revision":
 			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("revision"))
 			data, err := ec.unmarshalOInt2ᚖint64(ctx, v)
@@ -37354,6 +37501,11 @@ func (ec *executionContext) _Source(ctx context.Context, sel ast.SelectionSet, o
 			if out.Values[i] == graphql.RequiredNull {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
+		case "pollEverySeconds":
+			out.Values[i] = ec._Source_pollEverySeconds(ctx, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
 		case "oldSecretsUntil":
 			out.Values[i] = ec._Source_oldSecretsUntil(ctx, field, obj)
 			if out.Values[i] == graphql.RequiredNull {
@@ -37413,6 +37565,44 @@ func (ec *executionContext) _Source(ctx context.Context, sel ast.SelectionSet, o
 				}()
 				res = ec._Source_receipts(ctx, field, obj)
 				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+		case "poll":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = ec._Source_poll(ctx, field, obj)
+				if res == graphql.RequiredNull {
 					atomic.AddUint32(&fs.Invalids, 1)
 				}
 				return res

@@ -106,6 +106,7 @@ type Source struct {
 	Authorization Secret    // the exact Authorization header it must send; zero: none
 	Location      *time.Location
 	Mapping       Mapping
+	PollEvery     time.Duration // how often it is asked; 0: it is not
 	Revision      int64
 	Settings      []byte            // JSON: how the hub reaches the sender, valid against its connector's schema
 	Connection    map[string]Secret // the secret ones of these, by setting name

@@ -197,8 +197,11 @@ func (in *Ingest) fetch(ctx context.Context, w *flow.Waiting) (out enriched, err
 	if err != nil {
 		return out, err
 	}
-	received := connectors.Received{Enrich: true}
-	if installed { // perhaps it has not been read at all
+	received, outcome := connectors.Received{Enrich: true}, "enriched"
+	if inbound.Via == connectors.ViaPoll {
+		outcome = "polled"
+	}
+	if installed || inbound.Via == connectors.ViaPoll { // perhaps it has not been read at all
 		if received, err = read(receiver, inbound); err != nil {
 			return out, err
 		}
@@ -225,11 +228,11 @@ func (in *Ingest) fetch(ctx context.Context, w *flow.Waiting) (out enriched, err
 		return out, nil
 	}
 	out.events, out.group, err = s.once(ctx, received.Items, given)
-	in.c.Count(src.Kind, "enriched", fresh(out.events))
+	in.c.Count(src.Kind, outcome, fresh(out.events))
 	return out, err
 }
 
-// read has a third party's connector read a receipt that waits.
+// read has a receipt read that waits, and that nobody may have read yet.
 func read(r connectors.Receiver, in connectors.Inbound) (connectors.Received, error) {
 	got, err := receive(r, in)
 	var refused *connectors.RefuseError

@@ -61,7 +61,7 @@ func (s *shelf) Settle(_ context.Context, _, receipt string, state flow.ReceiptS
 	s.mu.Lock()
 	s.ends = append(s.ends, end{receipt, state, group, note})
 	s.mu.Unlock()
-	s.settled <- receipt
+	s.settled <- receipt + " " + string(state)
 	return nil
 }
 

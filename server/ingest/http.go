@@ -75,7 +75,7 @@ func (in *Ingest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	if m := methods(receiver); !slices.Contains(m, r.Method) {
+	if m := methods(receiver); !slices.Contains(m, r.Method) || r.Method == flow.MethodPoll {
 		allow := strings.Join(m, ", ")
 		w.Header().Set("Allow", allow)
 		refuse(w, &connectors.RefuseError{Status: http.StatusMethodNotAllowed, Message: "this source takes " + allow})

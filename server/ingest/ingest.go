@@ -16,6 +16,9 @@
 //     and is read when the process answers again, on whichever node. Who sent it has been
 //     checked by then, by the hub.
 //   - A delivery is handed to the dispatcher only after the commit that made it.
+//   - Where the sender is asked instead (polled), what it answers is committed as receipts
+//     with the cursor behind it, and nothing in between is lost or told twice; one node asks
+//     a source at a time, and one that hangs holds up its own.
 package ingest
 
 import (
@@ -23,6 +26,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/jonboulle/clockwork"
@@ -122,19 +126,26 @@ type Config struct {
 	MaxBody    int64 // bytes of one request; 0 is 1 MiB
 	Waiting    Waiting
 	Enricher   Enricher
+	Polls      Polls
+	Poller     Poller
 	// Silent are the sources whose connector, a third party's, does not answer on this node
-	// at present: what they sent waits, as long as any other receipt does. nil: none.
+	// at present: what they sent waits, as long as any other receipt does, and they are not
+	// asked. nil: none.
 	Silent func() []string
 	Open   []string // CIDRs that the operator opened to connectors
 	// Count is told of each request's end: the source's kind, one word of outcome and
 	// how many new events it gave. nil counts nothing.
 	Count func(kind, outcome string, events int)
+	// Polled is told of each poll's end: the source's kind and one word of outcome. nil
+	// counts nothing.
+	Polled func(kind, outcome string)
 }
 
 // Ingest is the door for events. It is safe for concurrent use.
 type Ingest struct {
-	c     Config
-	awake chan struct{} // a receipt has come that waits
+	c       Config
+	awake   chan struct{} // a receipt has come that waits
+	polling atomic.Int64  // polls under way
 }
 
 // New returns an Ingest.
@@ -147,6 +158,9 @@ func New(c Config) *Ingest {
 	}
 	if c.Count == nil {
 		c.Count = func(string, string, int) {}
+	}
+	if c.Polled == nil {
+		c.Polled = func(string, string) {}
 	}
 	return &Ingest{c: c, awake: make(chan struct{}, 1)}
 }

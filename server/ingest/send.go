@@ -93,7 +93,7 @@ func (in *Ingest) Process(ctx context.Context, r *flow.Receipt) ([]flow.Accepted
 	if !ok {
 		return nil, fmt.Errorf("no receiver for sources of kind %s: %w", src.Kind, flow.ErrUnavailable)
 	}
-	if installed && r.State == flow.ReceiptWaiting { // it will be, and must not be twice
+	if (installed || r.Method == flow.MethodPoll) && r.State == flow.ReceiptWaiting { // it will be, and must not be twice
 		return nil, in.await(ctx, r)
 	}
 	given, err := in.c.Ledger.Given(ctx, r)
@@ -152,8 +152,12 @@ func again(r *flow.Receipt, src *flow.Source) (in connectors.Inbound, err error)
 	if err != nil {
 		query = url.Values{} // as it was read the first time: what does not parse is not there
 	}
-	return connectors.Inbound{Method: r.Method, Path: r.Path, Header: h, Query: query, Body: r.Body, ReceivedAt: r.At,
-		Location: src.Location, SourceID: src.ID, ContentType: r.ContentType}, nil
+	in = connectors.Inbound{Method: r.Method, Path: r.Path, Header: h, Query: query, Body: r.Body, ReceivedAt: r.At,
+		Location: src.Location, SourceID: src.ID, ContentType: r.ContentType}
+	if r.Method == flow.MethodPoll {
+		in.Via, in.Method = connectors.ViaPoll, ""
+	}
+	return in, nil
 }
 
 // once accepts the items of a receipt that is in the ledger already. When it has given

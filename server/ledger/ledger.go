@@ -105,6 +105,9 @@ func Open(ctx context.Context, c Config) (*Ledger, error) {
 	if err := l.Join(ctx); err != nil {
 		return nil, err
 	}
+	if err := l.takePollsBack(ctx); err != nil {
+		return nil, err
+	}
 	if err := l.loadHeld(ctx); err != nil {
 		return nil, err
 	}

@@ -209,12 +209,15 @@ func (w *writing) accept(j *job, repeats map[*flow.NewEvent]flow.Accepted) {
 		j.accepted = append(j.accepted, a)
 	}
 	if r := j.receipt; r != nil {
-		w.receipts.add(r.ID, r.Org, r.Source, level(j.events), micros(r.At), r.Method, r.Header, r.Path, r.Query, r.ContentType,
-			kept(r.Body), r.Remote, string(r.State), r.Note)
+		addReceipt(&w.receipts, r, level(j.events))
 		if r.State == flow.ReceiptWaiting {
 			w.waiting.add(r.Org, r.ID, micros(r.At), int64(0))
 		}
 	}
+}
+
+func addReceipt(to *rows, r *flow.Receipt, group string) {
+	to.add(r.ID, r.Org, r.Source, group, micros(r.At), r.Method, r.Header, r.Path, r.Query, r.ContentType, kept(r.Body), r.Remote, string(r.State), r.Note)
 }
 
 // level is the asset group that all events are in, "" when there is no such group.

@@ -842,6 +842,7 @@ var (
 		{Name: "time_zone", Type: field.TypeString, Default: "UTC"},
 		{Name: "mapping", Type: field.TypeJSON},
 		{Name: "settings", Type: field.TypeJSON, Nullable: true},
+		{Name: "poll_every_seconds", Type: field.TypeInt, Default: 0},
 		{Name: "setting_secrets", Type: field.TypeBytes, Nullable: true},
 		{Name: "secrets", Type: field.TypeBytes, Nullable: true},
 		{Name: "old_secrets_until", Type: field.TypeTime, Nullable: true},
@@ -857,7 +858,7 @@ var (
 		ForeignKeys: []*schema.ForeignKey{
 			{
 				Symbol:     "sources_asset_groups_asset_group",
-				Columns:    []*schema.Column{SourcesColumns[16]},
+				Columns:    []*schema.Column{SourcesColumns[17]},
 				RefColumns: []*schema.Column{AssetGroupsColumns[0]},
 				OnDelete:   schema.Restrict,
 			},
@@ -871,7 +872,15 @@ var (
 			{
 				Name:    "source_asset_group_id",
 				Unique:  false,
-				Columns: []*schema.Column{SourcesColumns[16]},
+				Columns: []*schema.Column{SourcesColumns[17]},
+			},
+			{
+				Name:    "source_polled",
+				Unique:  false,
+				Columns: []*schema.Column{SourcesColumns[3], SourcesColumns[0]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "poll_every_seconds > 0",
+				},
 			},
 		},
 	}

@@ -1847,8 +1847,14 @@ func init() {
 	sourceDescMapping := sourceFields[6].Descriptor()
 	// source.DefaultMapping holds the default value on creation for the mapping field.
 	source.DefaultMapping = sourceDescMapping.Default.(parts.Mapping)
+	// sourceDescPollEverySeconds is the schema descriptor for poll_every_seconds field.
+	sourceDescPollEverySeconds := sourceFields[8].Descriptor()
+	// source.DefaultPollEverySeconds holds the default value on creation for the poll_every_seconds field.
+	source.DefaultPollEverySeconds = sourceDescPollEverySeconds.Default.(int)
+	// source.PollEverySecondsValidator is a validator for the "poll_every_seconds" field. It is called by the builders before save.
+	source.PollEverySecondsValidator = sourceDescPollEverySeconds.Validators[0].(func(int) error)
 	// sourceDescRevision is the schema descriptor for revision field.
-	sourceDescRevision := sourceFields[12].Descriptor()
+	sourceDescRevision := sourceFields[13].Descriptor()
 	// source.DefaultRevision holds the default value on creation for the revision field.
 	source.DefaultRevision = sourceDescRevision.Default.(int64)
 	// sourceDescID is the schema descriptor for id field.

@@ -38,6 +38,8 @@ const (
 	FieldMapping = "mapping"
 	// FieldSettings holds the string denoting the settings field in the database.
 	FieldSettings = "settings"
+	// FieldPollEverySeconds holds the string denoting the poll_every_seconds field in the database.
+	FieldPollEverySeconds = "poll_every_seconds"
 	// FieldSettingSecrets holds the string denoting the setting_secrets field in the database.
 	FieldSettingSecrets = "setting_secrets"
 	// FieldSecrets holds the string denoting the secrets field in the database.
@@ -82,6 +84,7 @@ var Columns = []string{
 	FieldTimeZone,
 	FieldMapping,
 	FieldSettings,
+	FieldPollEverySeconds,
 	FieldSettingSecrets,
 	FieldSecrets,
 	FieldOldSecretsUntil,
@@ -135,6 +138,10 @@ var (
 	TimeZoneValidator func(string) error
 	// DefaultMapping holds the default value on creation for the "mapping" field.
 	DefaultMapping parts.Mapping
+	// DefaultPollEverySeconds holds the default value on creation for the "poll_every_seconds" field.
+	DefaultPollEverySeconds int
+	// PollEverySecondsValidator is a validator for the "poll_every_seconds" field. It is called by the builders before save.
+	PollEverySecondsValidator func(int) error
 	// DefaultRevision holds the default value on creation for the "revision" field.
 	DefaultRevision int64
 	// IDValidator is a validator for the "id" field. It is called by the builders before save.
@@ -192,6 +199,11 @@ func ByEnabled(opts ...sql.OrderTermOption) OrderOption {
 // ByTimeZone orders the results by the time_zone field.
 func ByTimeZone(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldTimeZone, opts...).ToFunc()
+}
+
+// ByPollEverySeconds orders the results by the poll_every_seconds field.
+func ByPollEverySeconds(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldPollEverySeconds, opts...).ToFunc()
 }
 
 // ByOldSecretsUntil orders the results by the old_secrets_until field.

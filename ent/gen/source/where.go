@@ -110,6 +110,11 @@ func TimeZone(v string) predicate.Source {
 	return predicate.Source(sql.FieldEQ(FieldTimeZone, v))
 }
 
+// PollEverySeconds applies equality check predicate on the "poll_every_seconds" field. It's identical to PollEverySecondsEQ.
+func PollEverySeconds(v int) predicate.Source {
+	return predicate.Source(sql.FieldEQ(FieldPollEverySeconds, v))
+}
+
 // SettingSecrets applies equality check predicate on the "setting_secrets" field. It's identical to SettingSecretsEQ.
 func SettingSecrets(v []byte) predicate.Source {
 	return predicate.Source(sql.FieldEQ(FieldSettingSecrets, v))
@@ -633,6 +638,46 @@ func SettingsIsNil() predicate.Source {
 // SettingsNotNil applies the NotNil predicate on the "settings" field.
 func SettingsNotNil() predicate.Source {
 	return predicate.Source(sql.FieldNotNull(FieldSettings))
+}
+
+// PollEverySecondsEQ applies the EQ predicate on the "poll_every_seconds" field.
+func PollEverySecondsEQ(v int) predicate.Source {
+	return predicate.Source(sql.FieldEQ(FieldPollEverySeconds, v))
+}
+
+// PollEverySecondsNEQ applies the NEQ predicate on the "poll_every_seconds" field.
+func PollEverySecondsNEQ(v int) predicate.Source {
+	return predicate.Source(sql.FieldNEQ(FieldPollEverySeconds, v))
+}
+
+// PollEverySecondsIn applies the In predicate on the "poll_every_seconds" field.
+func PollEverySecondsIn(vs ...int) predicate.Source {
+	return predicate.Source(sql.FieldIn(FieldPollEverySeconds, vs...))
+}
+
+// PollEverySecondsNotIn applies the NotIn predicate on the "poll_every_seconds" field.
+func PollEverySecondsNotIn(vs ...int) predicate.Source {
+	return predicate.Source(sql.FieldNotIn(FieldPollEverySeconds, vs...))
+}
+
+// PollEverySecondsGT applies the GT predicate on the "poll_every_seconds" field.
+func PollEverySecondsGT(v int) predicate.Source {
+	return predicate.Source(sql.FieldGT(FieldPollEverySeconds, v))
+}
+
+// PollEverySecondsGTE applies the GTE predicate on the "poll_every_seconds" field.
+func PollEverySecondsGTE(v int) predicate.Source {
+	return predicate.Source(sql.FieldGTE(FieldPollEverySeconds, v))
+}
+
+// PollEverySecondsLT applies the LT predicate on the "poll_every_seconds" field.
+func PollEverySecondsLT(v int) predicate.Source {
+	return predicate.Source(sql.FieldLT(FieldPollEverySeconds, v))
+}
+
+// PollEverySecondsLTE applies the LTE predicate on the "poll_every_seconds" field.
+func PollEverySecondsLTE(v int) predicate.Source {
+	return predicate.Source(sql.FieldLTE(FieldPollEverySeconds, v))
 }
 
 // SettingSecretsEQ applies the EQ predicate on the "setting_secrets" field.

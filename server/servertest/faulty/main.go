@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -23,7 +24,7 @@ import (
 	"github.com/hookyard/hookyard/plugins"
 )
 
-// connector posts events to the endpoint's address.
+// connector posts events to the endpoint's address, and asks the address of a source's settings.
 type connector struct {
 	name, version, fault string
 	turn                 *sync.Mutex // of "tenth": it takes one item after the other
@@ -45,17 +46,19 @@ func (c connector) Spec() connectors.Spec {
 		"team": {"type": "string", "title": "Team", "description": "Who it is for."}}, "additionalProperties": false}`
 	scan := `{"type": "object", "properties": {"token": {"type": "string", "title": "Token", "description": "A secret.", "writeOnly": true},
 		"beside": {"type": "string", "title": "Beside", "description": "An address that it tries to reach, too."}}, "additionalProperties": false}`
-	abilities := []connectors.Ability{connectors.AbilityFormat, connectors.AbilityReceive, connectors.AbilityTrigger, connectors.AbilityDeliver, connectors.AbilityScan}
+	abilities := []connectors.Ability{connectors.AbilityFormat, connectors.AbilityReceive, connectors.AbilityTrigger, connectors.AbilityDeliver, connectors.AbilityPoll, connectors.AbilityScan}
 	switch c.fault {
 	case "deaf":
-		abilities = abilities[:4]
+		abilities = abilities[:5]
 	case "strict":
 		scan = `{"type": "object", "properties": {}, "additionalProperties": false}`
 		settings = `{"type": "object", "properties": {"token": {"type": "string", "title": "Token", "description": "A secret.", "writeOnly": true},
 			"team": {"type": "string", "title": "Team", "description": "Who it is for."}}, "required": ["team"], "additionalProperties": false}`
 	}
 	return connectors.Spec{Name: c.name, Title: "Faulty", Description: "Fails as it is told.", Version: c.version,
-		Abilities: abilities, Settings: json.RawMessage(settings), ScanSettings: json.RawMessage(scan)}
+		Abilities: abilities, Settings: json.RawMessage(settings), ScanSettings: json.RawMessage(scan),
+		SourceSettings: json.RawMessage(`{"type": "object", "properties": {"token": {"type": "string", "title": "Token", "description": "A secret.", "writeOnly": true},
+			"address": {"type": "string", "title": "Address", "description": "Who is asked."}}, "additionalProperties": false}`)}
 }
 
 // Receivers implements connectors.ReceiverProvider. The fault "deaf" is no fault but a
@@ -96,6 +99,51 @@ func (r receiver) Receive(in connectors.Inbound) (connectors.Received, error) {
 		select {}
 	}
 	return connectors.Received{Items: []connectors.Incoming{item}}, nil
+}
+
+// Poll implements connectors.Poller: it asks for the numbers after the last one.
+func (connector) Poll(ctx context.Context, h connectors.Host, p connectors.Poll) (connectors.Polled, error) {
+	fail := func(o connectors.Outcome, f connectors.Fault, why string) (connectors.Polled, error) {
+		return connectors.Polled{}, &connectors.Failure{Outcome: o, Fault: f, Message: why}
+	}
+	var s struct{ Address string }
+	if err := json.Unmarshal(p.Source.Settings, &s); err != nil || s.Address == "" {
+		return fail(connectors.Permanent, connectors.FaultSettings, "The source has no address.")
+	}
+	client, err := h.HTTPClient(p.Source)
+	if err != nil {
+		return connectors.Polled{}, err
+	}
+	q := url.Values{"after": {string(p.Cursor)}, "limit": {strconv.Itoa(p.Limit)}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.Address+"?"+q.Encode(), nil)
+	if err != nil {
+		return connectors.Polled{}, err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return connectors.Polled{}, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusGone:
+		return fail(connectors.Permanent, connectors.FaultTarget, "It is gone, with "+p.Source.Secrets["token"]+".")
+	default:
+		return fail(connectors.Retry, connectors.FaultTarget, "It answers "+resp.Status+".")
+	}
+	var page struct {
+		Numbers []int
+		Last    string
+		More    bool
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&page); err != nil {
+		return connectors.Polled{}, err
+	}
+	out := connectors.Polled{Cursor: []byte(page.Last), More: page.More}
+	for _, n := range page.Numbers {
+		out.Documents = append(out.Documents, connectors.Document{Key: strconv.Itoa(n), ContentType: "application/json", Body: []byte(`{"n":` + strconv.Itoa(n) + `}`)})
+	}
+	return out, nil
 }
 
 // Formats implements connectors.FormatProvider.
