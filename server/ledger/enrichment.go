@@ -25,10 +25,11 @@ func (l *Ledger) ClaimWaiting(ctx context.Context, now time.Time, keep time.Dura
 		s.and("receipt < ?", ids.Floor(ids.Receipt, before))
 	}
 	if len(except) > 0 {
-		var of selection
-		of.and("r.org = enrichments.org AND r.id = enrichments.receipt")
-		of.in("r.source", except)
-		s.and("NOT EXISTS (SELECT 1 FROM receipts r WHERE "+of.sql()+")", of.args...)
+		args := make([]any, len(except))
+		for i := range except {
+			args[i] = except[i]
+		}
+		s.and("source NOT IN ("+marks(len(except))+")", args...)
 	}
 	due := "SELECT org, receipt FROM enrichments WHERE " + s.sql() + " ORDER BY due, receipt LIMIT 1"
 	// Mostly there is none, which is no reason to hold up the writer.
@@ -96,7 +97,8 @@ func (l *Ledger) Settle(ctx context.Context, org, receipt string, state flow.Rec
 func (l *Ledger) Await(ctx context.Context, org, receipt string) error {
 	now := micros(l.clock.Now())
 	return l.writeTx(ctx, "have a receipt enriched", func(t tx) error {
-		if err := exec(ctx, t, "INSERT INTO enrichments (org, receipt, due, attempts) VALUES (?, ?, ?, 0) ON CONFLICT (org, receipt) DO UPDATE SET due = excluded.due", org, receipt, now); err != nil {
+		if err := exec(ctx, t, "INSERT INTO enrichments (org, receipt, due, attempts, source) SELECT org, id, CAST(? AS BIGINT), 0, source FROM receipts WHERE org = ? AND id = ? "+
+			"ON CONFLICT (org, receipt) DO UPDATE SET due = excluded.due", now, org, receipt); err != nil {
 			return err
 		}
 		return exec(ctx, t, "UPDATE receipts SET state = ?, note = '' WHERE org = ? AND id = ? AND state <> ?", string(flow.ReceiptWaiting), org, receipt, string(flow.ReceiptWaiting))

@@ -126,7 +126,7 @@ func (l *Ledger) addPolled(ctx context.Context, t tx, list []flow.PolledReceipt)
 	for i := range list {
 		if r := &list[i]; r.Key == "" || inserted.has(r.ID) {
 			addReceipt(&receipts, &r.Receipt, "")
-			waiting.add(r.Org, r.ID, micros(r.At), int64(0))
+			waiting.add(r.Org, r.ID, micros(r.At), int64(0), r.Source)
 			fresh++
 		}
 	}

@@ -23,7 +23,7 @@ func newStatements() statements {
 	s := statements{
 		receipt:   insertInto("receipts", columns("id org source grp at:int method header:blob path query content_type body:blob remote state note"), ""),
 		event:     insertInto("events", columns("id org source receipt type time:int received:int subject grp app severity document:blob"), ""),
-		waiting:   insertInto("enrichments", columns("org receipt due:int attempts:int"), ""),
+		waiting:   insertInto("enrichments", columns("org receipt due:int attempts:int source"), ""),
 		rendering: insertInto("renderings", columns("org event key method suffix header body:blob"), "ON CONFLICT DO NOTHING"),
 		open:      insertInto("open_deliveries", columns(openColumns), ""),
 		ended:     insertInto("deliveries", columns(endedColumns), ""),

@@ -211,7 +211,7 @@ func (w *writing) accept(j *job, repeats map[*flow.NewEvent]flow.Accepted) {
 	if r := j.receipt; r != nil {
 		addReceipt(&w.receipts, r, level(j.events))
 		if r.State == flow.ReceiptWaiting {
-			w.waiting.add(r.Org, r.ID, micros(r.At), int64(0))
+			w.waiting.add(r.Org, r.ID, micros(r.At), int64(0), r.Source)
 		}
 	}
 }

@@ -32,3 +32,8 @@ BEGIN
 END $$;
 -- +goose StatementEnd
 CREATE TRIGGER sources_polls AFTER DELETE ON sources FOR EACH ROW EXECUTE FUNCTION forget_poll();
+
+-- Whose receipt it is that waits: polls make many at once, and those of one source stand
+-- aside while it has its share.
+ALTER TABLE enrichments ADD COLUMN source text COLLATE "C" NOT NULL DEFAULT '';
+UPDATE enrichments SET source = COALESCE((SELECT r.source FROM receipts r WHERE r.org = enrichments.org AND r.id = enrichments.receipt), '');

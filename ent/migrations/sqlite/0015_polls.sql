@@ -29,3 +29,8 @@ CREATE TRIGGER sources_polls AFTER DELETE ON sources BEGIN
   DELETE FROM polls WHERE org = OLD.organization_id AND source = OLD.id;
 END;
 -- +goose StatementEnd
+
+-- Whose receipt it is that waits: polls make many at once, and those of one source stand
+-- aside while it has its share.
+ALTER TABLE enrichments ADD COLUMN source TEXT NOT NULL DEFAULT '';
+UPDATE enrichments SET source = COALESCE((SELECT r.source FROM receipts r WHERE r.org = enrichments.org AND r.id = enrichments.receipt), '');
