@@ -68,9 +68,9 @@ type CatalogueConnector struct {
 	Versions []*flow.Package `json:"versions"`
 	// What the organization has decided about it; null: nothing yet, or it is shipped.
 	Enabled *gen.EnabledConnector `json:"enabled,omitempty"`
-	// Its processes for the organization, on every running node that has one. The list is at most some seconds old.
+	// Its processes for the organization, on every running node that has one. Their states are at most some seconds old; their logs, and how many deliveries they have, at most a quarter of a minute.
 	Processes []*flow.ConnectorProcess `json:"processes"`
-	// Why deliveries through it wait, for people; empty when nothing keeps them.
+	// Why deliveries through it, and all else that it does, wait, for people, also those of endpoints that are pinned to a version; empty when nothing keeps them.
 	Problem string `json:"problem"`
 }
 
@@ -310,6 +310,8 @@ type CreateSourceInput struct {
 	Settings map[string]any `json:"settings,omitempty"`
 	// Values of the secret ones of these settings. They cannot be read again.
 	SettingSecrets []*SecretInput `json:"settingSecrets,omitempty"`
+	// For how many seconds the hub waits before it asks the sender again: 30 to 604800 (a week), and 0 to not ask at all. When not given, 300 for kinds that can be asked.
+	PollEverySeconds *int `json:"pollEverySeconds,omitempty"`
 }
 
 // What came of it.
@@ -594,7 +596,7 @@ type DisableWebhookPayload struct {
 type EnableConnectorInput struct {
 	// The connector's name.
 	Connector string `json:"connector"`
-	// The version; the newest that a running node has when not given.
+	// The version; when not given the newest release that a running node has, or the newest pre-release if there is no release.
 	Version *string `json:"version,omitempty"`
 	// SHA-256 of its package, when nodes have the version with different content.
 	Digest *string `json:"digest,omitempty"`
@@ -678,7 +680,7 @@ type EndUserSessionsPayload struct {
 type EndpointHeaderInput struct {
 	// The header's name.
 	Name string `json:"name"`
-	// The value. Null, in a change: a secret one keeps the value that it has.
+	// The value. Null, in a change: a secret one keeps the value that it has, unless it would be sent to another place.
 	Value *string `json:"value,omitempty"`
 	// Whether the value is secret: it cannot be read again, and is recorded by name only.
 	Secret bool `json:"secret"`
@@ -784,7 +786,7 @@ type GenerateTriggerPayload struct {
 	Trigger *gen.Trigger `json:"trigger"`
 	// The address to which CI sends. It cannot be read again.
 	Address string `json:"address"`
-	// Ready to be copied into a pipeline, with the address where it has to be. They cannot be read again.
+	// Ready to be copied into a pipeline, with the address where it has to be. They cannot be read again. None, when the installed connector that writes them does not answer.
 	Snippets []*connectors.Snippet `json:"snippets"`
 }
 
@@ -864,6 +866,20 @@ type PinConnectorInput struct {
 type PinConnectorPayload struct {
 	// The endpoint as it is now.
 	Endpoint *gen.Endpoint `json:"endpoint"`
+}
+
+// Which source is asked now.
+type PollSourceInput struct {
+	// ID of the source.
+	ID string `json:"id"`
+	// Forget where the last poll has ended, and ask for all that the sender has from this time on. What has come before does not come twice, as far as the sender's own names for it tell.
+	From *time.Time `json:"from,omitempty"`
+}
+
+// What came of it.
+type PollSourcePayload struct {
+	// The source. That it was asked shows in its poll, in a moment.
+	Source *gen.Source `json:"source"`
 }
 
 // A role that every organization has.
@@ -1006,7 +1022,7 @@ type RegenerateTriggerPayload struct {
 	Trigger *gen.Trigger `json:"trigger"`
 	// The new address. It cannot be read again.
 	Address string `json:"address"`
-	// Ready to be copied into a pipeline, with the address where it has to be. They cannot be read again.
+	// Ready to be copied into a pipeline, with the address where it has to be. They cannot be read again. None, when the installed connector that writes them does not answer.
 	Snippets []*connectors.Snippet `json:"snippets"`
 }
 
@@ -1178,7 +1194,7 @@ type SendEventInput struct {
 	Type string `json:"type"`
 	// When it happened; now when not given.
 	Time *time.Time `json:"time,omitempty"`
-	// ID of the source in whose name it is sent; when not given, the sender itself.
+	// ID of the source in whose name it is sent, which must be enabled; when not given, the sender itself.
 	SourceID *string `json:"sourceId,omitempty"`
 	// ID of the application; when not given, the source's mapping finds it.
 	ApplicationID *string `json:"applicationId,omitempty"`
@@ -1409,7 +1425,7 @@ type UpdateEndpointInput struct {
 	Headers []*EndpointHeaderInput `json:"headers,omitempty"`
 	// Settings of the connector, valid against its schema: all of them.
 	Settings map[string]any `json:"settings,omitempty"`
-	// Secret settings that change; the others stay. They cannot be read again.
+	// Secret settings that change; the others stay, unless they would be sent to another place. They cannot be read again.
 	Secrets []*SecretInput `json:"secrets,omitempty"`
 	// At most this many deliveries per second by each node of the hub; 0 is unlimited.
 	RatePerSecond *float64 `json:"ratePerSecond,omitempty"`
@@ -1567,8 +1583,10 @@ type UpdateSourceInput struct {
 	Authorization *string `json:"authorization,omitempty"`
 	// How the hub reaches the sender: all of these settings.
 	Settings map[string]any `json:"settings,omitempty"`
-	// Secret settings that change; the others stay. They cannot be read again.
+	// Secret settings that change; the others stay, unless they would be sent to another place. They cannot be read again.
 	SettingSecrets []*SecretInput `json:"settingSecrets,omitempty"`
+	// For how many seconds the hub waits before it asks the sender again: 30 to 604800 (a week), and 0 to not ask at all.
+	PollEverySeconds *int `json:"pollEverySeconds,omitempty"`
 }
 
 // What came of it.

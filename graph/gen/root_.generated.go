@@ -41,6 +41,7 @@ type ResolverRoot interface {
 	Receipt() ReceiptResolver
 	Run() RunResolver
 	Source() SourceResolver
+	SourcePoll() SourcePollResolver
 	Subscription() SubscriptionResolver
 	Webhook() WebhookResolver
 }
@@ -758,6 +759,7 @@ type ComplexityRoot struct {
 		InviteUser             func(childComplexity int, input InviteUserInput) int
 		PauseWebhook           func(childComplexity int, input PauseWebhookInput) int
 		PinConnector           func(childComplexity int, input PinConnectorInput) int
+		PollSource             func(childComplexity int, input PollSourceInput) int
 		Redeliver              func(childComplexity int, input RedeliverInput) int
 		RedeliverDeliveries    func(childComplexity int, input RedeliverDeliveriesInput) int
 		RegenerateTrigger      func(childComplexity int, input RegenerateTriggerInput) int
@@ -853,6 +855,10 @@ type ComplexityRoot struct {
 
 	PinConnectorPayload struct {
 		Endpoint func(childComplexity int) int
+	}
+
+	PollSourcePayload struct {
+		Source func(childComplexity int) int
 	}
 
 	PredefinedRole struct {
@@ -1017,7 +1023,7 @@ type ComplexityRoot struct {
 		Scanners           func(childComplexity int) int
 		Scans              func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.ScanOrder, where *gen.ScanWhereInput) int
 		Sessions           func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, where *gen.SessionWhereInput) int
-		SourceKinds        func(childComplexity int) int
+		SourceKinds        func(childComplexity int, polled *bool) int
 		SourceSettings     func(childComplexity int, kind string) int
 		Sources            func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy []*gen.SourceOrder, where *gen.SourceWhereInput) int
 		Tickets            func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy gen.TicketOrder, where *gen.TicketWhereInput) int
@@ -1272,19 +1278,21 @@ type ComplexityRoot struct {
 	}
 
 	Source struct {
-		AssetGroup      func(childComplexity int) int
-		CreatedAt       func(childComplexity int) int
-		Enabled         func(childComplexity int) int
-		ID              func(childComplexity int) int
-		Kind            func(childComplexity int) int
-		Mapping         func(childComplexity int) int
-		Name            func(childComplexity int) int
-		OldSecretsUntil func(childComplexity int) int
-		Receipts        func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder) int
-		Revision        func(childComplexity int) int
-		Settings        func(childComplexity int) int
-		TimeZone        func(childComplexity int) int
-		UpdatedAt       func(childComplexity int) int
+		AssetGroup       func(childComplexity int) int
+		CreatedAt        func(childComplexity int) int
+		Enabled          func(childComplexity int) int
+		ID               func(childComplexity int) int
+		Kind             func(childComplexity int) int
+		Mapping          func(childComplexity int) int
+		Name             func(childComplexity int) int
+		OldSecretsUntil  func(childComplexity int) int
+		Poll             func(childComplexity int) int
+		PollEverySeconds func(childComplexity int) int
+		Receipts         func(childComplexity int, after *entgql.Cursor[string], first *int, before *entgql.Cursor[string], last *int, orderBy TimeOrder) int
+		Revision         func(childComplexity int) int
+		Settings         func(childComplexity int) int
+		TimeZone         func(childComplexity int) int
+		UpdatedAt        func(childComplexity int) int
 	}
 
 	SourceConnection struct {
@@ -1296,6 +1304,14 @@ type ComplexityRoot struct {
 	SourceEdge struct {
 		Cursor func(childComplexity int) int
 		Node   func(childComplexity int) int
+	}
+
+	SourcePoll struct {
+		Error        func(childComplexity int) int
+		Failures     func(childComplexity int) int
+		LastPolledAt func(childComplexity int) int
+		NextPollAt   func(childComplexity int) int
+		Permanent    func(childComplexity int) int
 	}
 
 	StartScanPayload struct {
@@ -4478,6 +4494,17 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Mutation.PinConnector(childComplexity, args["input"].(PinConnectorInput)), true
+	case "Mutation.pollSource":
+		if e.ComplexityRoot.Mutation.PollSource == nil {
+			break
+		}
+
+		args, err := ec.field_Mutation_pollSource_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Mutation.PollSource(childComplexity, args["input"].(PollSourceInput)), true
 	case "Mutation.redeliver":
 		if e.ComplexityRoot.Mutation.Redeliver == nil {
 			break
@@ -5102,6 +5129,13 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.PinConnectorPayload.Endpoint(childComplexity), true
+
+	case "PollSourcePayload.source":
+		if e.ComplexityRoot.PollSourcePayload.Source == nil {
+			break
+		}
+
+		return e.ComplexityRoot.PollSourcePayload.Source(childComplexity), true
 
 	case "PredefinedRole.allGroups":
 		if e.ComplexityRoot.PredefinedRole.AllGroups == nil {
@@ -5923,7 +5957,12 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 			break
 		}
 
-		return e.ComplexityRoot.Query.SourceKinds(childComplexity), true
+		args, err := ec.field_Query_sourceKinds_args(ctx, rawArgs)
+		if err != nil {
+			return 0, false
+		}
+
+		return e.ComplexityRoot.Query.SourceKinds(childComplexity, args["polled"].(*bool)), true
 	case "Query.sourceSettings":
 		if e.ComplexityRoot.Query.SourceSettings == nil {
 			break
@@ -6936,6 +6975,18 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.Source.OldSecretsUntil(childComplexity), true
+	case "Source.poll":
+		if e.ComplexityRoot.Source.Poll == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Source.Poll(childComplexity), true
+	case "Source.pollEverySeconds":
+		if e.ComplexityRoot.Source.PollEverySeconds == nil {
+			break
+		}
+
+		return e.ComplexityRoot.Source.PollEverySeconds(childComplexity), true
 	case "Source.receipts":
 		if e.ComplexityRoot.Source.Receipts == nil {
 			break
@@ -7003,6 +7054,37 @@ func (e *executableSchema) Complexity(ctx context.Context, typeName, field strin
 		}
 
 		return e.ComplexityRoot.SourceEdge.Node(childComplexity), true
+
+	case "SourcePoll.error":
+		if e.ComplexityRoot.SourcePoll.Error == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SourcePoll.Error(childComplexity), true
+	case "SourcePoll.failures":
+		if e.ComplexityRoot.SourcePoll.Failures == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SourcePoll.Failures(childComplexity), true
+	case "SourcePoll.lastPolledAt":
+		if e.ComplexityRoot.SourcePoll.LastPolledAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SourcePoll.LastPolledAt(childComplexity), true
+	case "SourcePoll.nextPollAt":
+		if e.ComplexityRoot.SourcePoll.NextPollAt == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SourcePoll.NextPollAt(childComplexity), true
+	case "SourcePoll.permanent":
+		if e.ComplexityRoot.SourcePoll.Permanent == nil {
+			break
+		}
+
+		return e.ComplexityRoot.SourcePoll.Permanent(childComplexity), true
 
 	case "StartScanPayload.run":
 		if e.ComplexityRoot.StartScanPayload.Run == nil {
@@ -8013,6 +8095,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		ec.unmarshalInputOrganizationWhereInput,
 		ec.unmarshalInputPauseWebhookInput,
 		ec.unmarshalInputPinConnectorInput,
+		ec.unmarshalInputPollSourceInput,
 		ec.unmarshalInputPresenceAnswerInput,
 		ec.unmarshalInputPresenceCheckResultInput,
 		ec.unmarshalInputPresenceOrder,
@@ -8533,7 +8616,7 @@ type AuditLogBatch @goModel(model: "github.com/hookyard/hookyard/ent/store.Audit
 }
 `, BuiltIn: false},
 	{Name: "../schema/connector.graphql", Input: `extend type Query {
-  "Every connector that endpoints of the organization can or could use: those that the hub ships, and those that its operator has installed, enabled or not."
+  "Every connector that the organization can or could use: those that the hub ships, and those that its operator has installed, enabled or not."
   connectorCatalogue("Only the connector of this name." name: String): [CatalogueConnector!]! @requires(permission: MANAGE_CONNECTORS)
   "The connectors that the organization has enabled."
   enabledConnectors(
@@ -8553,13 +8636,13 @@ type AuditLogBatch @goModel(model: "github.com/hookyard/hookyard/ent/store.Audit
 }
 
 extend type Mutation {
-  "Lets endpoints of the organization use a connector that the operator has installed. It takes access to all asset groups, as do the other changes of connectors."
+  "Lets the organization use a connector that the operator has installed: its endpoints deliver through it, and its sources, webhooks, triggers and projects have their kinds, formats and scanners of it. It takes access to all asset groups, as do the other changes of connectors."
   enableConnector("Which connector." input: EnableConnectorInput!): EnableConnectorPayload! @requires(permission: MANAGE_CONNECTORS)
-  "Stops a connector for the organization: deliveries through it are held until it is enabled again."
+  "Stops a connector for the organization until it is enabled again: deliveries through it and in its formats are held, what its sources send waits to be read, and calls of its triggers and starts of its scans are refused."
   disableConnector("Which connector." input: DisableConnectorInput!): DisableConnectorPayload! @requires(permission: MANAGE_CONNECTORS)
-  "Changes the version that endpoints use, to a newer or an older one. The settings of every endpoint that is not pinned are held against the new version first; when one does not fit nothing changes. Deliveries go on: what is in flight is finished by the old version."
+  "Changes the version that the organization uses, to a newer or an older one. The settings of its endpoints, but for those that are pinned, of its sources and of its projects are held against the new version first, and so are the kinds and formats of its sources, webhooks and triggers; when one does not fit nothing changes. Everything goes on: what is in flight, a scan for one, is finished by the old version."
   switchConnector("What to change to." input: SwitchConnectorInput!): SwitchConnectorPayload! @requires(permission: MANAGE_CONNECTORS)
-  "Pins one endpoint to a version of its connector, or lets it follow the organization again. It also takes CREATE_MODIFY_WEBHOOKS at the endpoint's level."
+  "Pins one endpoint to a version of its connector, or lets it follow the organization again. Only endpoints can be pinned. It also takes CREATE_MODIFY_WEBHOOKS at the endpoint's level."
   pinConnector("Which endpoint and version." input: PinConnectorInput!): PinConnectorPayload! @requires(permission: MANAGE_CONNECTORS)
   "Lets the organization's processes of a connector out of quarantine at once, on every node."
   releaseConnector("Which connector." input: ReleaseConnectorInput!): ReleaseConnectorPayload! @requires(permission: MANAGE_CONNECTORS)
@@ -8579,9 +8662,9 @@ type CatalogueConnector {
   versions: [ConnectorVersion!]!
   "What the organization has decided about it; null: nothing yet, or it is shipped."
   enabled: EnabledConnector
-  "Its processes for the organization, on every running node that has one. The list is at most some seconds old."
+  "Its processes for the organization, on every running node that has one. Their states are at most some seconds old; their logs, and how many deliveries they have, at most a quarter of a minute."
   processes: [ConnectorProcess!]!
-  "Why deliveries through it wait, for people; empty when nothing keeps them."
+  "Why deliveries through it, and all else that it does, wait, for people, also those of endpoints that are pinned to a version; empty when nothing keeps them."
   problem: String!
 }
 
@@ -8601,7 +8684,7 @@ type ConnectorVersion @goModel(model: "github.com/hookyard/hookyard/server/flow.
   settings: JSON
   "What it may have beside its own files."
   grants: ConnectorGrants!
-  "The running nodes that have it. Only they deliver through it."
+  "The running nodes that have it. Only they deliver through it, and scan with it."
   nodes: [String!]!
 }
 
@@ -8611,7 +8694,7 @@ type ConnectorGrants @goModel(model: "github.com/hookyard/hookyard/server/flow.G
   executables: [String!]!
   "Files and folders of the machine that it may read."
   paths: [String!]!
-  "HOST:PORT that it may reach beside its endpoints' addresses."
+  "HOST:PORT that it may reach beside the addresses of its endpoints and the targets of its scans."
   egress: [String!]!
 }
 
@@ -8631,7 +8714,7 @@ type ConnectorProcess @goModel(model: "github.com/hookyard/hookyard/server/flow.
   expired: Int!
   "Deliveries that it has and has not answered."
   inFlight: Int!
-  "Deliveries that wait for it to start."
+  "Deliveries that wait for it to start, or for their turn after a crash."
   held: Int!
   "Why it last ended or did not start; empty: it never did."
   lastError: String!
@@ -8639,7 +8722,7 @@ type ConnectorProcess @goModel(model: "github.com/hookyard/hookyard/server/flow.
   nextStart: Time
   "When all this was so."
   at: Time!
-  "The last lines that it, or the hub about it, has logged, the oldest first, without the organization's secrets."
+  "The last lines that it, or the hub about it, has logged (100, or 32 KiB of them), the oldest first, without the organization's secrets."
   log: [ConnectorLogLine!]!
   "What its node's system keeps it in, part by part."
   sandbox: [SandboxPart!]!
@@ -8669,7 +8752,7 @@ type ConnectorLogLine @goModel(model: "github.com/hookyard/hookyard/server/flow.
 input EnableConnectorInput {
   "The connector's name."
   connector: String!
-  "The version; the newest that a running node has when not given."
+  "The version; when not given the newest release that a running node has, or the newest pre-release if there is no release."
   version: String
   "SHA-256 of its package, when nodes have the version with different content."
   digest: String
@@ -8912,6 +8995,8 @@ enum AttemptFault @goModel(model: "github.com/hookyard/hookyard/graph/scalar.Fau
   POLICY
   "The endpoint's settings cannot work."
   SETTINGS
+  "The delivery itself: the connector's process ends whenever it is handed over, and no other delivery is to blame."
+  DELIVERY
 }
 
 "How long the phases of an attempt took; 0: it did not happen."
@@ -9120,7 +9205,7 @@ type DeliveryLogEntry @goModel(model: "github.com/hookyard/hookyard/server/flow.
 extend type Mutation {
   "Creates an endpoint."
   createEndpoint("The new endpoint." input: CreateEndpointInput!): CreateEndpointPayload! @requires(permission: CREATE_MODIFY_WEBHOOKS)
-  "Changes an endpoint. Deliveries that wait use the new settings."
+  "Changes an endpoint. Deliveries that wait use the new settings. Secrets do not go along to another place: when scheme, host or port of an address, the CA bundle or the Presence changes, all of them are given again in the same call, or taken away."
   updateEndpoint("What to change." input: UpdateEndpointInput!): UpdateEndpointPayload! @requires(permission: CREATE_MODIFY_WEBHOOKS)
   "Deletes an endpoint. No webhook may use it any more."
   deleteEndpoint("What to delete." input: DeleteEndpointInput!): DeletePayload! @requires(permission: CREATE_MODIFY_WEBHOOKS)
@@ -9186,7 +9271,7 @@ input CreateEndpointInput {
 input EndpointHeaderInput {
   "The header's name."
   name: String!
-  "The value. Null, in a change: a secret one keeps the value that it has."
+  "The value. Null, in a change: a secret one keeps the value that it has, unless it would be sent to another place."
   value: String
   "Whether the value is secret: it cannot be read again, and is recorded by name only."
   secret: Boolean! = false
@@ -9220,7 +9305,7 @@ input UpdateEndpointInput {
   headers: [EndpointHeaderInput!]
   "Settings of the connector, valid against its schema: all of them."
   settings: Map
-  "Secret settings that change; the others stay. They cannot be read again."
+  "Secret settings that change; the others stay, unless they would be sent to another place. They cannot be read again."
   secrets: [SecretInput!]
   "At most this many deliveries per second by each node of the hub; 0 is unlimited."
   ratePerSecond: Float
@@ -17805,6 +17890,10 @@ type Source implements Node {
   """
   settings: Map
   """
+  For how many seconds the hub waits before it asks the sender again. 0: it does not ask.
+  """
+  pollEverySeconds: Int!
+  """
   Until when other signing secrets than the current one are accepted. Null: all of them are, for good.
   """
   oldSecretsUntil: Time
@@ -18213,6 +18302,38 @@ input SourceWhereInput {
   Whether timeZone contains this, in any case.
   """
   timeZoneContainsFold: String
+  """
+  Whether pollEverySeconds is exactly this.
+  """
+  pollEverySeconds: Int
+  """
+  Whether pollEverySeconds is anything but this.
+  """
+  pollEverySecondsNEQ: Int
+  """
+  Whether pollEverySeconds is one of these.
+  """
+  pollEverySecondsIn: [Int!]
+  """
+  Whether pollEverySeconds is none of these.
+  """
+  pollEverySecondsNotIn: [Int!]
+  """
+  Whether pollEverySeconds is greater.
+  """
+  pollEverySecondsGT: Int
+  """
+  Whether pollEverySeconds is this or greater.
+  """
+  pollEverySecondsGTE: Int
+  """
+  Whether pollEverySeconds is less.
+  """
+  pollEverySecondsLT: Int
+  """
+  Whether pollEverySeconds is this or less.
+  """
+  pollEverySecondsLTE: Int
   """
   Whether revision is exactly this.
   """
@@ -21281,7 +21402,7 @@ input WebhookWhereInput {
 }
 `, BuiltIn: false},
 	{Name: "../schema/erasure.graphql", Input: `extend type Mutation {
-  "Erases the payload of an event for good: its document, what it was written down as, its receipt, requests and responses of its attempts, and personal fields of what it speaks of. Deliveries that are not ended are cancelled. That it was, and what became of it, stays on record."
+  "Erases the payload of an event for good: its document, what it was written down as, its receipt, requests, responses and errors of its attempts, and personal fields of what it speaks of. Deliveries that are not ended are cancelled. That it was, and what became of it, stays on record."
   eraseEventPayload("Which event, and why." input: EraseEventPayloadInput!): EraseEventPayloadPayload! @requires(permission: ERASE_DATA)
   "Erases what names a person by an e-mail address, wherever it is found in the organization's history. It takes access to all asset groups. One call looks at a part; go on with next until it is empty."
   erasePerson("Who, and why." input: ErasePersonInput!): ErasePersonPayload! @requires(permission: ERASE_DATA)
@@ -21342,7 +21463,7 @@ type ErasePersonPayload @goModel(model: "github.com/hookyard/hookyard/server/flo
   receipts: Int!
   "How many scans, findings, tickets and reports lost the fields that named the person."
   objects: Int!
-  "How many other attempts lost a request or response that named the person."
+  "How many other attempts and deliveries lost a request, a response or a reason that named the person."
   attempts: Int!
   "Where to go on; empty: everything was looked at."
   next: String!
@@ -21466,7 +21587,7 @@ input SendEventInput {
   type: String! @goField(name: "Type")
   "When it happened; now when not given."
   time: Time
-  "ID of the source in whose name it is sent; when not given, the sender itself."
+  "ID of the source in whose name it is sent, which must be enabled; when not given, the sender itself."
   sourceId: ID
   "ID of the application; when not given, the source's mapping finds it."
   applicationId: ID
@@ -22283,7 +22404,7 @@ type ReportPresenceWorkPayload {
     "Which are wanted; all when not given."
     where: ProjectWhereInput
   ): ProjectConnection!
-  "The connectors that scan. Their settings are those of a project."
+  "The connectors that scan: those that the hub ships, and those that the organization has enabled. Their settings are those of a project."
   scanners: [Connector!]!
 }
 
@@ -22412,7 +22533,7 @@ type ForgetProjectSetupPayload {
 }
 
 extend type Mutation {
-  "Reads receipts again, with the sources' settings and mapping of today; those that need it are enriched again, in the background. What has become an event already does not become one again."
+  "Reads receipts again, with the sources' settings and mapping of today; those that need it are enriched again, in the background. What has given events gives no others, however old it is: only an event without an application, that has one with today's mapping, is told once more, to the webhooks that it did not reach."
   reprocessReceipts("Which receipts." input: ReprocessReceiptsInput!): ReprocessReceiptsPayload! @requires(permission: MANAGE_SOURCES)
 }
 
@@ -22426,7 +22547,7 @@ type Receipt implements Node @goModel(model: "github.com/hookyard/hookyard/serve
   source: Source @goField(forceResolver: true)
   "ID of the source, or of the user or key that sent it through the API."
   senderId: ID! @goField(name: "Source")
-  "The HTTP method; GRAPHQL for what came through the API."
+  "The HTTP method; GRAPHQL for what came through the API, POLL for what the hub has asked for."
   method: String!
   "The request's headers; credentials read \"[secret]\"."
   headers: [Header!]! @goField(forceResolver: true)
@@ -22460,7 +22581,7 @@ enum ReceiptState @goModel(model: "github.com/hookyard/hookyard/server/flow.Rece
   REJECTED
   "It was fine, but nothing that the hub knows."
   IGNORED
-  "It waits to be read, by a connector that does not answer, or to be enriched."
+  "It waits to be read, by a connector that does not answer or because it was polled a moment ago, or to be enriched."
   WAITING
 }
 
@@ -22628,7 +22749,7 @@ input DeleteRoleInput {
 }
 
 extend type Mutation {
-  "Has a project scanned, with the credentials that are kept for it."
+  "Has a project scanned, with the credentials that are kept for it. UNAVAILABLE when the process of an installed connector, its scanner, does not answer: nothing is started then."
   startScan("What to scan." input: StartScanInput!): StartScanPayload! @requires(permission: RUN_SCANS)
   "Ends a run that is under way."
   stopScan("Which run." input: StopScanInput!): StopScanPayload! @requires(permission: RUN_SCANS)
@@ -22852,7 +22973,7 @@ type RemoveSecondFactorPayload {
     where: SourceWhereInput
   ): SourceConnection!
   "The kinds of senders that the hub can read."
-  sourceKinds: [String!]!
+  sourceKinds("Only those that the hub can ask (true), or cannot (false); all when not given." polled: Boolean): [String!]!
   "What there is to set for sources of a kind, so that the hub can reach the sender: a JSON Schema, in which properties with \"writeOnly\" are secrets. Null: nothing."
   sourceSettings("One of sourceKinds." kind: String!): JSON
 }
@@ -22860,7 +22981,7 @@ type RemoveSecondFactorPayload {
 extend type Mutation {
   "Creates a source. Its address holds the secret by which it is known, and is shown this once."
   createSource("The new source." input: CreateSourceInput!): CreateSourcePayload! @requires(permission: MANAGE_SOURCES)
-  "Changes a source."
+  "Changes a source. Secrets of its settings do not go along to another place: when scheme, host or port of an address or the CA bundle changes, all of them are given again in the same call, or taken away."
   updateSource("What to change." input: UpdateSourceInput!): UpdateSourcePayload! @requires(permission: MANAGE_SOURCES)
   "Deletes a source. What it sent is kept."
   deleteSource("What to delete." input: DeleteSourceInput!): DeletePayload! @requires(permission: MANAGE_SOURCES)
@@ -22870,7 +22991,9 @@ extend type Mutation {
   rotateSourceSecret("Whose secret." input: RotateSourceSecretInput!): RotateSourceSecretPayload! @requires(permission: MANAGE_SOURCES)
   "Lets a source send again."
   enableSource("Which source." input: EnableSourceInput!): EnableSourcePayload! @requires(permission: MANAGE_SOURCES)
-  "Refuses what a source sends."
+  "Asks a source's sender now, rather than when it is due; within a second or so, by any node. For sources that are polled."
+  pollSource("Which source." input: PollSourceInput!): PollSourcePayload! @requires(permission: MANAGE_SOURCES)
+  "Refuses what a source sends, and does not ask it."
   disableSource("Which source." input: DisableSourceInput!): DisableSourcePayload! @requires(permission: MANAGE_SOURCES)
 }
 
@@ -22888,6 +23011,22 @@ extend type Source {
     "Which end of time comes first."
     orderBy: TimeOrder! = NEWEST_FIRST
   ): ReceiptConnection!
+  "How asking the sender goes. Null: it is not asked (pollEverySeconds is 0)."
+  poll: SourcePoll
+}
+
+"How asking a source's sender goes."
+type SourcePoll @goModel(model: "github.com/hookyard/hookyard/server/flow.PollView") {
+  "When the sender last answered. Null: it has not yet."
+  lastPolledAt: Time @goField(forceResolver: true)
+  "When it is asked next; a time that is over says that this has not been possible: no running node has the connector up. Null: the source is disabled, or has never been asked."
+  nextPollAt: Time @goField(forceResolver: true)
+  "How often it has been asked in vain since then."
+  failures: Int!
+  "What was wrong the last time, for people; empty when the sender answered."
+  error: String!
+  "Whether the connector says that asking again will not help: somebody has to change something. It is asked again after the source or the connector's version was changed, and every six hours."
+  permanent: Boolean!
 }
 
 "A new source."
@@ -22910,6 +23049,8 @@ input CreateSourceInput {
   settings: Map
   "Values of the secret ones of these settings. They cannot be read again."
   settingSecrets: [SecretInput!]
+  "For how many seconds the hub waits before it asks the sender again: 30 to 604800 (a week), and 0 to not ask at all. When not given, 300 for kinds that can be asked."
+  pollEverySeconds: Int
 }
 
 "How the application of an event is found: the first rule that fits, else the sender's own name for it, else the default, else a new application."
@@ -22958,8 +23099,10 @@ input UpdateSourceInput {
   authorization: String
   "How the hub reaches the sender: all of these settings."
   settings: Map
-  "Secret settings that change; the others stay. They cannot be read again."
+  "Secret settings that change; the others stay, unless they would be sent to another place. They cannot be read again."
   settingSecrets: [SecretInput!]
+  "For how many seconds the hub waits before it asks the sender again: 30 to 604800 (a week), and 0 to not ask at all."
+  pollEverySeconds: Int
 }
 
 "What came of it."
@@ -23018,6 +23161,20 @@ type EnableSourcePayload {
   source: Source!
 }
 
+"Which source is asked now."
+input PollSourceInput {
+  "ID of the source."
+  id: ID!
+  "Forget where the last poll has ended, and ask for all that the sender has from this time on. What has come before does not come twice, as far as the sender's own names for it tell."
+  from: Time
+}
+
+"What came of it."
+type PollSourcePayload {
+  "The source. That it was asked shows in its poll, in a moment."
+  source: Source!
+}
+
 "Which source is refused."
 input DisableSourceInput {
   "ID of the source."
@@ -23046,7 +23203,7 @@ type DisableSourcePayload {
     "Which are wanted; all when not given."
     where: TriggerWhereInput
   ): TriggerConnection!
-  "What callers of triggers can speak."
+  "What callers of triggers can speak. What an enabled connector reads is called \"connector/name\"."
   triggerKinds: [String!]!
 }
 
@@ -23081,7 +23238,7 @@ type GenerateTriggerPayload {
   trigger: Trigger!
   "The address to which CI sends. It cannot be read again."
   address: String!
-  "Ready to be copied into a pipeline, with the address where it has to be. They cannot be read again."
+  "Ready to be copied into a pipeline, with the address where it has to be. They cannot be read again. None, when the installed connector that writes them does not answer."
   snippets: [Snippet!]!
 }
 
@@ -23105,7 +23262,7 @@ type RegenerateTriggerPayload {
   trigger: Trigger!
   "The new address. It cannot be read again."
   address: String!
-  "Ready to be copied into a pipeline, with the address where it has to be. They cannot be read again."
+  "Ready to be copied into a pipeline, with the address where it has to be. They cannot be read again. None, when the installed connector that writes them does not answer."
   snippets: [Snippet!]!
 }
 
@@ -25111,6 +25268,14 @@ func (ec *executionContext) childFields_PinConnectorPayload(ctx context.Context,
 	return nil, fmt.Errorf("no field named %q was found under type PinConnectorPayload", field.Name)
 }
 
+func (ec *executionContext) childFields_PollSourcePayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "source":
+		return ec.fieldContext_PollSourcePayload_source(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PollSourcePayload", field.Name)
+}
+
 func (ec *executionContext) childFields_PredefinedRole(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "role":
@@ -25875,6 +26040,8 @@ func (ec *executionContext) childFields_Source(ctx context.Context, field graphq
 		return ec.fieldContext_Source_mapping(ctx, field)
 	case "settings":
 		return ec.fieldContext_Source_settings(ctx, field)
+	case "pollEverySeconds":
+		return ec.fieldContext_Source_pollEverySeconds(ctx, field)
 	case "oldSecretsUntil":
 		return ec.fieldContext_Source_oldSecretsUntil(ctx, field)
 	case "revision":
@@ -25883,6 +26050,8 @@ func (ec *executionContext) childFields_Source(ctx context.Context, field graphq
 		return ec.fieldContext_Source_assetGroup(ctx, field)
 	case "receipts":
 		return ec.fieldContext_Source_receipts(ctx, field)
+	case "poll":
+		return ec.fieldContext_Source_poll(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Source", field.Name)
 }
@@ -25907,6 +26076,22 @@ func (ec *executionContext) childFields_SourceEdge(ctx context.Context, field gr
 		return ec.fieldContext_SourceEdge_cursor(ctx, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type SourceEdge", field.Name)
+}
+
+func (ec *executionContext) childFields_SourcePoll(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "lastPolledAt":
+		return ec.fieldContext_SourcePoll_lastPolledAt(ctx, field)
+	case "nextPollAt":
+		return ec.fieldContext_SourcePoll_nextPollAt(ctx, field)
+	case "failures":
+		return ec.fieldContext_SourcePoll_failures(ctx, field)
+	case "error":
+		return ec.fieldContext_SourcePoll_error(ctx, field)
+	case "permanent":
+		return ec.fieldContext_SourcePoll_permanent(ctx, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type SourcePoll", field.Name)
 }
 
 func (ec *executionContext) childFields_StartScanPayload(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
