@@ -151,7 +151,7 @@ func (r *Resolver) fillSource(ctx context.Context, tx *gen.Tx, m *gen.SourceMuta
 	if err := f.fillPoll(m, spec); err != nil {
 		return err
 	}
-	if err := r.fillSettings(m, f, spec, id); err != nil {
+	if err := r.fillSettings(ctx, tx.Client(), m, f, spec, id); err != nil {
 		return err
 	}
 	return save()
@@ -191,7 +191,7 @@ func (f *sourceFields) fillPoll(m *gen.SourceMutation, spec connectors.Spec) err
 
 // fillSettings holds settings and secrets together against the connector's schema. A kind
 // that has some is not created without them.
-func (r *Resolver) fillSettings(m *gen.SourceMutation, f sourceFields, spec connectors.Spec, id string) error {
+func (r *Resolver) fillSettings(ctx context.Context, c *gen.Client, m *gen.SourceMutation, f sourceFields, spec connectors.Spec, id string) error {
 	raw := spec.SettingsFor(connectors.RoleSource)
 	if f.settings == nil && f.settingSecrets == nil && (raw == nil || !m.Op().Is(ent.OpCreate)) {
 		return nil

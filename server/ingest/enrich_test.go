@@ -4,14 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/jonboulle/clockwork"
+
 	"github.com/hookyard/hookyard/connectors"
+	"github.com/hookyard/hookyard/ent/ids"
 	"github.com/hookyard/hookyard/server/flow"
+	"github.com/hookyard/hookyard/server/ingest"
 )
 
 // shelf holds receipts that wait, and enriches them; those of src_1 hang.
