@@ -333,6 +333,9 @@ func (d *draftEndpoint) follow(schema *settings.Schema, at string) error {
 	if settings.Place(d.was.url) != settings.Place(d.url) {
 		turned = append(turned, "the address")
 	}
+	if d.was.connector != d.connector {
+		turned = append(turned, "the scanner")
+	}
 	if d.was.presence != d.presence {
 		turned = append(turned, "the Presence")
 	}

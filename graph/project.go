@@ -76,10 +76,11 @@ func (r *Resolver) updateProject(ctx context.Context, in graphgen.UpdateProjectI
 		if err != nil {
 			return "", err
 		}
-		d := draftProject{target: p.TargetURL, origins: p.Origins, scanner: p.Scanner, draftEndpoint: draftEndpoint{settings: p.Settings, secrets: map[string]string{}}}
+		d := draftProject{target: p.TargetURL, origins: p.Origins, scanner: p.Scanner, draftEndpoint: draftEndpoint{connector: p.Scanner, settings: p.Settings, secrets: map[string]string{}}}
 		if err := r.Secrets.UnsealJSON(p.ID, project.FieldSecrets, p.Secrets, &d.secrets); err != nil {
 			return "", err
 		}
+		d.keep()
 		before, err := d.way()
 		if err != nil {
 			return "", err
@@ -92,7 +93,7 @@ func (r *Resolver) updateProject(ctx context.Context, in graphgen.UpdateProjectI
 			d.origins = in.Origins
 		}
 		if in.Scanner != nil {
-			d.scanner = *in.Scanner
+			d.scanner, d.connector = *in.Scanner, *in.Scanner
 		}
 		if in.Settings != nil {
 			d.settings = in.Settings
