@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hookyard/hookyard/connectors"
+	"github.com/hookyard/hookyard/ent/gen"
 	"github.com/hookyard/hookyard/ent/store"
 	"github.com/hookyard/hookyard/ent/store/storetest"
 	"github.com/hookyard/hookyard/ent/viewer"
@@ -131,7 +132,9 @@ func TestRetentionPassesOverWhatIsOpen(t *testing.T) {
 // days are not dropped whole then.
 func TestRetentionKeepsWhatNobodyNamed(t *testing.T) {
 	each(t, func(t *testing.T, b *bench) {
-		if err := b.db.Client.Organization.Create().SetID("org_2").SetName("unread").Exec(viewer.SystemContext(t.Context())); err != nil {
+		if err := b.db.WithTx(viewer.SystemContext(t.Context()), func(ctx context.Context, tx *gen.Tx) error {
+			return tx.Organization.Create().SetID("org_2").SetName("unread").Exec(ctx)
+		}); err != nil {
 			t.Fatal(err)
 		}
 		b.skipped(org)
