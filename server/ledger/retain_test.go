@@ -36,12 +36,15 @@ func (d *observed) query(ctx context.Context, sql string, args []any, each func(
 func TestRetentionLooksBeforeItLocks(t *testing.T) {
 	const day = 24 * time.Hour
 	each(t, func(t *testing.T, b *bench) {
-		for name, keep := range map[string]map[string]flow.Retention{
-			"rows":     {org: {Events: 5 * day, Payloads: 5 * day}, "org_2": {Events: 100 * day}},
-			"whole":    {org: {Events: 5 * day}}, // days, on PostgreSQL
-			"payloads": {org: {Payloads: 5 * day}},
+		for _, c := range []struct {
+			name string
+			keep map[string]flow.Retention
+		}{
+			{"whole", map[string]flow.Retention{org: {Events: 5 * day}}}, // days, on PostgreSQL: first, so that the first day is that of the event
+			{"rows", map[string]flow.Retention{org: {Events: 5 * day, Payloads: 5 * day}, "org_2": {Events: 100 * day}}},
+			{"payloads", map[string]flow.Retention{org: {Payloads: 5 * day}}},
 		} {
-			t.Run(name, func(t *testing.T) {
+			t.Run(c.name, func(t *testing.T) {
 				old := b.aged()
 				b.record(b.result(due(&old, 0), flow.Succeeded))
 				b.clock.Advance(10 * day)
@@ -63,7 +66,7 @@ func TestRetentionLooksBeforeItLocks(t *testing.T) {
 						t.Errorf("an old event is delivered again: %+v, %v", again, err)
 					}
 				}}
-				b.retain(keep)
+				b.retain(c.keep)
 				b.Ledger.db = of
 				if looks == 0 {
 					t.Fatal("it looked while it held everybody up")
