@@ -70,8 +70,8 @@ func TestMetricsAreDocumented(t *testing.T) {
 		for _, m := range regexp.MustCompile(`(?m)^# TYPE (hookyard_\w+) `).FindAllStringSubmatch(string(b), -1) {
 			shown[m[1]] = true
 		}
-		// These have a line for each that there is: see TestTheExamplesDeliver and TestOneNodeHasThePackage.
-		shown["hookyard_connector_processes"], shown["hookyard_connector_stranded_endpoints"] = true, true
+		// These have a line for each that there is: see TestTheExamplesDeliver, TestOneNodeHasThePackage and TestTwoNodesAskInTurn.
+		shown["hookyard_connector_processes"], shown["hookyard_connector_stranded_endpoints"], shown["hookyard_polls_total"] = true, true, true
 		if !maps.Equal(shown, documented) {
 			t.Errorf("shown:      %v\ndocumented: %v", slices.Sorted(maps.Keys(shown)), slices.Sorted(maps.Keys(documented)))
 		}
