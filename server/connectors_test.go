@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -375,7 +376,11 @@ func TestFaultyConnectors(t *testing.T) {
 				if again := s.twice("a"); len(again) > 0 {
 					t.Errorf("%d events came twice", len(again))
 				}
-				list := triedDeliveries(t, h)
+				var list []triedDelivery
+				until(t, 20*time.Second, "every end is recorded", func() bool { // it is counted a moment before
+					list = triedDeliveries(t, h)
+					return !slices.ContainsFunc(list, func(d triedDelivery) bool { return d.State == "ATTEMPTING" })
+				})
 				for _, d := range list {
 					if d.State != "SUCCEEDED" || len(d.Attempts) != 2 || d.Attempts[0].Outcome != "RETRY" || d.Attempts[0].Fault != "CONNECTOR" ||
 						!strings.Contains(d.Attempts[0].Error, "within the time limit") || d.Attempts[1].Outcome != "DONE" {
