@@ -60,7 +60,7 @@ test-connectors: build examples $(TOOLS)/gotestsum ## the part of make test abou
 	.ci/need gcc postgres
 	$(TOOLS)/gotestsum --format pkgname --post-run-command .ci/verdict -- -race -timeout $(TEST_TIMEOUT) $(TEST_ARGS) ./connectors/... ./plugins/...
 	HOOKYARD_TEST_BINARY=$(abspath $(BIN))/hookyard .ci/postgres with $(TOOLS)/gotestsum --format pkgname --jsonfile-timing-events $(BIN)/tests.json --post-run-command .ci/verdict -- \
-		-race -timeout $(TEST_TIMEOUT) $(TEST_ARGS) -run '^(TestConnectorsAreUpgraded|TestABrokenStoreHoldsNobodyUp|TestFaultyConnectors|TestOneNodeHasThePackage|TestTheExamplesDeliver|TestAHostileConnectorGetsNothing|TestEgressIsUnderTheOrganizationsList|TestNobodyFillsTheDatabaseWithLinks|TestARunningHubEndsWhoFillsItsFolder)$$' ./server
+		-race -timeout $(TEST_TIMEOUT) $(TEST_ARGS) -run '^(TestConnectorsAreUpgraded|TestABrokenStoreHoldsNobodyUp|TestFaultyConnectors|TestOneNodeHasThePackage|TestTheExamplesDeliver|TestAHostileConnectorGetsNothing|TestEgressIsUnderTheOrganizationsList|TestNobodyFillsTheDatabaseWithLinks|TestARunningHubEndsWhoFillsItsFolder|TestAPoisonedDelivery|TestChattyConnectorsAreToldOfRarely|TestSigningKeysHavePasswords|TestThirdParties\w+|TestSourcesAreAsked|TestPollsSurviveKills|TestTwoNodesAskInTurn|TestTheExampleAsks)$$' ./server
 
 # What a fuzz test finds is kept in the package's testdata/fuzz and is a seed of make test from then on.
 FUZZ_TIME ?= 10s
