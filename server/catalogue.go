@@ -266,24 +266,25 @@ func (c *catalogue) answers(w *flow.World, connector string) bool {
 
 // Enrich has a connector fetch what a receipt only names, in its process.
 func (c *catalogue) Enrich(ctx context.Context, connector string, e connectors.Enrichment) (connectors.Document, error) {
-	connector, e.Kind = c.own(e.Source.Organization, connector, e.Kind)
-	return c.plugins.Enrich(ctx, connector, e)
+	e.Kind = asItCalls(e.Kind)
+	return c.plugins.Enrich(ctx, c.process(e.Source.Organization, connector), e)
 }
 
 // Poll has a connector ask a source for what is new, in its process.
 func (c *catalogue) Poll(ctx context.Context, connector string, p connectors.Poll) (connectors.Polled, error) {
-	connector, p.Kind = c.own(p.Source.Organization, connector, p.Kind)
-	return c.plugins.Poll(ctx, connector, p)
+	p.Kind = asItCalls(p.Kind)
+	return c.plugins.Poll(ctx, c.process(p.Source.Organization, connector), p)
 }
 
-// own is an organization's process of a connector, and a kind of sources as that calls it.
-func (c *catalogue) own(org, connector, kind string) (key, name string) {
-	w := c.world(org)
-	if w == nil || w.Connectors[connector] == nil {
-		return connector, kind
+// asItCalls is a kind of sources as its connector calls it.
+func asItCalls(kind string) string { return kind[strings.IndexByte(kind, '/')+1:] }
+
+// process is the key of an organization's process of a connector, that of all for a shipped one.
+func (c *catalogue) process(org, connector string) string {
+	if w := c.world(org); w != nil && w.Connectors[connector] != nil {
+		return host.Key(connector, w.Connectors[connector].Digest, org)
 	}
-	_, name, _ = strings.Cut(kind, "/")
-	return host.Key(connector, w.Connectors[connector].Digest, org), name
+	return connector
 }
 
 // via says through which process this node delivers to an endpoint.

@@ -7,19 +7,10 @@ import (
 	"time"
 
 	"github.com/hookyard/hookyard/connectors"
-	"github.com/hookyard/hookyard/plugins/host"
 )
 
 // What projects and triggers ask of connectors: shipped ones run for everybody, and a third
 // party's in the organization's process of the version that it uses.
-
-// process is the key of an organization's process of a connector, that of all for a shipped one.
-func (c *catalogue) process(org, connector string) string {
-	if w := c.world(org); w != nil && w.Connectors[connector] != nil {
-		return host.Key(connector, w.Connectors[connector].Digest, org)
-	}
-	return connector
-}
 
 // startPatience is how long a scan may wait for its scanner's process to start.
 const startPatience = 5 * time.Second
